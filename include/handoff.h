@@ -1,0 +1,223 @@
+/*
+ * libhandoff: replace the binary of a running daemon without a lost request.
+ *
+ * This header is the manual in miniature; libhandoff(3) says more.
+ *
+ * A daemon's start-up is one straight line, the same for a cold start, for a
+ * successor and for a run by hand without a supervisor:
+ *
+ *     handoff_open()      who am I? a supervisor's child, or standalone
+ *     ... warm-up ...     read the state READ-ONLY, follow it; accept nobody
+ *     handoff_begin()     waits until the incumbent has sealed, takes the lock
+ *     ... open state ...  from disk; trust no cache that was not revalidated
+ *     handoff_take_fd()   the listening sockets, by name
+ *     handoff_ready()     0: serve. -ECANCELED: exit
+ *
+ * Then handoff_fd() goes into the daemon's own loop; when it is readable:
+ * handoff_dispatch(), and handoff_next() until it returns 0.
+ *
+ * Rules that hold for every function, where it does not say otherwise:
+ *  - returns 0 or more, or a negative errno; handoff_error() has a sentence;
+ *  - "ret" arguments stay untouched on failure;
+ *  - a handle belongs to one thread at a time (the library's own thread is the
+ *    library's business); functions never call back, but for options.log,
+ *    which is called in the calling thread only;
+ *  - never exits, never raises a signal, never changes the environment;
+ *  - every descriptor is close-on-exec from birth;
+ *  - losing the supervisor never stops a daemon.
+ */
+#ifndef HANDOFF_H
+#define HANDOFF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HANDOFF_MAX_SHARDS   1024 /* revisions in one state */
+#define HANDOFF_FINGERPRINT  32   /* bytes */
+
+typedef struct handoff handoff;
+
+/* What this process was when it was opened. */
+enum handoff_role {
+	HANDOFF_STANDALONE, /* no supervisor: bind your own sockets */
+	HANDOFF_FIRST,      /* cold start below a supervisor: nobody to take over from */
+	HANDOFF_SUCCESSOR   /* an incumbent serves while this process warms up */
+};
+
+enum handoff_log_level {
+	HANDOFF_LOG_ERROR, HANDOFF_LOG_WARNING, HANDOFF_LOG_INFO, HANDOFF_LOG_DEBUG
+};
+
+/* flags of struct handoff_options */
+#define HANDOFF_NONBLOCK 1u /* handoff_begin, handoff_ready return -EAGAIN; the answer
+                             * comes from handoff_next (HANDOFF_BEGIN, HANDOFF_DECIDED) */
+
+/* All strings are copied by handoff_open. */
+struct handoff_options {
+	size_t size;          /* sizeof(struct handoff_options): older callers keep working */
+	const char *data_dir; /* the directory that only one process may write; the lock
+	                       * <data_dir>/.handoff.lock guards it. NULL: none */
+	const char *build_id; /* for people, 64 bytes at most; NULL: the GNU build-id */
+	const char *version;  /* for people, 64 bytes at most; NULL: none */
+	void (*log)(void *arg, int level, const char *line); /* NULL: silent */
+	void *log_arg;
+	unsigned flags;       /* HANDOFF_NONBLOCK */
+	unsigned reserved;    /* 0 */
+};
+
+/*
+ * A state of the data, as said by who seals it and by who has opened it. The
+ * supervisor commits only if both agree in all of it.
+ */
+struct handoff_state {
+	size_t size;                 /* sizeof(struct handoff_state) */
+	const uint64_t *revisions;   /* one for each shard, e.g. records applied */
+	unsigned shards;             /* 0 to HANDOFF_MAX_SHARDS */
+	int healthy;                 /* handoff_ready only: 0 refuses the handoff */
+	const char *reason;          /* unhealthy: why, a sentence; else NULL */
+	unsigned char fingerprint[HANDOFF_FINGERPRINT]; /* all 0: none */
+};
+
+/* What handoff_begin tells. Pointers stay valid until the next call that takes
+ * the handle. */
+struct handoff_sealed {
+	size_t size;                /* set by the caller: sizeof(struct handoff_sealed) */
+	int sealed;                 /* 1: an incumbent sealed this state and has stopped;
+	                             * 0: nobody sealed (cold start, standalone, or the
+	                             * incumbent died): recover as after a crash */
+	const uint64_t *revisions;  /* if sealed */
+	unsigned shards;
+	unsigned char fingerprint[HANDOFF_FINGERPRINT];
+	uint64_t epoch;             /* grows by one with every owner of the lock; 0 without lock */
+};
+
+enum handoff_event_type {
+	HANDOFF_BEGIN = 1, /* NONBLOCK only: call handoff_begin again, it answers now */
+	HANDOFF_DECIDED,   /* NONBLOCK only: call handoff_ready again, it answers now */
+	HANDOFF_DRAIN,     /* stop accepting, finish and answer what was read, fsync;
+	                    * then handoff_drained(). New connections wait in the kernel */
+	HANDOFF_SEAL,      /* close the writer, fsync; then handoff_sealed() or
+	                    * handoff_seal_failed(). Afterwards serve nothing, not even reads */
+	HANDOFF_RESUME,    /* the attempt is over, you serve again. If event.reopen: you had
+	                    * sealed, so read the state from disk again, trust no memory.
+	                    * Then handoff_resumed(), then serve */
+	HANDOFF_COMMIT,    /* the successor serves: finish, exit with 0 */
+	HANDOFF_FINAL,     /* you are the incumbent for good: the on-disk format may change */
+	HANDOFF_LOST       /* the supervisor went away: for your log. Keep serving; the
+	                    * library reconnects by itself */
+};
+
+struct handoff_event {
+	size_t size;              /* set by the caller: sizeof(struct handoff_event) */
+	int type;                 /* enum handoff_event_type */
+	int reopen;               /* RESUME: 1 if the state must be read from disk again */
+	unsigned deadline_ms;     /* DRAIN, SEAL: time left for it; 0: none */
+	const char *reason;       /* DRAIN: why the upgrade; RESUME: why it ended; or NULL.
+	                           * Valid until the next call that takes the handle */
+	const char *trace_parent, *correlation_id, *tenant; /* DRAIN: as given, or NULL */
+};
+
+/*
+ * Finds out the role, starts the library's thread (all signals blocked, 64 KiB
+ * of stack; asleep while nothing happens). Call it after dropping privileges
+ * and after daemonising options are off: a supervised daemon stays in the
+ * foreground. Reads and keeps what the supervisor passed in the environment
+ * (HANDOFF_FD, HANDOFF_DIR, ...). Never blocks.
+ * Errors: -EINVAL options; -ENOENT, -ENOTDIR, -EACCES data_dir; -EREMOTE data_dir
+ * is on NFS, whose flock has other rules (flock(2)); -EBADF the supervisor's
+ * descriptor is not one; -ENOMEM, -EMFILE, -EAGAIN (thread).
+ * On failure *ret is untouched and the sentence was given to options.log.
+ */
+int handoff_open(const struct handoff_options *options, handoff **ret);
+
+/* The role found by handoff_open (enum handoff_role). Never blocks. */
+int handoff_role(const handoff *h);
+
+/*
+ * Says Hello ("warm-up done"), then waits until it is this process's turn and
+ * takes the lock. Blocks, for a successor until the incumbent has sealed; with
+ * HANDOFF_NONBLOCK returns -EAGAIN, and again after HANDOFF_BEGIN.
+ * From here on the state may be opened for real, but until handoff_ready has
+ * returned 0 nothing may be written into data_dir.
+ * Errors: -ECANCELED the attempt ended: exit; -EBUSY another process holds the
+ * lock (standalone), handoff_error() names its pid; -EPROTONOSUPPORT no common
+ * protocol version; -EIO, -ENOSPC, ... the lock file.
+ */
+int handoff_begin(handoff *h, struct handoff_sealed *ret);
+
+/*
+ * Gives out a listening socket by its name in the supervisor's configuration,
+ * after handoff_begin. It is the caller's then: close() it, never shutdown();
+ * O_NONBLOCK is set and shared with every process that has it: leave it; take
+ * it out of epoll by EPOLL_CTL_DEL. Errors: -ENOENT no such name (standalone:
+ * always): bind it yourself.
+ */
+int handoff_take_fd(handoff *h, const char *name);
+
+/* The name of listener i (0, 1, ...), NULL behind the last. Owned by h. */
+const char *handoff_fd_name(const handoff *h, unsigned i);
+
+/*
+ * Says what was opened, and waits for the decision. 0: serve now (Status was
+ * sent: you are the writer). -ECANCELED: another serves; close all, exit.
+ * Blocks; with HANDOFF_NONBLOCK -EAGAIN, and again after HANDOFF_DECIDED (the
+ * state may be NULL then). Never blocks longer than the supervisor's deadline.
+ */
+int handoff_ready(handoff *h, const struct handoff_state *state);
+
+/* One descriptor for poll/epoll/libevent: readable exactly when there is
+ * something to do. The handle's, valid until handoff_close; only for reading. */
+int handoff_fd(const handoff *h);
+
+/* Reads what has come and keeps the library's timers. Never blocks. Returns
+ * how many events wait for handoff_next. Errors: -ENOMEM. */
+int handoff_dispatch(handoff *h);
+
+/* Takes the next event: 1 and *ret, or 0 if there is none. Never blocks. */
+int handoff_next(handoff *h, struct handoff_event *ret);
+
+/* The same for a thread that blocks: 1 an event; 0 after timeout_ms (-1:
+ * never); -EINTR a signal. */
+int handoff_wait(handoff *h, int timeout_ms, struct handoff_event *ret);
+
+/*
+ * The answers. Each must follow its event; none blocks. -ECANCELED: the attempt
+ * has ended meanwhile, HANDOFF_RESUME follows or has followed: go on with
+ * handoff_next. -EINVAL: not asked for.
+ */
+int handoff_drained(handoff *h, unsigned connections_open);
+int handoff_seal_progress(handoff *h, unsigned shards_done, unsigned shards_total,
+                          uint64_t last_revision);
+/* Releases the lock, then says so: write nothing from here on. */
+int handoff_sealed(handoff *h, const struct handoff_state *state);
+/* The seal failed, this process still is the writer: said first, then serve again
+ * (no HANDOFF_RESUME follows). */
+int handoff_seal_failed(handoff *h, const char *reason);
+/* State reopened: says "I serve again"; serve after it. */
+int handoff_resumed(handoff *h);
+
+/* The epoch of the lock that this process took last; 0: none. */
+uint64_t handoff_epoch(const handoff *h);
+
+/* In a forked worker that goes on without exec: closes the library's
+ * descriptors in it, unlocks nothing (LOCK_UN in a child would free the
+ * parent's lock, flock(2)), frees nothing of the parent's. The handle is dead in
+ * the child. Async-signal-safe. */
+void handoff_after_fork(handoff *h);
+
+/* Ends the thread, releases the lock, closes all that was not given out. Takes
+ * NULL, returns NULL. May wait some milliseconds for the thread. */
+handoff *handoff_close(handoff *h);
+
+/* A sentence about the last failure of a call with this handle; "" if none.
+ * Owned by h, valid until the next call. */
+const char *handoff_error(const handoff *h);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,511 @@
+/* One wrapper for each call; no logic, so that nothing here needs a test of its own. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/fsuid.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/timerfd.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+
+const char *const sys_call_name[SYS_C_COUNT] = {
+#define C(name) [SYS_C_##name] = #name,
+	SYS_CALLS(C)
+#undef C
+};
+
+int (*sys_fault)(enum sys_call call);
+uint64_t sys_fs_type_override;
+
+/* Asks the test's hook, if there is one; a negative answer is the wrapper's result. */
+#define FAULT(name) \
+	const int fault = sys_fault ? sys_fault(SYS_C_##name) : 0; \
+	if (fault < 0) \
+		return fault
+
+static inline ssize_t result(ssize_t r)
+{
+	return r < 0 ? -errno : r;
+}
+
+static inline size_t cut(size_t n, int fault)
+{
+	return fault > 0 && (size_t)fault < n ? (size_t)fault : n;
+}
+
+ssize_t sys_read(int fd, void *buf, size_t n)
+{
+	FAULT(READ);
+	return result(TEMP_FAILURE_RETRY(read(fd, buf, cut(n, fault))));
+}
+
+ssize_t sys_write(int fd, const void *buf, size_t n)
+{
+	FAULT(WRITE);
+	return result(TEMP_FAILURE_RETRY(write(fd, buf, cut(n, fault))));
+}
+
+ssize_t sys_pread(int fd, void *buf, size_t n, off_t at)
+{
+	FAULT(PREAD);
+	return result(TEMP_FAILURE_RETRY(pread(fd, buf, cut(n, fault), at)));
+}
+
+ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at)
+{
+	FAULT(PWRITE);
+	return result(TEMP_FAILURE_RETRY(pwrite(fd, buf, cut(n, fault), at)));
+}
+
+int sys_open(const char *path, int flags, mode_t mode)
+{
+	FAULT(OPEN);
+	return result(TEMP_FAILURE_RETRY(open(path, flags | O_CLOEXEC, mode)));
+}
+
+int sys_openat(int dir, const char *path, int flags, mode_t mode)
+{
+	FAULT(OPEN);
+	return result(TEMP_FAILURE_RETRY(openat(dir, path, flags | O_CLOEXEC, mode)));
+}
+
+/* A close that fails has closed all the same, so the hook's failure closes too. */
+int sys_close(int fd)
+{
+	const int fault = sys_fault ? sys_fault(SYS_C_CLOSE) : 0;
+	const int r = result(close(fd));
+
+	return fault < 0 ? fault : r;
+}
+
+int sys_dup(int fd, int from)
+{
+	FAULT(DUP);
+	return result(fcntl(fd, F_DUPFD_CLOEXEC, from));
+}
+
+int sys_dup2(int fd, int to)
+{
+	FAULT(DUP);
+	return result(TEMP_FAILURE_RETRY(dup2(fd, to)));
+}
+
+int sys_close_range(unsigned first, unsigned last)
+{
+	FAULT(CLOSE);
+	return result(close_range(first, last, 0));
+}
+
+int sys_fcntl(int fd, int cmd, long arg)
+{
+	FAULT(FCNTL);
+	return result(TEMP_FAILURE_RETRY(fcntl(fd, cmd, arg)));
+}
+
+int sys_ftruncate(int fd, off_t size)
+{
+	FAULT(FTRUNCATE);
+	return result(TEMP_FAILURE_RETRY(ftruncate(fd, size)));
+}
+
+int sys_fallocate(int fd, off_t size)
+{
+	FAULT(FALLOCATE);
+	return result(TEMP_FAILURE_RETRY(fallocate(fd, 0, 0, size)));
+}
+
+int sys_fdatasync(int fd)
+{
+	FAULT(FDATASYNC);
+	return result(TEMP_FAILURE_RETRY(fdatasync(fd)));
+}
+
+int sys_fstat(int fd, struct stat *ret)
+{
+	FAULT(FSTAT);
+	return result(fstat(fd, ret));
+}
+
+int sys_stat(const char *path, struct stat *ret)
+{
+	FAULT(STAT);
+	return result(stat(path, ret));
+}
+
+int sys_lstat(const char *path, struct stat *ret)
+{
+	FAULT(STAT);
+	return result(lstat(path, ret));
+}
+
+int sys_fstatat(int dir, const char *path, struct stat *ret, int flags)
+{
+	FAULT(STAT);
+	return result(fstatat(dir, path, ret, flags));
+}
+
+int sys_faccessat(int dir, const char *path, int mode, int flags)
+{
+	FAULT(STAT);
+	return result(faccessat(dir, path, mode, flags));
+}
+
+int sys_fs_type(int fd, uint64_t *ret_magic)
+{
+	struct statfs s;
+	int r;
+
+	FAULT(FSTATFS);
+	r = result(TEMP_FAILURE_RETRY(fstatfs(fd, &s)));
+	if (r >= 0)
+		*ret_magic = sys_fs_type_override ? sys_fs_type_override : (uint32_t)s.f_type;
+	return r;
+}
+
+int sys_mkdir(const char *path, mode_t mode)
+{
+	FAULT(MKDIR);
+	return result(mkdir(path, mode));
+}
+
+int sys_unlink(const char *path)
+{
+	FAULT(UNLINK);
+	return result(unlink(path));
+}
+
+int sys_unlinkat(int dir, const char *path, int flags)
+{
+	FAULT(UNLINK);
+	return result(unlinkat(dir, path, flags));
+}
+
+int sys_chmod(const char *path, mode_t mode)
+{
+	FAULT(CHMOD);
+	return result(chmod(path, mode));
+}
+
+int sys_fchmod(int fd, mode_t mode)
+{
+	FAULT(CHMOD);
+	return result(fchmod(fd, mode));
+}
+
+int sys_fchown(int fd, uid_t uid, gid_t gid)
+{
+	FAULT(CHMOD);
+	return result(fchown(fd, uid, gid));
+}
+
+int sys_rename(const char *from, const char *to)
+{
+	FAULT(RENAME);
+	return result(rename(from, to));
+}
+
+int sys_flock(int fd, int how)
+{
+	FAULT(FLOCK);
+	return result(TEMP_FAILURE_RETRY(flock(fd, how)));
+}
+
+int sys_socket(int domain, int type, int protocol)
+{
+	FAULT(SOCKET);
+	return result(socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
+}
+
+int sys_socketpair(int type, int ret[2])
+{
+	FAULT(SOCKETPAIR);
+	return result(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ret));
+}
+
+int sys_bind(int fd, const struct sockaddr *sa, socklen_t n)
+{
+	FAULT(BIND);
+	return result(bind(fd, sa, n));
+}
+
+int sys_listen(int fd, int backlog)
+{
+	FAULT(LISTEN);
+	return result(listen(fd, backlog));
+}
+
+int sys_connect(int fd, const struct sockaddr *sa, socklen_t n)
+{
+	FAULT(CONNECT);
+	return result(TEMP_FAILURE_RETRY(connect(fd, sa, n)));
+}
+
+int sys_accept(int fd)
+{
+	FAULT(ACCEPT);
+	return result(TEMP_FAILURE_RETRY(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)));
+}
+
+/* The first max bytes of m, for a test's shortened transfer. */
+static const struct msghdr *shorten(const struct msghdr *m, struct msghdr *copy,
+				    struct iovec iov[4], size_t max)
+{
+	*copy = *m;
+	copy->msg_iov = iov;
+	copy->msg_iovlen = 0;
+	for (size_t i = 0; i < 4 && i < m->msg_iovlen && max > 0; i++) {
+		iov[i] = m->msg_iov[i];
+		if (iov[i].iov_len > max)
+			iov[i].iov_len = max;
+		max -= iov[i].iov_len;
+		copy->msg_iovlen++;
+	}
+	return copy;
+}
+
+ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	struct iovec iov[4];
+	struct msghdr copy;
+
+	FAULT(SENDMSG);
+	if (fault > 0)
+		m = shorten(m, &copy, iov, fault);
+	return result(TEMP_FAILURE_RETRY(sendmsg(fd, m, flags | MSG_NOSIGNAL)));
+}
+
+ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags)
+{
+	struct iovec iov[4];
+	struct msghdr copy;
+	ssize_t r;
+
+	FAULT(RECVMSG);
+	if (fault <= 0)
+		return result(TEMP_FAILURE_RETRY(recvmsg(fd, m, flags | MSG_CMSG_CLOEXEC)));
+	shorten(m, &copy, iov, fault);
+	r = result(TEMP_FAILURE_RETRY(recvmsg(fd, &copy, flags | MSG_CMSG_CLOEXEC)));
+	m->msg_namelen = copy.msg_namelen;
+	m->msg_controllen = copy.msg_controllen;
+	m->msg_flags = copy.msg_flags;
+	return r;
+}
+
+int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n)
+{
+	FAULT(SETSOCKOPT);
+	return result(setsockopt(fd, level, name, v, n));
+}
+
+int sys_getsockopt(int fd, int level, int name, void *v, socklen_t *n)
+{
+	FAULT(GETSOCKOPT);
+	return result(getsockopt(fd, level, name, v, n));
+}
+
+int sys_getsockname(int fd, struct sockaddr *sa, socklen_t *n)
+{
+	FAULT(GETSOCKNAME);
+	return result(getsockname(fd, sa, n));
+}
+
+int sys_pipe(int ret[2])
+{
+	FAULT(PIPE);
+	return result(pipe2(ret, O_CLOEXEC));
+}
+
+pid_t sys_fork(void)
+{
+	FAULT(FORK);
+	return result(fork());
+}
+
+int sys_pidfd_open(pid_t pid)
+{
+	FAULT(PIDFD_OPEN);
+	return result(pidfd_open(pid, 0));
+}
+
+int sys_pidfd_signal(int pidfd, int sig)
+{
+	FAULT(PIDFD_SIGNAL);
+	return result(pidfd_send_signal(pidfd, sig, NULL, 0));
+}
+
+int sys_waitpidfd(int pidfd, siginfo_t *ret, int options)
+{
+	FAULT(WAITID);
+	return result(TEMP_FAILURE_RETRY(waitid(P_PIDFD, pidfd, ret, options)));
+}
+
+int sys_prctl(int option, unsigned long a)
+{
+	FAULT(PRCTL);
+	return result(prctl(option, a, 0UL, 0UL, 0UL));
+}
+
+int sys_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	FAULT(EXEC);
+	return result(execveat(dir, path, argv, envp, flags));
+}
+
+int sys_epoll_create(void)
+{
+	FAULT(EPOLL_CREATE);
+	return result(epoll_create1(EPOLL_CLOEXEC));
+}
+
+int sys_epoll_ctl(int ep, int op, int fd, uint32_t events)
+{
+	struct epoll_event e = { .events = events, .data.fd = fd };
+
+	FAULT(EPOLL_CTL);
+	return result(epoll_ctl(ep, op, fd, &e));
+}
+
+int sys_epoll_wait(int ep, struct epoll_event *ret, int max, int timeout_ms)
+{
+	FAULT(EPOLL_WAIT);
+	return result(epoll_wait(ep, ret, max, timeout_ms));
+}
+
+int sys_timerfd(void)
+{
+	FAULT(TIMERFD);
+	return result(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+}
+
+int sys_timerfd_set(int fd, uint64_t at_ms)
+{
+	const struct itimerspec at = {
+		.it_value = { .tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000 },
+	};
+
+	FAULT(TIMERFD);
+	return result(timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL));
+}
+
+int sys_eventfd(void)
+{
+	FAULT(EVENTFD);
+	return result(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+int sys_poll(struct pollfd *p, unsigned n, int timeout_ms)
+{
+	FAULT(POLL);
+	return result(poll(p, n, timeout_ms));
+}
+
+int sys_unshare(int flags)
+{
+	FAULT(UNSHARE);
+	return result(unshare(flags));
+}
+
+int sys_chdir(const char *path)
+{
+	FAULT(FCHDIR);
+	return result(chdir(path));
+}
+
+int sys_fchdir(int fd)
+{
+	FAULT(FCHDIR);
+	return result(fchdir(fd));
+}
+
+int sys_getrlimit(int what, struct rlimit *ret)
+{
+	FAULT(GETRLIMIT);
+	return result(getrlimit(what, ret));
+}
+
+int sys_setrlimit(int what, const struct rlimit *limit)
+{
+	FAULT(SETRLIMIT);
+	return result(setrlimit(what, limit));
+}
+
+int sys_setpriority(int nice)
+{
+	FAULT(SETPRIORITY);
+	return result(setpriority(PRIO_PROCESS, 0, nice));
+}
+
+int sys_setgroups(size_t n, const gid_t *gids)
+{
+	FAULT(SETGROUPS);
+	return result(setgroups(n, gids));
+}
+
+int sys_setgid(gid_t gid)
+{
+	FAULT(SETGID);
+	return result(setresgid(gid, gid, gid));
+}
+
+int sys_setuid(uid_t uid)
+{
+	FAULT(SETUID);
+	return result(setresuid(uid, uid, uid));
+}
+
+/* These two report no error: the id that a second call finds tells. */
+int sys_setfsgid(gid_t gid)
+{
+	FAULT(SETGID);
+	setfsgid(gid);
+	return (gid_t)setfsgid(-1) == gid ? 0 : -EPERM;
+}
+
+int sys_setfsuid(uid_t uid)
+{
+	FAULT(SETUID);
+	setfsuid(uid);
+	return (uid_t)setfsuid(-1) == uid ? 0 : -EPERM;
+}
+
+static uint64_t now_us(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+uint64_t sys_now_ms(void)
+{
+	return now_us(CLOCK_MONOTONIC) / 1000;
+}
+
+uint64_t sys_now_us(void)
+{
+	return now_us(CLOCK_MONOTONIC);
+}
+
+uint64_t sys_wall_ms(void)
+{
+	return now_us(CLOCK_REALTIME) / 1000;
+}
+
+void sys_closep(int *fd)
+{
+	if (*fd >= 0)
+		sys_close(*fd);
+	*fd = -1;
+}

@@ -1,0 +1,89 @@
+/*
+ * conf: the configuration of one service, read by libconfuse. Plain data: what
+ * is here was checked, and names no descriptor.
+ */
+#ifndef HANDOFF_CONF_H
+#define HANDOFF_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "proto/timers.h"
+
+#define CONF_MAX_LISTENERS 4096
+#define CONF_MAX_NAME      64   /* of a service and of a listener */
+
+struct conf_listen {
+	char *name;
+	char *address;             /* as written: tcp:HOST:PORT, unix:/PATH, unix:@NAME */
+	struct sockaddr_storage sa;
+	socklen_t sa_len;
+	int backlog;               /* 1 to INT_MAX; default 4096 */
+	mode_t mode;               /* unix paths; default 0666 & ~umask is NOT used: 0660 */
+	bool reuseaddr;            /* default true */
+	bool v6only;               /* tcp:[::]: default false = dual stack */
+	int line;                  /* where it stands, for messages */
+};
+
+struct conf_rlimit { int resource; struct rlimit limit; };
+
+struct conf {
+	char *file;                /* the configuration's path */
+	char *name;                /* service kvd { ... } */
+	char **command;            /* argv, NULL at the end */
+	char *data_dir;            /* NULL: none */
+	char *working_dir;         /* NULL: "/" */
+	char **environment;        /* "K=V", NULL at the end; may be NULL */
+	bool clear_environment;
+	char *user, *group;        /* NULL: handoffd's own */
+	char **groups;             /* supplementary; NULL: those of user */
+	char *operators;           /* group that may upgrade; NULL: root and own uid only */
+	char *output;              /* file for stdout and stderr; NULL: inherited */
+	mode_t umask;              /* default 022 */
+	int nice;                  /* default: inherited, 0 adds nothing */
+	int oom_score_adj; bool has_oom;
+	struct conf_rlimit *rlimits; unsigned nrlimits;
+	uint32_t timer[TIMER_COUNT];
+	struct conf_listen *listen; unsigned nlisten;
+	/* resolved by ids.c's short-lived child, (uid_t)-1 when no user is given */
+	uid_t uid; gid_t gid;
+	gid_t *gids; unsigned ngids;   /* supplementary */
+	gid_t operators_gid;           /* (gid_t)-1: none */
+};
+
+/*
+ * Reads and checks path. On success *ret (free with conf_free) and 0. On
+ * failure -EINVAL (or -ENOENT, -EACCES, ... when it cannot be opened) and one
+ * line in err: "FILE:LINE: what is wrong; what would be right".
+ * Blocks on the file and, when it names users or groups, on the child that
+ * resolves them (5 s at most).
+ */
+int conf_read(const char *path, struct conf **ret, char *err, size_t err_size);
+struct conf *conf_free(struct conf *c);   /* takes NULL, returns NULL */
+
+/* NAME's rule: [A-Za-z0-9_][A-Za-z0-9_.@-]*, at most CONF_MAX_NAME. */
+bool conf_name_ok(const char *name);
+
+/*
+ * What can only be checked against the machine (`--check`, before each start and
+ * upgrade): the command exists and is executable, data-dir is a directory, not a
+ * symlink, not on NFS, writable by the daemon's user; working-dir exists; paths
+ * of unix listeners have a directory. One line in err, as above; 0 or -errno.
+ */
+int conf_check_machine(const struct conf *c, char *err, size_t err_size);
+
+/*
+ * $HANDOFF_RUNTIME_DIR/NAME, else $RUNTIME_DIRECTORY (systemd's, as it is, the
+ * first of a colon list), else /run/handoff/NAME, or $XDG_RUNTIME_DIR/handoff/NAME
+ * without root. The same for state: HANDOFF_STATE_DIR, STATE_DIRECTORY,
+ * /var/lib/handoff/NAME, $XDG_STATE_HOME/handoff/NAME or ~/.local/state/handoff/NAME.
+ * Also linked into handoffctl (there without systemd's variables: use_systemd false).
+ * 0, or -ENAMETOOLONG / -ENOENT (nothing to go by) with a sentence in err.
+ */
+int dirs_runtime(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
+int dirs_state(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
+
+#endif

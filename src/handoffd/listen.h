@@ -1,0 +1,50 @@
+/*
+ * listen: the listening sockets. The supervisor owns them; they never close
+ * between two daemons, since the last close resets what waits in the queue.
+ */
+#ifndef HANDOFF_LISTEN_H
+#define HANDOFF_LISTEN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "handoffd/conf.h"
+
+struct listener {
+	char *name;
+	int fd;                 /* listening, O_NONBLOCK (set once), CLOEXEC; -1: not in hand */
+	char *path;             /* unix path that this supervisor bound (NULL: other kind) */
+	dev_t dev; ino_t ino;   /* of that path when it was bound: unlink only this inode */
+};
+
+struct listeners { struct listener *v; unsigned n; };
+
+/*
+ * Binds and listens whatever of c is not in hand yet. Unix paths are bound under
+ * the owner's effective uid (c->uid) with the mode set before bind (fchmod on the
+ * socket before bind(2) sets the inode's mode; Linux) and no chown by path; a
+ * stale path (connect refused) is unlinked only if nobody listens there.
+ * Abstract names, tcp v4, v6, dual stack; SO_REUSEADDR as configured.
+ * 0, or -errno (-EADDRINUSE, ...) with one line in err: "listener resp
+ * (tcp:127.0.0.1:6380): address in use: ..., what to do". What was bound stays.
+ */
+int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t err_size);
+
+/*
+ * Takes fd (consumed in every case) as the listener name, if it is one: checks
+ * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c. 0; -EEXIST it is in
+ * hand already (fd closed, fine); -ENOENT no listener of that name is configured;
+ * -ENOTSOCK, -EINVAL not what was announced: a sentence in err.
+ */
+int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err, size_t err_size);
+
+bool listeners_complete(const struct listeners *l, const struct conf *c);
+
+/* Closes all; with remove, unlinks the unix paths whose inode is the one bound. */
+void listeners_close(struct listeners *l, bool remove);
+
+/* Warns through the return value: the smallest of backlog and net.core.somaxconn for
+ * listener i is below its backlog: that cap; else 0. */
+int listeners_capped(const struct conf *c, unsigned i);
+
+#endif

@@ -1,0 +1,17 @@
+/* log: lines that tell the story, to stderr; priority as "<N>" prefix below the journal. */
+#ifndef HANDOFF_LOG_H
+#define HANDOFF_LOG_H
+
+enum log_level { LOG_L_ERROR = 3, LOG_L_WARNING = 4, LOG_L_INFO = 6, LOG_L_DEBUG = 7 };
+
+/* "<6>" prefixes when $JOURNAL_STREAM names stderr's device and inode (systemd.exec(5));
+ * else "2026-11-21T08:45:01.123Z handoffd[kvd]: info: text". A write that fails or would
+ * block (a full pipe) is dropped: logging never stops the supervisor. */
+void log_open(const char *service, enum log_level max);
+void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define log_error(...)   log_line(LOG_L_ERROR, __VA_ARGS__)
+#define log_warning(...) log_line(LOG_L_WARNING, __VA_ARGS__)
+#define log_info(...)    log_line(LOG_L_INFO, __VA_ARGS__)
+#define log_debug(...)   log_line(LOG_L_DEBUG, __VA_ARGS__)
+
+#endif

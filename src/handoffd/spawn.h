@@ -1,0 +1,62 @@
+/*
+ * spawn: starting a daemon. The child waits at a pipe (the gate) until its pid is
+ * in the journal; when the gate closes without a byte (the supervisor died) it
+ * exits, so that no life or death of the supervisor leaves an unknown child.
+ */
+#ifndef HANDOFF_SPAWN_H
+#define HANDOFF_SPAWN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "handoffd/conf.h"
+
+/* The executable: its path, and the inode that was resolved, kept open. */
+struct exe {
+	char path[4096];
+	int fd;                 /* O_PATH|O_CLOEXEC; -1: none */
+	dev_t dev; ino_t ino;
+};
+
+/*
+ * Resolves path (a name without '/' through PATH of the daemon's environment) and
+ * checks it: exists, a regular file, executable by uid/gid, of this machine's
+ * architecture or a script. 0, or -errno with one line in err that says which of
+ * these it is and what to do. *ret untouched on failure; exe_close it.
+ */
+int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err, size_t err_size);
+/* The executable of a running process, by /proc/PID/exe. */
+int exe_of_pid(pid_t pid, const char *path, struct exe *ret);
+void exe_close(struct exe *e);  /* and sets fd to -1 */
+
+struct spawn_args {
+	const struct conf *conf;
+	const struct exe *exe;  /* run by path while that still is the inode, else by the descriptor */
+	int channel;            /* the child's end of the channel; borrowed: the caller closes it */
+	const char *runtime_dir;
+	const char *lock_dir;   /* NULL where conf->data_dir is set */
+	const char *role;       /* "first" or "successor" */
+};
+
+struct child {
+	pid_t pid;
+	int pidfd;
+	int gate;               /* write end; spawn_release or close it */
+};
+
+/*
+ * Forks. In the child, after the gate: own session (setsid), signal mask and all
+ * dispositions reset, umask, cwd, rlimits, nice, oom_score_adj, groups, gid, uid,
+ * clean environment (handoffd's own without NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*,
+ * JOURNAL_STREAM, HANDOFF_*; plus conf's; or only conf's), then HANDOFF_FD=3,
+ * HANDOFF_ROLE, HANDOFF_DIR=runtime_dir, HANDOFF_SERVICE, HANDOFF_LOCK_DIR; every
+ * descriptor above 3 closed (close_range), exec. A step that fails is written as one
+ * line to stderr with its reason, and the child exits with 126 (127: no such file).
+ * All that the child needs is prepared before the fork (no malloc after it).
+ * 0 and *ret, or -errno (-EAGAIN, -ENOMEM, -EMFILE) with a sentence in err. Never blocks.
+ */
+int spawn_daemon(const struct spawn_args *a, struct child *ret, char *err, size_t err_size);
+/* Opens the gate and closes it: the child goes on to exec. 0 or -errno. */
+int spawn_release(struct child *c);
+
+#endif

@@ -1,0 +1,8 @@
+noinst_LTLIBRARIES += libproto.la
+libproto_la_SOURCES = \
+	src/proto/frame.c src/proto/frame.h \
+	src/proto/scbor.c src/proto/scbor.h \
+	src/proto/msg.c src/proto/msg.h src/proto/msg.def \
+	src/proto/timers.c src/proto/timers.h
+libproto_la_LIBADD = $(CBOR_LIBS)
+EXTRA_DIST += src/proto/wire.cddl
