@@ -7,6 +7,7 @@
 #ifndef HANDOFF_BASE_SYS_H
 #define HANDOFF_BASE_SYS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

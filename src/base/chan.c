@@ -1,0 +1,307 @@
+#include "base/chan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "base/sys.h"
+
+struct chan_node {
+	struct chan_node *next;
+	size_t n, done;
+	unsigned nfds;
+	int fds[FRAME_MAX_FDS];
+	uint8_t bytes[];
+};
+
+void chan_init(struct chan *c, int fd)
+{
+	memset(c, 0, sizeof *c);
+	c->fd = fd;
+	c->version = PROTO_VERSION_HELLO;
+	c->out_tail = &c->out;
+}
+
+static void close_fds(int *fds, unsigned *n)
+{
+	while (*n)
+		sys_close(fds[--*n]);
+}
+
+static void node_free(struct chan_node *n)
+{
+	close_fds(n->fds, &n->nfds);
+	free(n);
+}
+
+void chan_close(struct chan *c)
+{
+	while (c->out) {
+		struct chan_node *n = c->out;
+		c->out = n->next;
+		node_free(n);
+	}
+	c->out_tail = &c->out;
+	c->out_bytes = 0;
+	close_fds(c->fds, &c->nfds);
+	free(c->body);
+	c->body = NULL;
+	c->body_cap = c->body_got = c->header_got = 0;
+	sys_closep(&c->fd);
+}
+
+/* --------------------------------------------------------------- reading --- */
+
+static int bad(struct chan *c, const char *what)
+{
+	snprintf(c->error, sizeof c->error, "%s", what);
+	return -EBADMSG;
+}
+
+/* The descriptors of one recvmsg; there is room for as many as a frame may have. */
+static int keep_fds(struct chan *c, struct msghdr *m)
+{
+	int e = 0;
+
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		unsigned n = (unsigned)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		for (unsigned i = 0; i < n; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
+			if (c->nfds < FRAME_MAX_FDS)
+				c->fds[c->nfds++] = fd;
+			else
+				e = bad(c, "more than 64 descriptors with a frame"), sys_close(fd);
+		}
+	}
+	/* MSG_CTRUNC: the kernel has closed what did not fit; or the descriptor table is
+	 * full, and nobody says which of them are missing */
+	if (!e && m->msg_flags & MSG_CTRUNC)
+		e = bad(c, "descriptors were lost on the way (too many, or the limit on open files)");
+	return e;
+}
+
+/* Fills up to *got == want. 1 full, 0 not yet, -errno. */
+static int fill(struct chan *c, uint8_t *p, size_t *got, size_t want)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int) * (FRAME_MAX_FDS + 1))];
+		struct cmsghdr align;
+	} control;
+
+	while (*got < want) {
+		struct iovec iov = { p + *got, want - *got };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		                    .msg_controllen = sizeof control };
+		ssize_t n = sys_recvmsg(c->fd, &m, 0);
+		if (n == -EAGAIN)
+			return 0;
+		if (n < 0)
+			return (int)n;
+		int e = keep_fds(c, &m);
+		if (e)
+			return e;
+		if (n == 0)
+			return -ENODATA;
+		*got += (size_t)n;
+	}
+	return 1;
+}
+
+static int start_body(struct chan *c)
+{
+	uint16_t version;
+	int n = frame_get_header(c->header, &version);
+
+	if (n < 0)
+		return bad(c, "a frame length that no frame can have (not this protocol?)");
+	if (version < PROTO_VERSION_MIN || version > PROTO_VERSION_MAX) {
+		snprintf(c->error, sizeof c->error, "protocol version %u in a frame, known are %u to %u",
+		         version, PROTO_VERSION_MIN, PROTO_VERSION_MAX);
+		return -EBADMSG;
+	}
+	if ((size_t)n > CHAN_ITEM_MAX)
+		return bad(c, "a frame longer than any message may be");
+	if ((size_t)n > c->body_cap) {
+		uint8_t *p = realloc(c->body, (size_t)n);
+		if (!p)
+			return -ENOMEM;
+		c->body = p;
+		c->body_cap = (size_t)n;
+	}
+	c->body_size = (size_t)n;
+	return 0;
+}
+
+/* Only these announce descriptors, by name. */
+static int check_fds(struct chan *c, const struct msg *m)
+{
+	unsigned want = m->type == MSG_sockets ? m->sockets.names.n : 0;
+
+	if (c->nfds == want)
+		return 0;
+	snprintf(c->error, sizeof c->error, "%s: %u descriptors came, %u were announced",
+	         msg_name(m->type), c->nfds, want);
+	return -EBADMSG;
+}
+
+static void start_frame(struct chan *c)
+{
+	close_fds(c->fds, &c->nfds);   /* what the caller did not take */
+	c->header_got = c->body_got = c->body_size = 0;
+	c->handed_out = false;
+}
+
+int chan_recv(struct chan *c, struct msg *ret)
+{
+	int e;
+
+	if (c->fd < 0)
+		return -ENODATA;
+	if (c->handed_out)
+		start_frame(c);
+	if (c->header_got < FRAME_HEADER) {
+		e = fill(c, c->header, &c->header_got, FRAME_HEADER);
+		if (e == -ENODATA && c->header_got)
+			return bad(c, "the stream ends inside a frame");
+		if (e <= 0)
+			return e;
+		if ((e = start_body(c)))
+			return e;
+	}
+	e = fill(c, c->body, &c->body_got, c->body_size);
+	if (e == -ENODATA)
+		return bad(c, "the stream ends inside a frame");
+	if (e <= 0)
+		return e;
+	if ((e = msg_decode(c->body, c->body_size, ret, c->error, sizeof c->error)))
+		return e;
+	if (ret->type >= MSG_journal)
+		return bad(c, "a record of the disk, not a message");
+	if ((e = check_fds(c, ret)))
+		return e;
+	c->handed_out = true;
+	return 1;
+}
+
+unsigned chan_take_fds(struct chan *c, int fds[FRAME_MAX_FDS])
+{
+	unsigned n = c->nfds;
+
+	memcpy(fds, c->fds, n * sizeof *fds);
+	c->nfds = 0;
+	return n;
+}
+
+/* --------------------------------------------------------------- writing --- */
+
+static ssize_t send_some(int to, const uint8_t *p, size_t n, const int *fds, unsigned nfds)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int) * FRAME_MAX_FDS)];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { (void *)(uintptr_t)p, n };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (nfds) {
+		memset(&control, 0, sizeof control);
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+		struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+		h->cmsg_level = SOL_SOCKET;
+		h->cmsg_type = SCM_RIGHTS;
+		h->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+		memcpy(CMSG_DATA(h), fds, sizeof(int) * nfds);
+	}
+	return sys_sendmsg(to, &m, 0);
+}
+
+/* The rest of a frame, from byte done on, to the queue, with copies of fds. */
+static int enqueue(struct chan *c, const uint8_t *p, size_t n, const int *fds, unsigned nfds)
+{
+	struct chan_node *node;
+
+	if (c->out_bytes + n > CHAN_OUT_MAX)
+		return -ENOBUFS;
+	if (!(node = malloc(sizeof *node + n)))
+		return -ENOMEM;
+	node->next = NULL;
+	node->n = n;
+	node->done = node->nfds = 0;
+	memcpy(node->bytes, p, n);
+	for (unsigned i = 0; i < nfds; i++) {
+		int fd = sys_dup(fds[i], 3);
+		if (fd < 0) {
+			node_free(node);
+			return fd;
+		}
+		node->fds[node->nfds++] = fd;
+	}
+	*c->out_tail = node;
+	c->out_tail = &node->next;
+	c->out_bytes += n;
+	return 0;
+}
+
+int chan_send(struct chan *c, const struct msg *m, const int *fds, unsigned nfds)
+{
+	uint8_t small[2048], *buf = small;
+	const struct msg_desc *d = msg_desc(m->type);
+	size_t size = sizeof small;
+	ssize_t sent = 0;
+	int n, e = 0;
+
+	if (c->fd < 0)
+		return -EPIPE;
+	if (!d || nfds > FRAME_MAX_FDS)
+		return -EMSGSIZE;
+	n = msg_encode(m, c->version, buf, size);
+	if (n == -EMSGSIZE && d->limit + FRAME_HEADER > size) {
+		size = d->limit + FRAME_HEADER;
+		if (!(buf = malloc(size)))
+			return -ENOMEM;
+		n = msg_encode(m, c->version, buf, size);
+	}
+	if (n < 0)
+		e = n;
+	else if (!c->out) {
+		sent = send_some(c->fd, buf, (size_t)n, fds, nfds);
+		if (sent == -EAGAIN)
+			sent = 0;
+		else if (sent < 0)
+			e = (int)sent;
+	}
+	/* the descriptors left with the first byte */
+	if (!e && sent < n)
+		e = enqueue(c, buf + sent, (size_t)(n - sent), fds, sent ? 0 : nfds);
+	if (buf != small)
+		free(buf);
+	return e;
+}
+
+int chan_flush(struct chan *c)
+{
+	struct chan_node *n;
+
+	while ((n = c->out)) {
+		ssize_t sent = send_some(c->fd, n->bytes + n->done, n->n - n->done, n->fds, n->nfds);
+		if (sent == -EAGAIN)
+			return 1;
+		if (sent < 0)
+			return (int)sent;
+		close_fds(n->fds, &n->nfds);
+		n->done += (size_t)sent;
+		if (n->done < n->n)
+			continue;
+		c->out_bytes -= n->n;
+		if (!(c->out = n->next))
+			c->out_tail = &c->out;
+		node_free(n);
+	}
+	return 0;
+}

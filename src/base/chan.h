@@ -1,0 +1,66 @@
+/*
+ * chan: frames over a unix stream socket, non-blocking, with descriptors.
+ *
+ * One recvmsg never goes past the end of a frame: a larger read would merge it with the
+ * next frame, whose descriptors would arrive with this one, or be lost (unix(7)).
+ */
+#ifndef HANDOFF_BASE_CHAN_H
+#define HANDOFF_BASE_CHAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/msg.h"
+
+#define CHAN_ITEM_MAX (66u * 1024)   /* the largest message of msg.def, and room to say no */
+#define CHAN_OUT_MAX  (512u * 1024)  /* queued for a peer that does not read: then it is cut off */
+
+struct chan_node;
+
+struct chan {
+	int fd;                        /* owned; -1: closed */
+	uint16_t version;              /* of the frames sent */
+	/* reading */
+	uint8_t header[FRAME_HEADER];
+	size_t header_got, body_got, body_size;
+	uint8_t *body;
+	size_t body_cap;
+	int fds[FRAME_MAX_FDS];        /* came with the frame being read */
+	unsigned nfds;
+	bool handed_out;               /* the last frame is in the caller's hands */
+	/* writing */
+	struct chan_node *out, **out_tail;
+	size_t out_bytes;
+	char error[160];               /* after -EBADMSG: what was wrong */
+};
+
+void chan_init(struct chan *c, int fd);   /* consumes fd, which must be O_NONBLOCK */
+/* Closes and frees all; takes a closed one. */
+void chan_close(struct chan *c);
+
+/*
+ * Takes the next whole frame. 1: *ret, which borrows from c until the next call; its
+ * descriptors are in c->fds until then (chan_take_fds). 0: nothing (more) now. Errors:
+ * -ENODATA end of the stream, -ECONNRESET the same with loss; -EBADMSG not this
+ * protocol: c->error says what, close it; -EMFILE, -ENOMEM, ...
+ * A message that may carry no descriptors and does is -EBADMSG.
+ */
+int chan_recv(struct chan *c, struct msg *ret);
+
+/* Moves the descriptors of the frame just received to fds; returns how many. */
+unsigned chan_take_fds(struct chan *c, int fds[FRAME_MAX_FDS]);
+
+/*
+ * Sends a frame, with copies of fds (borrowed). What the socket does not take is
+ * queued. 0; -EPIPE the peer is gone (what it sent can still be read); -EMSGSIZE;
+ * -ENOBUFS over CHAN_OUT_MAX; -ENOMEM, -EMFILE, -ETOOMANYREFS.
+ */
+int chan_send(struct chan *c, const struct msg *m, const int *fds, unsigned nfds);
+/* Sends what is queued. 0: nothing is left; 1: wait until writable; -EPIPE, ... */
+int chan_flush(struct chan *c);
+static inline bool chan_pending(const struct chan *c) { return c->out != NULL; }
+/* A frame has begun to arrive and is not complete. */
+static inline bool chan_midframe(const struct chan *c) { return c->header_got > 0 && !c->handed_out; }
+
+#endif

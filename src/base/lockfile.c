@@ -1,0 +1,147 @@
+#include "base/lockfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/proc.h"
+#include "base/slots.h"
+#include "base/sys.h"
+#include "proto/slot.h"
+
+#define SLOT_SIZE 512u
+
+void lockfile_init(struct lockfile *l, int dir)
+{
+	memset(l, 0, sizeof *l);
+	l->dir = dir;
+	l->fd = -1;
+}
+
+int lockfile_check_fs(int dir)
+{
+	uint64_t magic = 0;
+	int e = sys_fs_type(dir, &magic);
+
+	return e ? e : magic == NFS_SUPER_MAGIC ? -EREMOTE : 0;
+}
+
+static int fail(struct lockfile *l, int fd, int e, const char *what)
+{
+	if (fd >= 0)
+		sys_close(fd);
+	snprintf(l->error, sizeof l->error, LOCKFILE_NAME ": %s: %s", what, strerror(-e));
+	return e;
+}
+
+static void format_build(const struct span *b, char out[129])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->n && i < 64; i++)
+		n += (size_t)sprintf(out + n, "%02x", (unsigned char)b->p[i]);
+	out[n] = '\0';
+}
+
+static int load(int fd, struct slots *s, struct lock_owner *ret)
+{
+	uint8_t buf[SLOT_SIZE];
+	char err[100];
+	struct msg m;
+	int e = slots_load(s, fd, SLOT_SIZE, buf, &m, err, sizeof err);
+
+	memset(ret, 0, sizeof *ret);
+	if (e)
+		return e;
+	if (m.type != MSG_owner)
+		return -EBADMSG;
+	ret->pid = m.owner.pid;
+	ret->start = m.owner.start;
+	ret->epoch = m.owner.epoch;
+	format_build(&m.owner.build, ret->build);
+	return 0;
+}
+
+/* The one thing that a successor writes before its Commit. */
+static int write_record(struct lockfile *l, const void *build, size_t build_size)
+{
+	struct msg m = { .type = MSG_owner };
+	struct lock_owner last;
+	struct slots s;
+	char boot[BOOT_ID_SIZE];
+	struct stat st;
+	int e = load(l->fd, &s, &last);
+
+	/* a damaged record loses its epoch, never the lock */
+	if (e && e != -ENODATA && e != -EBADMSG)
+		return e;
+	l->epoch = last.epoch + 1;
+	proc_boot_id(boot);
+	m.owner.pid = (uint64_t)getpid();
+	if ((e = proc_start_time(getpid(), &m.owner.start)))
+		m.owner.start = 0;   /* /proc is not there: a chroot */
+	m.owner.boot = SPAN(boot);
+	m.owner.build = (struct span){ build, build_size };
+	m.owner.epoch = l->epoch;
+	if (!(e = sys_fstat(l->fd, &st)) && st.st_size < (off_t)(2 * SLOT_SIZE))
+		e = slots_reserve(l->fd, SLOT_SIZE);
+	return e ? e : slots_store(&s, &m);
+}
+
+int lockfile_try(struct lockfile *l, const void *build, size_t build_size)
+{
+	struct stat mine, path;
+	int fd, e;
+
+	if (l->fd >= 0)
+		return 0;
+	l->record_error = 0;
+	for (int tries = 0; ; tries++) {
+		fd = sys_openat(l->dir, LOCKFILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600);
+		if (fd < 0)
+			return fail(l, -1, fd, "cannot be opened");
+		if ((e = sys_fstat(fd, &mine)))
+			return fail(l, fd, e, "cannot be looked at");
+		if (!S_ISREG(mine.st_mode))
+			return fail(l, fd, -EINVAL, "is not a regular file");
+		if ((e = sys_flock(fd, LOCK_EX | LOCK_NB)))
+			return fail(l, fd, e, e == -EWOULDBLOCK ? "another process holds it" : "cannot be locked");
+		e = sys_fstatat(l->dir, LOCKFILE_NAME, &path, AT_SYMLINK_NOFOLLOW);
+		if (!e && path.st_dev == mine.st_dev && path.st_ino == mine.st_ino)
+			break;
+		/* somebody replaced the file between open and lock: that one counts */
+		sys_close(fd);
+		if (tries == 10)
+			return fail(l, -1, -EAGAIN, "is being replaced all the time");
+	}
+	l->fd = fd;
+	l->record_error = write_record(l, build, build_size);
+	return 0;
+}
+
+void lockfile_release(struct lockfile *l)
+{
+	if (l->fd < 0)
+		return;
+	sys_flock(l->fd, LOCK_UN);
+	sys_closep(&l->fd);
+}
+
+int lockfile_read(int dir, struct lock_owner *ret)
+{
+	struct lock_owner o;
+	struct slots s;
+	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), e;
+
+	if (fd < 0)
+		return fd;
+	e = load(fd, &s, &o);
+	sys_close(fd);
+	if (!e)
+		*ret = o;
+	return e;
+}

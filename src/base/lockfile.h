@@ -1,0 +1,48 @@
+/*
+ * lockfile: <data_dir>/.handoff.lock, the flock that makes one process the writer, and
+ * the record of its owner with the epoch.
+ *
+ * Never unlinked (two processes would lock two inodes); device and inode are compared
+ * with the path's after locking; refused on NFS, whose flock is a byte-range lock.
+ */
+#ifndef HANDOFF_BASE_LOCKFILE_H
+#define HANDOFF_BASE_LOCKFILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/msg.h"
+
+#define LOCKFILE_NAME ".handoff.lock"
+
+struct lockfile {
+	int dir;              /* the directory, borrowed */
+	int fd;               /* holds the flock; -1: not held */
+	uint64_t epoch;       /* of this ownership; 0: none */
+	char error[200];      /* after a failure: a sentence */
+	int record_error;     /* the owner's record could not be written: -errno, else 0 */
+};
+
+struct lock_owner { uint64_t pid, start, epoch; char build[129]; };
+
+void lockfile_init(struct lockfile *l, int dir);
+
+/*
+ * Tries once. 0: held, the record names this process, epoch = the last one + 1 (if the
+ * record could not be written, record_error says so: the flock is held all the same).
+ * -EWOULDBLOCK: another has it. -EREMOTE: NFS. -EISDIR, -ELOOP, -EACCES, ...: a sentence
+ * in error. Blocks for one fdatasync.
+ */
+int lockfile_try(struct lockfile *l, const void *build, size_t build_size);
+
+/* Closes the writer's right: LOCK_UN first, since a forked helper may hold a copy of the
+ * descriptor (flock(2)), then close. Safe if not held. */
+void lockfile_release(struct lockfile *l);
+
+/* Who owned it last, read without a lock. 0, -ENODATA, -EBADMSG, -ENOENT, ... */
+int lockfile_read(int dir, struct lock_owner *ret);
+
+/* 0, or -EREMOTE with nothing else looked at: dir lies on NFS. */
+int lockfile_check_fs(int dir);
+
+#endif
