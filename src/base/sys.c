@@ -351,6 +351,12 @@ int sys_waitpidfd(int pidfd, siginfo_t *ret, int options)
 	return result(TEMP_FAILURE_RETRY(waitid(P_PIDFD, pidfd, ret, options)));
 }
 
+int sys_waitpid(pid_t pid, int *ret_status, int options)
+{
+	FAULT(WAITID);
+	return result(TEMP_FAILURE_RETRY(waitpid(pid, ret_status, options)));
+}
+
 int sys_prctl(int option, unsigned long a)
 {
 	FAULT(PRCTL);

@@ -90,6 +90,7 @@ pid_t sys_fork(void);
 int sys_pidfd_open(pid_t pid);
 int sys_pidfd_signal(int pidfd, int sig);
 int sys_waitpidfd(int pidfd, siginfo_t *ret, int options);           /* waitid(P_PIDFD) */
+int sys_waitpid(pid_t pid, int *ret_status, int options);           /* a child without pidfd */
 int sys_prctl(int option, unsigned long a);
 int sys_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags);
 int sys_epoll_create(void);

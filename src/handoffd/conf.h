@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "handoffd/conf_options.h"
 #include "proto/timers.h"
 
 #define CONF_MAX_LISTENERS 4096
@@ -39,30 +40,43 @@ struct conf {
 	char **environment;        /* "K=V", NULL at the end; may be NULL */
 	bool clear_environment;
 	char *user, *group;        /* NULL: handoffd's own */
-	char **groups;             /* supplementary; NULL: those of user */
+	char **groups;             /* supplementary; NULL: those of user; empty: none */
 	char *operators;           /* group that may upgrade; NULL: root and own uid only */
-	char *output;              /* file for stdout and stderr; NULL: inherited */
+	char *output;              /* file for stdout and stderr, opened as user; NULL: inherited */
 	mode_t umask;              /* default 022 */
-	int nice;                  /* default: inherited, 0 adds nothing */
+	int nice;                  /* added to the inherited value; default 0 */
 	int oom_score_adj; bool has_oom;
 	struct conf_rlimit *rlimits; unsigned nrlimits;
 	uint32_t timer[TIMER_COUNT];
 	struct conf_listen *listen; unsigned nlisten;
-	/* resolved by ids.c's short-lived child, (uid_t)-1 when no user is given */
+	/* resolved by ids.c's short-lived child, (uid_t)-1 when no user is given; gid is
+	 * the user's where no group is given, (gid_t)-1 where neither is */
 	uid_t uid; gid_t gid;
-	gid_t *gids; unsigned ngids;   /* supplementary */
+	gid_t *gids; unsigned ngids;   /* supplementary; NULL: leave handoffd's own */
 	gid_t operators_gid;           /* (gid_t)-1: none */
+	int line;                      /* of the service section */
+	int option_line[CONF_OPTION_MAX];  /* as conf_options is ordered; 0: a default */
 };
 
 /*
  * Reads and checks path. On success *ret (free with conf_free) and 0. On
- * failure -EINVAL (or -ENOENT, -EACCES, ... when it cannot be opened) and one
- * line in err: "FILE:LINE: what is wrong; what would be right".
+ * failure -EINVAL (or -ENOENT, -EACCES, ... when it cannot be opened, -ENOMEM) and
+ * one line in err: "FILE:LINE: what is wrong; what would be right".
  * Blocks on the file and, when it names users or groups, on the child that
  * resolves them (5 s at most).
  */
 int conf_read(const char *path, struct conf **ret, char *err, size_t err_size);
 struct conf *conf_free(struct conf *c);   /* takes NULL, returns NULL */
+
+/*
+ * Reads a listener's address ("tcp:127.0.0.1:80", "tcp:[::]:80", "unix:/run/x",
+ * "unix:@x") into sa. 0, or -EINVAL with a sentence in why. Never resolves names.
+ */
+int conf_address(const char *text, struct sockaddr_storage *sa, socklen_t *sa_len,
+		 char *why, size_t why_size);
+
+/* Where an option stands in c->file; where it does not, the line of its section. */
+int conf_line(const struct conf *c, const char *option);
 
 /* NAME's rule: [A-Za-z0-9_][A-Za-z0-9_.@-]*, at most CONF_MAX_NAME. */
 bool conf_name_ok(const char *name);

@@ -16,6 +16,7 @@ struct exe {
 	char path[4096];
 	int fd;                 /* O_PATH|O_CLOEXEC; -1: none */
 	dev_t dev; ino_t ino;
+	bool script;            /* starts with #!: its interpreter opens it again */
 };
 
 /*
@@ -25,7 +26,8 @@ struct exe {
  * these it is and what to do. *ret untouched on failure; exe_close it.
  */
 int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err, size_t err_size);
-/* The executable of a running process, by /proc/PID/exe. */
+/* The executable of a running process, by /proc/PID/exe; of a script: what lies at path
+ * (the process is its interpreter). 0 or -errno. */
 int exe_of_pid(pid_t pid, const char *path, struct exe *ret);
 void exe_close(struct exe *e);  /* and sets fd to -1 */
 
@@ -45,18 +47,20 @@ struct child {
 };
 
 /*
- * Forks. In the child, after the gate: own session (setsid), signal mask and all
+ * Forks. In the child, while it waits for the gate (so that a release is followed by
+ * exec at once): own session (setsid), stdin from /dev/null, signal mask and all
  * dispositions reset, umask, cwd, rlimits, nice, oom_score_adj, groups, gid, uid,
  * clean environment (handoffd's own without NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*,
  * JOURNAL_STREAM, HANDOFF_*; plus conf's; or only conf's), then HANDOFF_FD=3,
  * HANDOFF_ROLE, HANDOFF_DIR=runtime_dir, HANDOFF_SERVICE, HANDOFF_LOCK_DIR; every
- * descriptor above 3 closed (close_range), exec. A step that fails is written as one
- * line to stderr with its reason, and the child exits with 126 (127: no such file).
+ * descriptor above 3 closed (close_range); then exec with argv[0] = exe->path. A step that fails is written as one
+ * line to stderr with its reason, and the child exits with 126 (127: no such file). With output set, exec's own failure goes there.
  * All that the child needs is prepared before the fork (no malloc after it).
  * 0 and *ret, or -errno (-EAGAIN, -ENOMEM, -EMFILE) with a sentence in err. Never blocks.
  */
 int spawn_daemon(const struct spawn_args *a, struct child *ret, char *err, size_t err_size);
-/* Opens the gate and closes it: the child goes on to exec. 0 or -errno. */
+/* Opens the gate and closes it: the child goes on to exec. 0 or -errno (-EPIPE: the
+ * child is gone; SIGPIPE must be ignored). */
 int spawn_release(struct child *c);
 
 #endif

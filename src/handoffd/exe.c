@@ -1,0 +1,201 @@
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "handoffd/ids.h"
+#include "handoffd/spawn.h"
+
+/* One line about a path, and -errno. */
+#define REFUSE(error, ...) (snprintf(err, err_size, __VA_ARGS__), (error))
+
+static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/* PATH as the daemon will see it: the last one given wins, as in its environment. */
+static const char *daemon_path(const struct conf *c)
+{
+	const char *path = c->clear_environment ? NULL : getenv("PATH");
+
+	for (char **e = c->environment; e && *e; e++)
+		if (!strncmp(*e, "PATH=", 5))
+			path = *e + 5;
+	return path ? path : default_path;
+}
+
+/* A bare name through PATH; true: *ret is a path whose file may be executed. */
+static bool in_path(const char *list, const char *name, char ret[4096])
+{
+	for (size_t n; *list; list += n + (list[n] == ':')) {
+		n = strcspn(list, ":");
+		if (snprintf(ret, 4096, "%.*s/%s", (int)n, list, name) < 4096 && *list == '/' &&
+		    sys_faccessat(AT_FDCWD, ret, X_OK, AT_EACCESS) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* ---- what the bytes are ---- */
+
+struct head {
+	union { unsigned char bytes[256]; Elf64_Ehdr elf; } u;
+	ssize_t n;
+};
+
+static int read_head(const char *path, struct head *ret)
+{
+	const int fd = sys_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
+
+	if (fd < 0)
+		return fd;
+	ret->n = sys_read(fd, ret->u.bytes, sizeof ret->u.bytes - 1);
+	sys_close(fd);
+	if (ret->n < 0)
+		return ret->n;
+	ret->u.bytes[ret->n] = '\0';
+	return 0;
+}
+
+static bool is_script(const struct head *h)
+{
+	return h->n >= 2 && h->u.bytes[0] == '#' && h->u.bytes[1] == '!';
+}
+
+static int check_script(struct head *h, const char *path, char *err, size_t err_size)
+{
+	char *interpreter = (char *)h->u.bytes + 2;
+	int r;
+
+	interpreter += strspn(interpreter, " \t");
+	interpreter[strcspn(interpreter, " \t\r\n")] = '\0';
+	r = *interpreter ? sys_faccessat(AT_FDCWD, interpreter, X_OK, AT_EACCESS) : -ENOEXEC;
+	if (r < 0)
+		return REFUSE(r, "%s: its interpreter '%s' cannot be run: %s; correct its first line",
+			      path, interpreter, strerror(-r));
+	return 0;
+}
+
+static int check_elf(const struct head *h, const char *path, char *err, size_t err_size)
+{
+	struct head own;
+	unsigned theirs, ours;
+
+	if (h->n < (ssize_t)sizeof h->u.elf || memcmp(h->u.bytes, ELFMAG, SELFMAG))
+		return REFUSE(-ENOEXEC, "%s: neither an ELF executable nor a script with #!; "
+			      "was it copied completely?", path);
+	if (read_head("/proc/self/exe", &own) < 0 || own.n < (ssize_t)sizeof own.u.elf)
+		return 0;
+	theirs = h->u.elf.e_machine;
+	ours = own.u.elf.e_machine;
+	if (h->u.bytes[EI_DATA] != own.u.bytes[EI_DATA] ||
+	    (theirs != ours && !(ours == EM_X86_64 && theirs == EM_386)))
+		return REFUSE(-ENOEXEC, "%s: built for another architecture (ELF machine %u, this one is %u); "
+			      "install the build for this machine", path, theirs, ours);
+	return 0;
+}
+
+static int check_bytes(struct exe *e, char *err, size_t err_size)
+{
+	struct head h;
+
+	/* what may be executed need not be readable: then exec will tell */
+	if (read_head(e->path, &h) < 0)
+		return 0;
+	e->script = is_script(&h);
+	return e->script ? check_script(&h, e->path, err, err_size) : check_elf(&h, e->path, err, err_size);
+}
+
+/* ---- resolving ---- */
+
+static int check_file(struct exe *e, char *err, size_t err_size)
+{
+	struct stat st;
+	int r;
+
+	e->fd = sys_open(e->path, O_PATH, 0);
+	if (e->fd < 0 && (e->fd == -ENOENT || e->fd == -ENOTDIR))
+		return REFUSE(e->fd, "%s: no such file; install it, or correct command", e->path);
+	if (e->fd < 0)
+		return REFUSE(e->fd, "%s: cannot be opened: %s; let the daemon's user search its directories",
+			      e->path, strerror(-e->fd));
+	r = sys_fstat(e->fd, &st);
+	if (r < 0)
+		return REFUSE(r, "%s: %s", e->path, strerror(-r));
+	if (!S_ISREG(st.st_mode))
+		return REFUSE(-EACCES, "%s: %s, not a file; name the executable itself", e->path,
+			      S_ISDIR(st.st_mode) ? "a directory" : "a special file");
+	r = sys_faccessat(AT_FDCWD, e->path, X_OK, AT_EACCESS);
+	if (r < 0)
+		return REFUSE(r, "%s: not executable by the daemon's user: %s; chmod +x it, and look for noexec "
+			      "mounts", e->path, strerror(-r));
+	e->dev = st.st_dev;
+	e->ino = st.st_ino;
+	return check_bytes(e, err, err_size);
+}
+
+static int resolve(const struct conf *c, const char *path, struct exe *e, char *err, size_t err_size)
+{
+	if (strchr(path, '/')) {
+		if (snprintf(e->path, sizeof e->path, "%s", path) >= (int)sizeof e->path)
+			return REFUSE(-ENAMETOOLONG, "%.64s...: the path is too long; use a shorter one", path);
+	} else if (!in_path(daemon_path(c), path, e->path)) {
+		return REFUSE(-ENOENT, "%s: not found in the daemon's PATH (%s); install it, or write its path",
+			      path, daemon_path(c));
+	}
+	return check_file(e, err, err_size);
+}
+
+int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err, size_t err_size)
+{
+	struct exe e = { .fd = -1 };
+	struct ids_saved saved;
+	int r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
+
+	if (r < 0)
+		return REFUSE(r, "%s: cannot look at it as the daemon's user: %s", path, strerror(-r));
+	r = resolve(c, path, &e, err, err_size);
+	ids_leave(&saved);
+	if (r < 0)
+		exe_close(&e);
+	else
+		*ret = e;
+	return r;
+}
+
+/*
+ * A script's process is its interpreter: then the script itself is taken, by its
+ * path, since nothing in /proc leads from the process to the inode of the script.
+ */
+int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
+{
+	struct exe e = { .fd = -1 };
+	struct stat st;
+	struct head h;
+	char proc[32];
+	int r;
+
+	if (snprintf(e.path, sizeof e.path, "%s", path) >= (int)sizeof e.path)
+		return -ENAMETOOLONG;
+	snprintf(proc, sizeof proc, "/proc/%d/exe", (int)pid);
+	e.script = read_head(path, &h) == 0 && is_script(&h);
+	e.fd = sys_open(e.script ? path : proc, O_PATH, 0);
+	if (e.fd < 0)
+		return e.fd;
+	r = sys_fstat(e.fd, &st);
+	if (r < 0) {
+		exe_close(&e);
+		return r;
+	}
+	e.dev = st.st_dev;
+	e.ino = st.st_ino;
+	*ret = e;
+	return 0;
+}
+
+void exe_close(struct exe *e)
+{
+	sys_closep(&e->fd);
+}

@@ -1,0 +1,25 @@
+/* ids: users and groups, by number and by name. */
+#ifndef HANDOFF_IDS_H
+#define HANDOFF_IDS_H
+
+#include "handoffd/conf.h"
+
+/*
+ * Resolves user, group, groups and operators of c into uid, gid, gids, operators_gid,
+ * in a short-lived child: the name service's modules would stay mapped in handoffd.
+ * No child where no name is given. Blocks up to 5 s. 0, or -EINVAL (-ETIMEDOUT,
+ * -EAGAIN, ...) with the option at fault in *ret_option (NULL: none) and a sentence in why.
+ */
+int ids_resolve(struct conf *c, const char **ret_option, char *why, size_t why_size);
+
+/*
+ * From ids_enter to ids_leave this (single-threaded) process meets the file system as
+ * the daemon's user and groups, where it is root and c names a user: what it binds,
+ * opens and asks for is theirs. Only the ids for the file system change: nobody may
+ * signal or trace the supervisor meanwhile who could not before. 0 or -errno.
+ */
+struct ids_saved { bool on; gid_t *gids; int n; };
+int ids_enter(uid_t uid, gid_t gid, const gid_t *gids, unsigned ngids, struct ids_saved *ret);
+void ids_leave(struct ids_saved *s);
+
+#endif
