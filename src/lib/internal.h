@@ -1,0 +1,118 @@
+/*
+ * The library's inside. One handle = the machine of proto/daemon.h, a channel to the
+ * supervisor, the lock, and one thread.
+ *
+ * Who touches what: everything belongs to the thread that calls, but for struct helper,
+ * which its mutex guards, and the sending side of the channel, which helper.mutex guards
+ * too (the helper sends heartbeats while a hook is slow).
+ */
+#ifndef HANDOFF_LIB_INTERNAL_H
+#define HANDOFF_LIB_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "base/chan.h"
+#include "base/lockfile.h"
+#include "handoff.h"
+#include "proto/daemon.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define EXPORT __attribute__((visibility("default")))
+
+struct listener {
+	char *name;
+	int fd;              /* the library's own copy, for a supervisor that comes back without */
+	bool taken;          /* the daemon listens on it */
+};
+
+/* What an upgrade's context carries, as strings. */
+struct context { char *reason, *trace_parent, *correlation_id, *tenant; };
+
+#define MAX_EVENTS 16
+
+struct helper {
+	pthread_t thread;
+	bool running;
+	pthread_mutex_t mutex;
+	pthread_cond_t done;     /* tie is TIE_IDLE again */
+	int wake;                /* eventfd: something below has changed */
+	int beat;                /* timerfd of the heartbeats: armed without waking the thread */
+	bool quit, connect, beats;
+	uint32_t beat_ms;
+	enum { TIE_IDLE, TIE_WANTED, UNTIE_WANTED } tie;
+	int connected;           /* a new channel for the caller to fetch; -1 */
+};
+
+struct handoff {
+	struct d d;
+	enum handoff_role role;
+	struct chan chan;
+	int ep, timer, wake;     /* wake: events wait, or the helper has a new channel */
+	bool woken, writing;     /* writing: EPOLLOUT is asked for */
+	unsigned flags;
+	void (*log)(void *, int, const char *);
+	void *log_arg;
+	unsigned char build[64];
+	size_t build_size;
+	char software[65];
+	uid_t uid;               /* when the helper was tied */
+	gid_t gid;
+	int data_dir;            /* O_DIRECTORY; of the lock; -1: none */
+	bool has_data_dir;       /* Hello names its inode */
+	int run_dir;             /* O_PATH, where daemon.sock is; -1 */
+	struct lockfile lock;
+	uint64_t next_lock_try, armed;   /* armed: what the timerfd is set to */
+	struct listener *listen;
+	unsigned nlisten, sent_sockets;
+	struct context context;
+	char *resume_reason;
+	/* what was sealed, from Begin; or by the caller, on its way out */
+	bool sealed;
+	unsigned nrevisions;
+	uint64_t *revisions;
+	struct fprint fingerprint;
+	const struct handoff_state *answer;   /* the caller's, during one call */
+	struct helper helper;
+	unsigned connections;
+	const char *failure;
+	uint64_t drain_until, seal_until;
+	struct handoff_event events[MAX_EVENTS];
+	unsigned first_event, nevents;
+	bool canceled;           /* dropped: the daemon has to exit */
+	char error[256];
+};
+
+/* open.c */
+HIDDEN int h_fail(handoff *h, int e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+HIDDEN void h_log(handoff *h, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+HIDDEN size_t build_id_of_program(unsigned char out[64]);
+
+/* run.c: the machine and what it asks for */
+HIDDEN void h_step(handoff *h, enum d_event e);
+HIDDEN int h_dispatch(handoff *h);
+HIDDEN void h_queue(handoff *h, int type);
+HIDDEN void h_rearm(handoff *h);
+HIDDEN void h_wake(handoff *h);
+HIDDEN void h_unwake(handoff *h);
+HIDDEN int h_poll(handoff *h, int timeout_ms);
+HIDDEN void h_drop(handoff *h);
+
+/* wire.c: messages out and in */
+HIDDEN void wire_send(handoff *h, const struct msg *m, const int *fds, unsigned nfds);
+HIDDEN void wire_hello(handoff *h);
+HIDDEN void wire_ready(handoff *h);
+HIDDEN void wire_simple(handoff *h, enum msg_type type);
+HIDDEN void wire_in(handoff *h, const struct msg *m);
+HIDDEN void context_clear(struct context *c);
+
+/* helper.c: the library's thread */
+HIDDEN int helper_start(handoff *h);
+HIDDEN void helper_stop(handoff *h);
+HIDDEN void helper_connect(handoff *h);          /* find the supervisor again */
+HIDDEN int helper_fetch(handoff *h);             /* a new channel's descriptor, or -1 */
+HIDDEN void helper_tie(handoff *h);              /* soon */
+HIDDEN void helper_untie(handoff *h);            /* done when it returns */
+HIDDEN void helper_beats(handoff *h, bool on);
+
+#endif

@@ -1,0 +1,281 @@
+/* Drives the machine: reads, ticks, carries out its actions. */
+#include "lib/internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/sys.h"
+
+/* ---------------------------------------------------------------- events --- */
+
+/* For events that come of an answer, not of handoff_dispatch: its caller asks anyway. */
+void h_wake(handoff *h)
+{
+	uint64_t one = 1;
+
+	if (!h->woken && h->nevents) {
+		h->woken = true;
+		sys_write(h->wake, &one, sizeof one);
+	}
+}
+
+static unsigned left(uint64_t until)
+{
+	uint64_t now = sys_now_ms();
+
+	return until > now ? (unsigned)(until - now) : 0;
+}
+
+void h_queue(handoff *h, int type)
+{
+	struct handoff_event *e;
+
+	if (h->nevents == MAX_EVENTS)
+		return;   /* each needs an answer of the daemon first: cannot happen */
+	e = &h->events[(h->first_event + h->nevents++) % MAX_EVENTS];
+	*e = (struct handoff_event){ .type = type };
+	if (type == HANDOFF_DRAIN) {
+		e->reason = h->context.reason;
+		e->trace_parent = h->context.trace_parent;
+		e->correlation_id = h->context.correlation_id;
+		e->tenant = h->context.tenant;
+		e->deadline_ms = left(h->drain_until);
+	} else if (type == HANDOFF_SEAL) {
+		e->deadline_ms = left(h->seal_until);
+	} else if (type == HANDOFF_RESUME) {
+		e->reason = h->resume_reason;
+	}
+}
+
+static void queue_resume(handoff *h, bool reopen)
+{
+	/* a DRAIN or SEAL that the daemon has not yet seen is overtaken, not skipped: it sees
+	 * both, in order, and answers the first with -ECANCELED */
+	h_queue(h, HANDOFF_RESUME);
+	h->events[(h->first_event + h->nevents - 1) % MAX_EVENTS].reopen = reopen;
+}
+
+/* --------------------------------------------------------------- actions --- */
+
+static void close_channel(handoff *h)
+{
+	if (h->chan.fd < 0)
+		return;
+	sys_epoll_ctl(h->ep, EPOLL_CTL_DEL, h->chan.fd, 0);
+	pthread_mutex_lock(&h->helper.mutex);
+	chan_close(&h->chan);
+	pthread_mutex_unlock(&h->helper.mutex);
+	h->writing = false;
+}
+
+void h_drop(handoff *h)
+{
+	h->canceled = true;
+	if (!h->error[0])
+		h_fail(h, -ECANCELED, "the attempt has ended");
+	close_channel(h);
+	lockfile_release(&h->lock);
+	for (unsigned i = 0; i < h->nlisten; i++)
+		sys_closep(&h->listen[i].fd);
+	if (h->flags & HANDOFF_NONBLOCK)
+		h_queue(h, HANDOFF_DECIDED);
+	h->d.state = D_EXIT;
+}
+
+static enum d_event try_lock(handoff *h)
+{
+	int e = h->lock.dir < 0 ? 0 : lockfile_try(&h->lock, h->build, h->build_size);
+
+	h->next_lock_try = sys_now_ms() + D_LOCK_POLL_MS;
+	if (e == -EWOULDBLOCK)
+		return D_E_LOCK_HELD;
+	/* who opens for the first time must be able to say so; who resumes only logs it */
+	if (!e && h->lock.record_error && d_is_successor(&h->d)) {
+		e = h->lock.record_error;
+		lockfile_release(&h->lock);
+	} else if (!e && h->lock.record_error) {
+		h_log(h, HANDOFF_LOG_WARNING, "the lock's record could not be written: %s",
+		      strerror(-h->lock.record_error));
+	}
+	if (!e)
+		return D_E_LOCKED;
+	h_fail(h, e, "the lock: %s", h->lock.record_error ? strerror(-e) : h->lock.error);
+	return D_E_LOCK_FAILED;
+}
+
+static void reconnect(handoff *h)
+{
+	close_channel(h);
+	helper_connect(h);
+}
+
+/* Carries out one action; returns the event that answers it, if it has one. */
+static enum d_event act(handoff *h, enum d_action a)
+{
+	switch (a) {
+	case D_A_SEND_HELLO: wire_hello(h); break;
+	case D_A_TRY_LOCK: return try_lock(h);
+	case D_A_UNLOCK: lockfile_release(&h->lock); break;
+	case D_A_SEND_READY: wire_ready(h); break;
+	case D_A_SEND_STATUS: wire_simple(h, MSG_status); break;
+	case D_A_SEND_DRAINED: wire_simple(h, MSG_drained); break;
+	case D_A_SEND_SEALED: wire_simple(h, MSG_seal_complete); break;
+	case D_A_SEND_SEAL_FAILED:
+	case D_A_SEND_REFUSED: wire_simple(h, MSG_seal_failed); break;
+	case D_A_UNTIE: helper_untie(h); break;
+	case D_A_TELL_BEGIN:
+		if (h->flags & HANDOFF_NONBLOCK)
+			h_queue(h, HANDOFF_BEGIN);
+		break;
+	case D_A_TELL_DECIDED:
+		if (h->flags & HANDOFF_NONBLOCK)
+			h_queue(h, HANDOFF_DECIDED);
+		break;
+	case D_A_TELL_DRAIN: h_queue(h, HANDOFF_DRAIN); break;
+	case D_A_TELL_SEAL: h_queue(h, HANDOFF_SEAL); break;
+	case D_A_TELL_RESUME: queue_resume(h, false); break;
+	case D_A_TELL_REOPEN: queue_resume(h, true); break;
+	case D_A_TELL_COMMIT: h_queue(h, HANDOFF_COMMIT); break;
+	case D_A_TELL_FINAL: h_queue(h, HANDOFF_FINAL); break;
+	case D_A_TELL_LOST: h_queue(h, HANDOFF_LOST); break;
+	case D_A_RECONNECT: reconnect(h); break;
+	case D_A_DROP: h_drop(h); break;
+	case D_A_POLL: h->next_lock_try = 0; break;   /* the machine has noted it */
+	case D_A_NONE:
+	case D_ACTION_COUNT: break;
+	}
+	return D_E_NONE;
+}
+
+void h_step(handoff *h, enum d_event e)
+{
+	while (e != D_E_NONE) {
+		struct d_out out;
+		enum d_event answer = D_E_NONE, got;
+
+		d_step(&h->d, e, sys_now_ms(), &out);
+		for (unsigned i = 0; i < out.n; i++)
+			if ((got = act(h, out.action[i])) != D_E_NONE)
+				answer = got;
+		e = answer;
+	}
+	if (h->role != HANDOFF_STANDALONE)
+		helper_beats(h, d_beats(&h->d));
+}
+
+/* --------------------------------------------------------------- reading --- */
+
+static void lost(handoff *h, int e)
+{
+	if (e == -EBADMSG)
+		h_log(h, HANDOFF_LOG_ERROR, "the supervisor sent what is not the protocol: %s", h->chan.error);
+	else if (e != -ENODATA && e != -ECONNRESET && e != -EPIPE)
+		h_log(h, HANDOFF_LOG_ERROR, "the supervisor's channel: %s", strerror(-e));
+	if (d_is_successor(&h->d))
+		h_fail(h, -ECANCELED, "the supervisor is gone");
+	close_channel(h);
+	h_step(h, D_E_EOF);
+}
+
+static void flush(handoff *h)
+{
+	int e;
+
+	if (!chan_pending(&h->chan))
+		return;
+	pthread_mutex_lock(&h->helper.mutex);
+	e = chan_flush(&h->chan);
+	pthread_mutex_unlock(&h->helper.mutex);
+	(void)e;   /* an error is read as the end of the stream */
+}
+
+static void read_all(handoff *h)
+{
+	struct msg m;
+	int n;
+
+	while (h->chan.fd >= 0 && (n = chan_recv(&h->chan, &m)))
+		if (n > 0)
+			wire_in(h, &m);
+		else if (n == -EMFILE || n == -ENOMEM)
+			break;   /* tried again at the next turn */
+		else
+			lost(h, n);
+}
+
+static void connected(handoff *h)
+{
+	int fd = helper_fetch(h);
+
+	if (fd < 0)
+		return;
+	close_channel(h);
+	if (sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, fd, EPOLLIN)) {
+		sys_close(fd);
+		helper_connect(h);
+		return;
+	}
+	pthread_mutex_lock(&h->helper.mutex);
+	chan_init(&h->chan, fd);
+	pthread_mutex_unlock(&h->helper.mutex);
+	h_step(h, D_E_CONNECTED);
+}
+
+static void poll_lock(handoff *h)
+{
+	if (d_wants_lock(&h->d) && sys_now_ms() >= h->next_lock_try)
+		h_step(h, try_lock(h));
+}
+
+void h_rearm(handoff *h)
+{
+	uint64_t at = d_next(&h->d);
+	bool writing = chan_pending(&h->chan);
+
+	if (d_wants_lock(&h->d) && h->next_lock_try < at)
+		at = h->next_lock_try ? h->next_lock_try : sys_now_ms();
+	if (at != h->armed) {
+		sys_timerfd_set(h->timer, at == UINT64_MAX ? 0 : at ? at : 1);
+		h->armed = at;
+	}
+	if (writing != h->writing && h->chan.fd >= 0) {
+		sys_epoll_ctl(h->ep, EPOLL_CTL_MOD, h->chan.fd, EPOLLIN | (writing ? EPOLLOUT : 0u));
+		h->writing = writing;
+	}
+}
+
+void h_unwake(handoff *h)
+{
+	uint64_t n;
+
+	sys_read(h->wake, &n, sizeof n);
+	h->woken = false;
+}
+
+int h_dispatch(handoff *h)
+{
+	enum d_event e;
+
+	if (h->role == HANDOFF_STANDALONE)
+		return (int)h->nevents;
+	if (h->woken || h->chan.fd < 0)
+		h_unwake(h);
+	connected(h);
+	flush(h);
+	read_all(h);   /* before the clock is asked: what has come counts */
+	while ((e = d_tick(&h->d, sys_now_ms())) != D_E_NONE)
+		h_step(h, e);
+	poll_lock(h);
+	h_rearm(h);
+	return (int)h->nevents;
+}
+
+int h_poll(handoff *h, int timeout_ms)
+{
+	struct pollfd p = { .fd = h->ep, .events = POLLIN };
+
+	return sys_poll(&p, 1, timeout_ms);
+}

@@ -1,0 +1,243 @@
+/* Messages to and from the supervisor. */
+#include "lib/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+
+void wire_send(handoff *h, const struct msg *m, const int *fds, unsigned nfds)
+{
+	int e;
+
+	if (h->chan.fd < 0)
+		return;
+	pthread_mutex_lock(&h->helper.mutex);
+	e = chan_send(&h->chan, m, fds, nfds);
+	pthread_mutex_unlock(&h->helper.mutex);
+	/* EPIPE: what the supervisor sent is still read, then its end */
+	if (e && e != -EPIPE && e != -ECONNRESET)
+		h_log(h, HANDOFF_LOG_WARNING, "%s could not be sent: %s", msg_name(m->type), strerror(-e));
+}
+
+/* A daemon's words: cut, and never what the peer would refuse the whole frame for. */
+static struct span words(const char *s)
+{
+	struct span w = { s, strlen(s) };
+
+	while (w.n > 1024 || (w.n > 1000 && !utf8_valid(w.p, w.n)))
+		w.n--;
+	return utf8_valid(w.p, w.n) ? w : SPAN("(a text that is not UTF-8)");
+}
+
+void wire_simple(handoff *h, enum msg_type type)
+{
+	struct msg m = { .type = type };
+
+	switch (type) {
+	case MSG_drained:
+		m.drained.id = h->d.id;
+		m.drained.connections = h->connections;
+		m.drained.accept_closed = true;
+		break;
+	case MSG_seal_complete:
+		m.seal_complete.id = h->d.id;
+		m.seal_complete.revisions = (struct uints){ .n = h->answer->shards, .v = h->answer->revisions };
+		memcpy(m.seal_complete.fingerprint.b, h->answer->fingerprint, FINGERPRINT_SIZE);
+		break;
+	case MSG_seal_failed:
+		m.seal_failed.id = h->d.id;
+		m.seal_failed.error = words(h->failure ? h->failure : "not asked to seal: it serves");
+		break;
+	case MSG_status:
+		m.status.serving = true;
+		if (!hid_none(&h->d.id))
+			MSG_SET(&m, status, id, h->d.id);
+		MSG_SET(&m, status, epoch, h->lock.epoch);
+		break;
+	default:
+		return;
+	}
+	wire_send(h, &m, NULL, 0);
+}
+
+void wire_hello(handoff *h)
+{
+	struct msg m = { .type = MSG_hello };
+	bool again = !d_is_successor(&h->d);
+	struct stat st;
+
+	m.hello.role = again ? 2 : h->role == HANDOFF_SUCCESSOR;
+	m.hello.pid = (uint64_t)getpid();
+	m.hello.build = (struct span){ (const char *)h->build, h->build_size };
+	m.hello.version_min = PROTO_VERSION_MIN;
+	m.hello.version_max = PROTO_VERSION_MAX;
+	if (h->has_data_dir && !sys_fstat(h->data_dir, &st)) {
+		MSG_SET(&m, hello, dev, st.st_dev);
+		MSG_SET(&m, hello, ino, st.st_ino);
+	}
+	if (h->software[0])
+		MSG_SET(&m, hello, software, words(h->software));
+	if (again) {
+		if (!hid_none(&h->d.id))
+			MSG_SET(&m, hello, id, h->d.id);
+		MSG_SET(&m, hello, phase, h->d.state);
+		MSG_SET(&m, hello, locked, h->lock.fd >= 0);
+		MSG_SET(&m, hello, sockets, h->nlisten);
+		MSG_SET(&m, hello, epoch, h->lock.epoch);
+	}
+	wire_send(h, &m, NULL, 0);
+}
+
+void wire_ready(handoff *h)
+{
+	struct msg m = { .type = MSG_ready };
+	const struct handoff_state *s = h->answer;
+	struct span names[64];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < h->nlisten && n < 64; i++)
+		if (h->listen[i].taken)
+			names[n++] = SPAN(h->listen[i].name);
+	if (!hid_none(&h->d.id))
+		MSG_SET(&m, ready, id, h->d.id);
+	m.ready.listening = (struct texts){ .n = n, .v = names };
+	m.ready.healthy = s->healthy;
+	m.ready.revisions = (struct uints){ .n = s->shards, .v = s->revisions };
+	memcpy(m.ready.fingerprint.b, s->fingerprint, FINGERPRINT_SIZE);
+	if (!s->healthy && s->reason)
+		MSG_SET(&m, ready, why, words(s->reason));
+	wire_send(h, &m, NULL, 0);
+}
+
+/* Batches of at most 64, the next one when this one is acknowledged. */
+static void send_sockets(handoff *h)
+{
+	struct msg m = { .type = MSG_sockets };
+	struct span names[FRAME_MAX_FDS];
+	int fds[FRAME_MAX_FDS];
+	unsigned n = 0, batches = (h->nlisten + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS;
+
+	for (; n < FRAME_MAX_FDS && h->sent_sockets + n < h->nlisten; n++) {
+		names[n] = SPAN(h->listen[h->sent_sockets + n].name);
+		fds[n] = h->listen[h->sent_sockets + n].fd;
+	}
+	if (n == 0)
+		return;
+	m.sockets.batch = h->sent_sockets / FRAME_MAX_FDS + 1;
+	m.sockets.of = batches;
+	m.sockets.names = (struct texts){ .n = n, .v = names };
+	h->sent_sockets += n;
+	wire_send(h, &m, fds, n);
+}
+
+static void keep_sockets(handoff *h, const struct msg *m)
+{
+	struct msg ack = { .type = MSG_sockets_ack };
+	struct span names[FRAME_MAX_FDS];
+	int fds[FRAME_MAX_FDS];
+	unsigned n = chan_take_fds(&h->chan, fds), i = 0;
+	struct listener *l = realloc(h->listen, (h->nlisten + n) * sizeof *l);
+
+	texts_copy(&m->sockets.names, names, FRAME_MAX_FDS);
+	if (l)
+		h->listen = l;
+	for (; l && i < n; i++) {
+		char *name = strndup(names[i].p, names[i].n);
+		if (!name)
+			break;
+		h->listen[h->nlisten++] = (struct listener){ .name = name, .fd = fds[i] };
+	}
+	if (i == n) {
+		ack.sockets_ack.batch = m->sockets.batch;
+		wire_send(h, &ack, NULL, 0);
+		return;
+	}
+	for (; i < n; i++)
+		sys_close(fds[i]);
+	h_log(h, HANDOFF_LOG_ERROR, "no memory for the listening sockets");
+	h_drop(h);
+}
+
+static char *copy(const struct span *s)
+{
+	return s->n ? strndup(s->p, s->n) : NULL;
+}
+
+void context_clear(struct context *c)
+{
+	free(c->reason);
+	free(c->trace_parent);
+	free(c->correlation_id);
+	free(c->tenant);
+	*c = (struct context){ NULL };
+}
+
+#define KEEP_CONTEXT(h, m, name) do { \
+	context_clear(&(h)->context); \
+	(h)->context = (struct context){ copy(&(m)->name.reason), copy(&(m)->name.trace_parent), \
+		copy(&(m)->name.correlation_id), copy(&(m)->name.tenant) }; \
+} while (0)
+
+static void keep_sealed(handoff *h, const struct msg *m)
+{
+	h->sealed = m->begin.sealed;
+	h->nrevisions = 0;
+	free(h->revisions);
+	h->revisions = calloc(m->begin.revisions.n + 1u, sizeof *h->revisions);
+	if (h->revisions)
+		h->nrevisions = uints_copy(&m->begin.revisions, h->revisions, m->begin.revisions.n);
+	h->fingerprint = m->begin.fingerprint;
+}
+
+/* What a message brings besides an event of the machine. */
+static void note(handoff *h, const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_hello_ack:
+		h->chan.version = (uint16_t)m->hello_ack.version;
+		if (!d_is_successor(&h->d)) {
+			h->sent_sockets = 0;
+			send_sockets(h);
+		} else {
+			KEEP_CONTEXT(h, m, hello_ack);
+		}
+		break;
+	case MSG_sockets:
+		keep_sockets(h, m);
+		break;
+	case MSG_sockets_ack:
+		send_sockets(h);
+		break;
+	case MSG_prepare:
+		KEEP_CONTEXT(h, m, prepare);
+		h->drain_until = sys_now_ms() + m->prepare.drain_ms;
+		h->seal_until = sys_now_ms() + m->prepare.deadline_ms;
+		break;
+	case MSG_begin:
+		keep_sealed(h, m);
+		break;
+	case MSG_abort:
+		h_fail(h, -ECANCELED, "the supervisor ended it: %.*s", (int)m->abort.why.n, m->abort.why.p);
+		break;
+	case MSG_resume:
+		free(h->resume_reason);
+		h->resume_reason = copy(&m->resume.why);
+		break;
+	default:
+		break;
+	}
+}
+
+void wire_in(handoff *h, const struct msg *m)
+{
+	enum d_event e = d_event_of(&h->d, m, sys_now_ms());
+
+	note(h, m);
+	if (e != D_E_NONE)
+		h_step(h, e);
+}
