@@ -59,12 +59,12 @@ void hid_format(const struct hid *id, char out[37])
 
 int hid_parse(const char *text, struct hid *ret)
 {
-	static const char digits[] = "0123456789abcdef";
+	static const char digits[] = "0123456789abcdefABCDEF";
 	struct hid id = { { 0 } };
 	unsigned n = 0;
 
 	for (const char *p = text; *p; p++) {
-		const char *d = strchr(digits, *p | 0x20);
+		const char *d = strchr(digits, *p);
 		if ((p - text == 8 || p - text == 13 || p - text == 18 || p - text == 23)) {
 			if (*p != '-')
 				return -EINVAL;
@@ -72,7 +72,8 @@ int hid_parse(const char *text, struct hid *ret)
 		}
 		if (!d || n == 32)
 			return -EINVAL;
-		id.b[n / 2] = (uint8_t)(id.b[n / 2] << 4 | (d - digits));
+		unsigned v = (unsigned)(d - digits);
+		id.b[n / 2] = (uint8_t)(id.b[n / 2] << 4 | (v < 16 ? v : v - 6));
 		n++;
 	}
 	if (n != 32)
@@ -117,6 +118,33 @@ unsigned texts_copy(const struct texts *a, struct span *out, unsigned max)
 
 /* ---------------------------------------------------------------- encode --- */
 
+/* What a decoder refuses is not sent: it would cost the connection. */
+static int check_field(const struct msg_field *f, const void *p)
+{
+	const struct span *s = p;
+	const struct texts *a = p;
+
+	switch ((enum msg_kind)f->kind) {
+	case KIND_uint:
+		return f->max && *(const uint64_t *)p > f->max ? -EMSGSIZE : 0;
+	case KIND_bytes:
+		return s->n > f->max ? -EMSGSIZE : 0;
+	case KIND_text:
+		return s->n > f->max ? -EMSGSIZE : utf8_valid(s->p, s->n) ? 0 : -EILSEQ;
+	case KIND_uints:
+		return ((const struct uints *)p)->n > f->max ? -EMSGSIZE : 0;
+	case KIND_texts:
+		if (a->n > f->max)
+			return -EMSGSIZE;
+		for (unsigned i = 0; i < a->n; i++)
+			if (!utf8_valid(a->v[i].p, a->v[i].n))
+				return -EILSEQ;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
 static void put_field(struct cbor_out *o, const struct msg_field *f, const void *p)
 {
 	switch ((enum msg_kind)f->kind) {
@@ -152,6 +180,7 @@ int msg_encode(const struct msg *m, uint16_t version, uint8_t *out, size_t size)
 	const struct msg_desc *d = msg_desc(m->type);
 	struct cbor_out o = { .p = out, .n = FRAME_HEADER, .size = size };
 	size_t count = 0;
+	int e;
 
 	if (!d || size < FRAME_HEADER)
 		return -EMSGSIZE;
@@ -164,6 +193,8 @@ int msg_encode(const struct msg *m, uint16_t version, uint8_t *out, size_t size)
 		const struct msg_field *f = &d->fields[i];
 		if (!f->required && !(m->has >> i & 1))
 			continue;
+		if ((e = check_field(f, (const char *)m + f->offset)))
+			return e;
 		scbor_put_uint(&o, f->key);
 		put_field(&o, f, (const char *)m + f->offset);
 	}

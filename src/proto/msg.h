@@ -124,9 +124,9 @@ const char *msg_name(enum msg_type type);
 struct hid msg_id(const struct msg *m);
 
 /*
- * Encodes header and item into out. Returns the frame's size, or -EMSGSIZE: over the
- * message's limit or over size. Required fields are always written, optional ones by
- * their bit in has.
+ * Encodes header and item into out. Returns the frame's size, or -EMSGSIZE: over size,
+ * the message's limit or a field's; -EILSEQ: a text that is not UTF-8. Required fields
+ * are always written, optional ones by their bit in has.
  */
 int msg_encode(const struct msg *m, uint16_t version, uint8_t *out, size_t size);
 
