@@ -1,0 +1,582 @@
+"""Real processes for the end-to-end tests: a supervised service, load on it, what it leaves.
+
+Everything lives in one temporary directory for each Service, and every process below it
+carries that directory's name in its environment (HANDOFF_TEST_MARK), however often it forks
+or changes its parent: so what is left behind is found and, at the end, ended. Only processes
+found in this way are ever signalled, through a pidfd.
+
+The programs are those of $BUILD_DIR (default: build/ in the source tree).
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.environ.get("BUILD_DIR") or os.path.join(TOP, "build"))
+PLACES = ("examples/kvload", "examples/kvd", "examples", "src/handoffd", "src/handoffctl",
+          "tests/e2e", ".")
+MARK = "HANDOFF_TEST_MARK"
+PATIENCE = 60  # seconds: the machine may be slow; nothing waits this long for nothing
+
+_live = set()
+
+
+# --- helpers ---
+
+def program(name):
+    """The path of a built program: the executable itself, never libtool's script before it."""
+    for place in PLACES:
+        for sub in (".libs", "."):
+            path = os.path.normpath(os.path.join(BUILD, place, sub, name))
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+    raise FileNotFoundError("%s was not built in %s (BUILD_DIR)" % (name, BUILD))
+
+
+def wait_until(predicate, what, timeout=PATIENCE):
+    """Polls until predicate() is true and returns its value; AssertionError after timeout."""
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError("waited %d s in vain: %s" % (timeout, what))
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def free_port():
+    """A TCP port of the loopback interface that nobody has now."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def environment(mark, **more):
+    """The environment of every process below a test."""
+    env = dict(os.environ, **{MARK: mark}, **more)
+    libraries = [os.path.join(BUILD, "src/lib/.libs"), env.get("LD_LIBRARY_PATH")]
+    env["LD_LIBRARY_PATH"] = ":".join(x for x in libraries if x)
+    report = "log_path=%s" % os.path.join(mark, "sanitizer")
+    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+        env[name] = ":".join(x for x in (env.get(name), report, "print_stacktrace=1") if x)
+    for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "RUNTIME_DIRECTORY",
+                 "STATE_DIRECTORY"):
+        env.pop(name, None)
+    return env
+
+
+def read_file(path, default=""):
+    try:
+        with open(path, "rb") as f:
+            return f.read().decode(errors="replace")
+    except OSError:
+        return default
+
+
+# --- processes ---
+
+class Process:
+    """One line of /proc about a process that carries a mark."""
+
+    def __init__(self, pid):
+        stat = read_file("/proc/%d/stat" % pid)
+        after = stat[stat.rfind(")") + 2:].split()
+        self.pid = pid
+        self.comm = stat[stat.find("(") + 1:stat.rfind(")")]
+        self.state = after[0] if after else "gone"
+        self.parent = int(after[1]) if after else 0
+        self.command = read_file("/proc/%d/cmdline" % pid).replace("\0", " ").strip()
+
+    def __repr__(self):
+        return "%d %s (%s, child of %d): %s" % (self.pid, self.comm, self.state, self.parent,
+                                                self.command)
+
+
+def has_mark(pid, mark):
+    wanted = ("%s=%s" % (MARK, mark)).encode()
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as f:
+            return wanted in f.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def marked(mark):
+    """Every process whose environment has the mark. (A zombie has none: see zombies.)"""
+    pids = [int(x) for x in os.listdir("/proc") if x.isdigit()]
+    return [Process(p) for p in pids if p != os.getpid() and has_mark(p, mark)]
+
+
+def children(pid):
+    """The children of all threads of pid, zombies too."""
+    pids = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/%d/task" % pid):
+            text = read_file("/proc/%d/task/%s/children" % (pid, task))
+            pids += [int(x) for x in text.split()]
+    return [Process(p) for p in pids]
+
+
+def zombies(pid):
+    return [p for p in children(pid) if p.state == "Z"]
+
+
+def kill_marked(mark):
+    """SIGKILL for every process with the mark, until none is left."""
+    def none_left():
+        for p in marked(mark):
+            # The pidfd pins the process; then look again whether it still is the one.
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(p.pid)
+                try:
+                    if has_mark(p.pid, mark):
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                finally:
+                    os.close(fd)
+        return not marked(mark)
+    wait_until(none_left, "the test's processes end after SIGKILL")
+
+
+def descriptors(pid):
+    """The open descriptors of a process: {number: what it is}."""
+    found = {}
+    for n in os.listdir("/proc/%d/fd" % pid):
+        with contextlib.suppress(OSError):
+            found[int(n)] = os.readlink("/proc/%d/fd/%s" % (pid, n))
+    return found
+
+
+def is_alive(pid):
+    return Process(pid).state not in ("gone", "Z", "X")
+
+
+class JsonProcess:
+    """A program that prints a JSON object a line; they are read while it runs."""
+
+    def __init__(self, argv, env, errors):
+        self.errors_path = errors
+        with open(errors, "ab") as err:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL,
+                                            stdout=subprocess.PIPE, stderr=err, env=env,
+                                            text=True, start_new_session=True)
+        self.lines = []
+        self._queue = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            try:
+                self._queue.put(json.loads(line))
+            except ValueError:
+                self._queue.put({"event": "not JSON", "line": line})
+        self._queue.put(None)
+
+    def next(self, timeout=PATIENCE):
+        """The next line; None at the end."""
+        try:
+            line = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError("no line of JSON in %d s\n%s" % (timeout, self.errors())) from None
+        if line is None:
+            self._queue.put(None)
+            return None
+        self.lines.append(line)
+        return line
+
+    def wait_line(self, predicate, what):
+        """Reads on until a line fits; AssertionError if the program ends before."""
+        while True:
+            line = self.next()
+            if line is None:
+                raise AssertionError("ended before %s: %s\n%s" % (what, self.lines[-3:],
+                                                                  self.errors()))
+            if predicate(line):
+                return line
+
+    def end(self, timeout=PATIENCE):
+        """Reads to the end and returns the exit code."""
+        while self.next(timeout) is not None:
+            pass
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        self.process.stdout.close()
+        return code
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        with contextlib.suppress(AssertionError, ValueError):
+            self.end()
+
+    def errors(self):
+        return read_file(self.errors_path)
+
+
+class Upgrade(JsonProcess):
+    """A running `handoffctl --json upgrade`. wait() gives its outcome."""
+
+    def wait_phase(self, phase):
+        """Until the handoff has reached this phase: warm, drain, seal, ready, take, exit."""
+        return self.wait_line(lambda x: x.get("event") == "phase" and x.get("phase") == phase,
+                              "phase " + phase)
+
+    def wait(self):
+        """Until it has ended; the result, also in self.result, its code in self.code."""
+        self.code = self.end()
+        self.result = next((x for x in reversed(self.lines) if "outcome" in x), None)
+        return self.result
+
+    def phases(self):
+        return [x["phase"] for x in self.lines if x.get("event") == "phase"]
+
+
+# --- a service ---
+
+class Service:
+    """A service with its supervisor, in a temporary directory of its own.
+
+    binary    the daemon's program; it is copied to self.binary, where install() replaces it
+    arguments of the daemon, behind --data-dir
+    listen    {name: address}; default: resp on a free loopback port
+    options   more lines of the configuration, e.g. {"deadline": "3s"}
+    text      the whole configuration instead ({...} as in str.format of self's attributes)
+    """
+
+    def __init__(self, binary="kvd", arguments=(), listen=None, options=None, text=None,
+                 name="kvd", start=True):
+        self.dir = tempfile.mkdtemp(prefix="handoff-test-")
+        self.name = name
+        self.env = environment(self.dir, HANDOFF_RUNTIME_DIR=self.path("run"),
+                               HANDOFF_STATE_DIR=self.path("state"))
+        self.data_dir = self.path("data")
+        self.conf = self.path(name + ".conf")
+        self.log_path = self.path("handoffd.log")
+        self.supervisor = None
+        self.background = []
+        _live.add(self)
+        for d in ("run", "state", "data", "bin"):
+            os.mkdir(self.path(d))
+        self.port = free_port()
+        self.binary = self.path("bin", name)
+        self.install(binary)
+        self.arguments = list(arguments)
+        self.listen = listen or {"resp": "tcp:127.0.0.1:%d" % self.port}
+        self.options = dict(options or {})
+        self.text = text
+        self.configure()
+        if start:
+            self.start()
+
+    def path(self, *names):
+        return os.path.join(self.dir, *names)
+
+    # Files
+
+    def install(self, binary):
+        """Puts a program where the configuration's command is: a new inode, then a rename."""
+        source = binary if os.path.isabs(binary) else program(binary)
+        shutil.copy(source, self.binary + ".new")
+        os.rename(self.binary + ".new", self.binary)
+
+    def configure(self, **options):
+        """Writes the configuration; options change it (drain_grace="1s"), None removes one."""
+        for key, value in options.items():
+            self.options[key.replace("_", "-")] = value
+        if self.text is not None:
+            text = self.text.format(**vars(self))
+        else:
+            text = self._configuration()
+        with open(self.conf, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def _configuration(self):
+        command = [self.binary, "--data-dir", self.data_dir] + self.arguments
+        options = {"command": command, "data-dir": self.data_dir, **self.options}
+        lines = ["service %s {" % self.name]
+        lines += ["    %s = %s" % (k, self._value(v)) for k, v in options.items() if v is not None]
+        lines += ["    listen %s { address = %s }" % (k, self._value(v))
+                  for k, v in self.listen.items()]
+        return "\n".join(lines + ["}", ""])
+
+    @classmethod
+    def _value(cls, v):
+        if isinstance(v, bool):
+            return "true" if v else "false"
+        if isinstance(v, (list, tuple)):
+            return "{" + ", ".join(cls._value(x) for x in v) + "}"
+        if isinstance(v, int):
+            return str(v)
+        return '"%s"' % str(v).replace("\\", "\\\\").replace('"', '\\"')
+
+    # The supervisor
+
+    def launch(self):
+        """Starts handoffd and does not wait."""
+        assert self.supervisor is None or self.supervisor.poll() is not None, "it runs already"
+        with open(self.log_path, "ab") as log:
+            self.supervisor = subprocess.Popen(
+                [program("handoffd"), "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=self.env, cwd=self.dir, start_new_session=True)
+
+    def start(self):
+        """Starts handoffd; returns how many seconds it took until the service was there and
+        registered (the adoption of a running daemon, too)."""
+        begin = time.monotonic()
+        self.launch()
+        self.wait_state("idle")
+        return time.monotonic() - begin
+
+    def kill_supervisor(self):
+        """SIGKILL; the daemon stays."""
+        self.supervisor.kill()
+        self.supervisor.wait(PATIENCE)
+
+    def stop(self):
+        """SIGTERM for handoffd: it ends the daemon, then itself. The exit code."""
+        self.supervisor.terminate()
+        try:
+            return self.supervisor.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("handoffd did not stop in %d s\n%s" %
+                                 (PATIENCE, self.log())) from None
+
+    def log(self):
+        return read_file(self.log_path)
+
+    # The command line
+
+    def ctl(self, *args, **kwargs):
+        """Runs `handoffctl ARGS`: CompletedProcess with text."""
+        return subprocess.run([program("handoffctl"), *args], env=self.env, cwd=self.dir,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE * 2,
+                              check=False, **kwargs)
+
+    def status(self):
+        """`status` as a dictionary; None without a supervisor."""
+        p = self.ctl("--json", "status", self.name)
+        return json.loads(p.stdout) if p.returncode == 0 else None
+
+    def wait_status(self, predicate, what):
+        """Until predicate(status) is true; ends at once when handoffd has exited."""
+        def look():
+            status = self.status()
+            if status is not None and predicate(status):
+                return status
+            code = self.supervisor.poll()
+            if code is not None:
+                raise AssertionError("handoffd exited with %d before %s\n%s" %
+                                     (code, what, self.log()))
+            return None
+        return wait_until(look, what)
+
+    def wait_state(self, state):
+        return self.wait_status(lambda s: s["state"] == state, "state " + state)
+
+    def start_upgrade(self, *args):
+        """Begins an upgrade: an Upgrade, whose phases come while it runs."""
+        u = Upgrade([program("handoffctl"), "--json", "upgrade", self.name, *args], self.env,
+                    self.path("upgrade.%d.err" % len(self.background)))
+        self.background.append(u)
+        return u
+
+    def upgrade(self, *args):
+        """An upgrade from beginning to end: an Upgrade with code, result and lines."""
+        u = self.start_upgrade(*args)
+        u.wait()
+        return u
+
+    # The daemon
+
+    def daemon_pid(self):
+        """The incumbent as the supervisor knows it."""
+        return self.wait_status(lambda s: s["pid"], "a daemon's pid")["pid"]
+
+    def daemons(self):
+        """Every process of the service's program, also when no supervisor is there."""
+        return [p for p in marked(self.dir) if p.command.split(" ")[0] == self.binary]
+
+    def client(self, listener="resp", **kwargs):
+        """A redis.Redis on a listener; its reads wait for a stalled service."""
+        import redis  # python3-redis: only what needs it
+        kwargs.setdefault("socket_timeout", PATIENCE)
+        address = self.listen[listener]
+        if address.startswith("unix:"):
+            return redis.Redis(unix_socket_path=address[len("unix:"):], **kwargs)
+        return redis.Redis(host="127.0.0.1", port=int(address.rsplit(":", 1)[1]), **kwargs)
+
+    def target(self, listener="resp"):
+        """A listener's address for kvload."""
+        address = self.listen[listener]
+        return address[len("tcp:"):] if address.startswith("tcp:") else address
+
+    def load(self, *args, listener="resp"):
+        """Starts load on the service: a Load that is under way."""
+        one = Load(self.target(listener), self.env,
+                   self.path("load.%d" % len(self.background)), *args)
+        self.background.append(one)
+        return one
+
+    # The end
+
+    def leftovers(self):
+        return marked(self.dir)
+
+    def assert_nothing_left(self):
+        """No process of this service lives, except for one that is just about to go."""
+        try:
+            wait_until(lambda: not self.leftovers(), "no process is left", 5)
+        except AssertionError:
+            raise AssertionError("left behind:\n%s\n%s" % (
+                "\n".join(map(repr, self.leftovers())), self.log())) from None
+
+    def sanitizer_reports(self):
+        """What the sanitizers have said in any process of the service."""
+        names = sorted(x for x in os.listdir(self.dir) if x.startswith("sanitizer"))
+        return "\n".join(read_file(self.path(x)) for x in names)
+
+    def logs(self):
+        """All there is to read about it, for a test that failed."""
+        parts = []
+        for x in sorted(os.listdir(self.dir)):
+            if x.endswith((".log", ".err", ".conf")) or x.startswith("sanitizer"):
+                parts.append("--- %s\n%s" % (x, read_file(self.path(x))))
+        return "\n".join(parts)
+
+    def finish(self):
+        """Stops in the ordinary way, and that nothing is left is a part of every test."""
+        try:
+            for b in self.background:
+                b.close()
+            if self.supervisor is not None and self.supervisor.poll() is None:
+                self.stop()
+            self.assert_nothing_left()
+            if self.sanitizer_reports():
+                raise AssertionError(self.sanitizer_reports())
+        finally:
+            self.close()
+
+    def close(self):
+        """Ends everything by force; no complaint. Takes what is closed already."""
+        if self not in _live:
+            return
+        _live.discard(self)
+        for b in self.background:
+            b.close()
+        if self.supervisor is not None and self.supervisor.poll() is None:
+            self.supervisor.kill()
+            self.supervisor.wait(PATIENCE)
+        kill_marked(self.dir)
+        if not os.environ.get("HANDOFF_TEST_KEEP"):
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Load(JsonProcess):
+    """kvload in the background: it is sending when the constructor returns."""
+
+    def __init__(self, target, env, base, *args):
+        self.target = target
+        self.env = env
+        self.state = base + ".state"
+        self.result = None
+        self.code = None
+        super().__init__([program("kvload"), "--target", target, "--json", "--state", self.state,
+                          "--report-every", "0.1", *args], env, base + ".err")
+        # Also: from its first line on a SIGUSR1 is caught.
+        self.wait_line(lambda x: x["ok"] > 0, "the first reply")
+
+    def stats(self):
+        """The counts now; "window" is what happened since the last call."""
+        self.process.send_signal(signal.SIGUSR1)
+        return self.wait_line(lambda x: x["event"] == "stats", "stats")
+
+    def wait_ok(self, more):
+        """Until that many more requests have been answered."""
+        goal = self.stats()["ok"] + more
+        self.wait_line(lambda x: x["ok"] >= goal, "%d more replies" % more)
+
+    def stop(self):
+        """Ends the load and returns its result; see kvload --help."""
+        if self.result is None:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGINT)
+            self.code = self.end()
+            self.result = next(x for x in reversed(self.lines) if x["event"] == "result")
+        return self.result
+
+    def verify(self):
+        """Reads everything back that was acknowledged, also after a restart of everything:
+        the result with its "verify"."""
+        p = subprocess.run([program("kvload"), "verify", "--state", self.state, "--target",
+                            self.target, "--json"], env=self.env, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, timeout=PATIENCE * 2, check=False)
+        if not p.stdout:
+            raise AssertionError("kvload verify: " + p.stderr)
+        return json.loads(p.stdout.splitlines()[-1])
+
+
+class TestCase(unittest.TestCase):
+    """A test with services that must leave nothing behind."""
+
+    maxDiff = None
+
+    def service(self, *args, **kwargs):
+        """A Service; it is stopped, and must be gone, when the test ends."""
+        start = kwargs.pop("start", True)
+        s = Service(*args, start=False, **kwargs)
+        self.addCleanup(s.finish)
+        if start:
+            s.start()
+        return s
+
+    def assert_nothing_failed(self, load):
+        """Stops the load: no failed request, no lost write, and all is still there."""
+        r = load.stop()
+        bad = {k: r[k] for k in ("failed", "lost_writes", "wrong_values") if r[k]}
+        self.assertEqual(bad, {}, "%s\n%s" % (r, load.errors()))
+        verify = load.verify()["verify"]
+        self.assertEqual((verify["lost"], verify["wrong"], verify["error"]), (0, 0, None),
+                         load.errors())
+        return r
+
+
+# --- never leave anything behind ---
+
+def close_all():
+    for s in list(_live):
+        s.close()
+
+
+def live():
+    """The services that are not closed: whose logs belong to a failure."""
+    return list(_live)
+
+
+def _interrupted(signum, _frame):
+    sys.exit(128 + signum)  # on the way out atexit closes everything
+
+
+def install_handlers():
+    """SIGINT and SIGTERM end the program in order."""
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, _interrupted)
+
+
+atexit.register(close_all)

@@ -1,0 +1,193 @@
+#!/bin/sh
+# Runs every test on a fresh Debian 12: installs what is missing (as root; else it says
+# what), builds, tests. Details are in files below $BUILD_DIR/test-logs (BUILD_DIR: build/).
+# The last line is "N passed, N failed, N skipped"; exit status 0 only if nothing failed.
+#
+# A new step is one line further down:   step NAME COMMAND [ARGUMENT]...
+# Its results are the lines that count.awk knows; without any, the step is one test itself.
+set -u
+export LC_ALL=C
+cd "$(dirname "$0")/.." || exit 2
+TOP=$PWD
+BUILD=${BUILD_DIR:-$TOP/build}
+mkdir -p "$BUILD/test-logs" || exit 2
+BUILD=$(cd "$BUILD" && pwd)
+LOGS=$BUILD/test-logs
+JOBS=$(nproc)
+export CK_FORK=yes PYTHONDONTWRITEBYTECODE=1
+
+PACKAGES="autoconf automake libtool pkg-config gcc make libc6-dev libevent-dev libcbor-dev
+	uuid-dev libconfuse-dev libmd-dev libjansson-dev check python3 python3-redis
+	python3-cbor2 redis-tools mandoc valgrind util-linux xz-utils"
+
+# Reasons for which a test may be skipped; every other skip is a failure.
+allowed_skip()
+{
+	case $1 in
+	*": no IPv6 on this machine") ;;
+	*) return 1 ;;
+	esac
+}
+
+packages()
+{
+	command -v dpkg-query >/dev/null || return 0 # not Debian: configure will say what it lacks
+	missing=
+	for p in $PACKAGES; do
+		case $(dpkg-query -W -f '${Status}' "$p" 2>/dev/null) in
+		*"ok installed") ;;
+		*) missing="$missing $p" ;;
+		esac
+	done
+	[ -z "$missing" ] && return 0
+	if [ "$(id -u)" != 0 ]; then
+		echo "run.sh: packages are missing. As root:"
+		echo "    apt-get install --no-install-recommends$missing"
+		exit 2
+	fi
+	echo "installing$missing"
+	{ apt-get update && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y --no-install-recommends $missing; } \
+		>"$LOGS/packages.log" 2>&1 </dev/null && return 0
+	tail -n 20 "$LOGS/packages.log"
+	echo "run.sh: the packages could not be installed:$missing"
+	exit 2
+}
+
+# --- what the steps do ---
+
+autogen()
+{
+	[ -f configure ] && [ -f Makefile.in ] &&
+		[ -z "$(find configure.ac Makefile.am src examples tests man \
+			\( -name 'local.mk' -o -name 'Makefile.am' -o -name configure.ac \) \
+			-newer Makefile.in)" ] || ./autogen.sh
+}
+
+build() # DIRECTORY [OPTION OF CONFIGURE]...
+{
+	mkdir -p "$1" && cd "$1" && shift || return
+	[ -f Makefile ] || "$TOP/configure" --enable-werror "$@" || return
+	make -j"$JOBS"
+}
+
+# Each program of `make check` with the tests in it.
+check() # DIRECTORY
+{
+	cd "$1" && find . -name '*.trs' -delete || return
+	code=0
+	make -j"$JOBS" check VERBOSE=1 || code=$?
+	find . -name '*.trs' | sort | while read -r trs; do
+		awk -v program="$(basename "$trs" .trs)" \
+			-v result="$(sed -n 's/^:global-test-result: *//p' "$trs")" \
+			-f "$TOP/tests/checklog.awk" "${trs%.trs}.log"
+	done
+	return $code
+}
+
+e2e() # DIRECTORY
+{
+	BUILD_DIR=$1 /usr/bin/python3 tests/e2e/run.py
+}
+
+# As root would, nobody notices a write into the source tree: so not as root.
+distcheck()
+{
+	dir=$(mktemp -d) || return
+	trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
+	{ git -c safe.directory='*' ls-files -z 2>/dev/null ||
+		find . -path ./.git -prune -o -path './build*' -prune -o -type f -print0; } |
+		tar -c --null -T - | tar -x -C "$dir" --no-same-owner
+	set -- sh -ec 'cd "$1" && ./autogen.sh && mkdir out && cd out && ../configure &&
+		make -j"$2" distcheck DISTCHECK_CONFIGURE_FLAGS=--enable-werror' - "$dir" "$JOBS"
+	if [ "$(id -u)" = 0 ]; then
+		chown -R nobody "$dir"
+		set -- setpriv --reuid="$(id -u nobody)" --regid="$(id -g nobody)" --clear-groups \
+			env HOME="$dir" TMPDIR="$dir" "$@"
+	fi
+	"$@"
+}
+
+# --- steps and their results ---
+
+PASSED=0 FAILED=0 SKIPPED=0
+FAILURES= SKIPS=
+NL='
+'
+
+failure() # NAME LOG
+{
+	FAILED=$((FAILED + 1))
+	FAILURES="$FAILURES    $1  ($2)$NL"
+}
+
+skip() # "NAME: REASON" LOG
+{
+	if allowed_skip "$1"; then
+		SKIPPED=$((SKIPPED + 1))
+		SKIPS="$SKIPS    $1$NL"
+	else
+		failure "skipped, and that reason is not allowed: $1" "$2"
+	fi
+}
+
+# Counts what the log says; a command that failed without saying what is one failure.
+count() # NAME LOG CODE
+{
+	before=$FAILED:$PASSED:$SKIPPED
+	while read -r word rest; do
+		case $word in
+		pass) PASSED=$((PASSED + rest)) ;;
+		fail) failure "$1: $rest" "$2" ;;
+		skip) skip "$1: $rest" "$2" ;;
+		esac
+	done <<-END
+	$(awk -f "$TOP/tests/count.awk" "$2")
+	END
+	if [ "$3" != 0 ] && [ "$FAILED" = "${before%%:*}" ]; then
+		failure "$1 (exit status $3)" "$2"
+	elif [ "$before" = "$FAILED:$PASSED:$SKIPPED" ]; then
+		PASSED=$((PASSED + 1))
+	fi
+}
+
+step() # NAME COMMAND [ARGUMENT]...
+{
+	step=$1
+	shift
+	log=$LOGS/$step.log
+	passed=$PASSED failed=$FAILED begin=$(date +%s)
+	printf '%-16s ' "$step"
+	("$@") >"$log" 2>&1 </dev/null
+	count "$step" "$log" $?
+	printf '%4d s  %d passed' $(($(date +%s) - begin)) $((PASSED - passed))
+	if [ "$FAILED" = "$failed" ]; then
+		echo
+		return 0
+	fi
+	printf ', %d FAILED; the end of %s:\n' $((FAILED - failed)) "$log"
+	tail -n 100 "$log" | sed 's/^/    | /'
+	return 1
+}
+
+finish()
+{
+	[ -z "$SKIPS" ] || printf 'skipped:\n%s' "$SKIPS"
+	[ -z "$FAILURES" ] || printf 'failed:\n%s' "$FAILURES"
+	echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+	[ "$FAILED" = 0 ]
+	exit
+}
+
+trap 'exit 130' INT
+trap 'exit 143' TERM
+packages
+step autogen autogen || finish
+step build build "$BUILD" || finish
+step check check "$BUILD"
+step e2e e2e "$BUILD"
+step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
+	step asan-check check "$BUILD/asan" &&
+	step asan-e2e e2e "$BUILD/asan"
+step distcheck distcheck
+finish
