@@ -29,7 +29,7 @@ struct conf_listen {
 	int line;                  /* where it stands, for messages */
 };
 
-struct conf_rlimit { int resource; struct rlimit limit; };
+struct conf_rlimit { const char *option; int resource; struct rlimit limit; };
 
 struct conf {
 	char *file;                /* the configuration's path */

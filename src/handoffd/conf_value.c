@@ -129,7 +129,7 @@ static bool limit(const char *text, size_t n, rlim_t *ret)
 
 static int set_limit(struct conf *c, const struct conf_option *o, const char *text, char *why, size_t why_size)
 {
-	struct conf_rlimit *v, l = { .resource = o->min };
+	struct conf_rlimit *v, l = { .option = o->name, .resource = o->min };
 	const size_t n = strcspn(text, ":");
 
 	if (!limit(text, n, &l.limit.rlim_cur) ||

@@ -12,18 +12,23 @@
 
 struct listener {
 	char *name;
-	int fd;                 /* listening, O_NONBLOCK (set once), CLOEXEC; -1: not in hand */
+	int fd;                 /* listening, O_NONBLOCK (set once), CLOEXEC */
+	char *address;          /* as the configuration had it */
+	int backlog;            /* as told to listen(2); 0: not known (adopted) */
 	char *path;             /* unix path that this supervisor bound (NULL: other kind) */
 	dev_t dev; ino_t ino;   /* of that path when it was bound: unlink only this inode */
+	uid_t uid; gid_t gid;   /* whom the path belongs to: it is unlinked with their rights */
 };
 
+/* Keyed by name and address: while a handoff changes an address, both are here. */
 struct listeners { struct listener *v; unsigned n; };
 
 /*
- * Binds and listens whatever of c is not in hand yet. Unix paths are bound under
- * the owner's effective uid (c->uid) with the mode set before bind (fchmod on the
- * socket before bind(2) sets the inode's mode; Linux) and no chown by path; a
- * stale path (connect refused) is unlinked only if nobody listens there.
+ * Binds and listens whatever of c is not in hand yet; a changed backlog is applied. What
+ * c does not name stays, until it is known who serves: see listeners_prune. Unix paths are bound
+ * under the owner's uid for files (c->uid) with the mode set before bind (fchmod on the
+ * socket before bind(2) sets the inode's mode, less the umask; Linux) and no chown by
+ * path; a stale path (connect refused) is unlinked only if nobody listens there.
  * Abstract names, tcp v4, v6, dual stack; SO_REUSEADDR as configured.
  * 0, or -errno (-EADDRINUSE, ...) with one line in err: "listener resp
  * (tcp:127.0.0.1:6380): address in use: ..., what to do". What was bound stays.
@@ -32,15 +37,25 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
 
 /*
  * Takes fd (consumed in every case) as the listener name, if it is one: checks
- * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c. 0; -EEXIST it is in
- * hand already (fd closed, fine); -ENOENT no listener of that name is configured;
+ * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c; the path of a unix
+ * listener is its own again if the kernel says that its inode is the one at that path.
+ * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no listener of that name is configured;
  * -ENOTSOCK, -EINVAL not what was announced: a sentence in err.
  */
 int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err, size_t err_size);
 
+/*
+ * Closes and unlinks those that c does not name with that address. After a handoff: c is
+ * the configuration of who serves now (the new one if committed, else the old one).
+ */
+void listeners_prune(struct listeners *l, const struct conf *c);
+
+/* The one of cl's name and address, or NULL. */
+struct listener *listeners_find(const struct listeners *l, const struct conf_listen *cl);
+
 bool listeners_complete(const struct listeners *l, const struct conf *c);
 
-/* Closes all; with remove, unlinks the unix paths whose inode is the one bound. */
+/* Closes all and frees; with remove, unlinks the unix paths whose inode is the one bound. */
 void listeners_close(struct listeners *l, bool remove);
 
 /* Warns through the return value: the smallest of backlog and net.core.somaxconn for

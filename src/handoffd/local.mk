@@ -1,1 +1,16 @@
-# src/handoffd
+# src/handoffd: all but main() is a library, so that tests can link it
+noinst_LTLIBRARIES += libhandoffd.la
+libhandoffd_la_SOURCES = \
+	src/handoffd/check.c src/handoffd/check.h \
+	src/handoffd/conf.c src/handoffd/conf.h \
+	src/handoffd/conf_machine.c \
+	src/handoffd/conf_options.c src/handoffd/conf_options.h \
+	src/handoffd/conf_scan.c src/handoffd/conf_scan.h \
+	src/handoffd/conf_value.c src/handoffd/conf_value.h \
+	src/handoffd/dirs.c \
+	src/handoffd/exe.c \
+	src/handoffd/ids.c src/handoffd/ids.h \
+	src/handoffd/listen.c src/handoffd/listen.h \
+	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
+	src/handoffd/log.c src/handoffd/log.h \
+	src/handoffd/spawn.c src/handoffd/spawn.h

@@ -1,0 +1,291 @@
+#include "handoffd/listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/sys.h"
+#include "handoffd/listen_unix.h"
+
+static void clear(struct listener *l)
+{
+	sys_closep(&l->fd);
+	free(l->name);
+	free(l->address);
+	free(l->path);
+	*l = (struct listener){ .fd = -1 };
+}
+
+struct listener *listeners_find(const struct listeners *l, const struct conf_listen *cl)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (!strcmp(l->v[i].name, cl->name) && !strcmp(l->v[i].address, cl->address))
+			return &l->v[i];
+	return NULL;
+}
+
+/* Moves *one into l; on failure it is cleared. */
+static int keep(struct listeners *l, struct listener *one)
+{
+	struct listener *v = l->v;
+
+	if ((l->n & (l->n - 1)) == 0)      /* a power of two: full */
+		v = realloc(l->v, (l->n ? 2 * l->n : 1) * sizeof *v);
+	if (!v) {
+		clear(one);
+		return -ENOMEM;
+	}
+	l->v = v;
+	v[l->n++] = *one;
+	return 0;
+}
+
+static int set_option(int fd, int level, int name, int value)
+{
+	return sys_setsockopt(fd, level, name, &value, sizeof value);
+}
+
+static int bind_tcp(int fd, const struct conf_listen *cl)
+{
+	int r = 0;
+
+	if (cl->sa.ss_family == AF_INET6)
+		r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, cl->v6only);
+	if (r >= 0)
+		r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, cl->reuseaddr);
+	return r < 0 ? r : sys_bind(fd, (const struct sockaddr *)&cl->sa, cl->sa_len);
+}
+
+static int new_listener(const struct conf *c, const struct conf_listen *cl, struct listener *ret,
+			char *why, size_t why_size)
+{
+	int r;
+
+	*ret = (struct listener){
+		.name = strdup(cl->name), .address = strdup(cl->address), .backlog = cl->backlog,
+		.fd = sys_socket(cl->sa.ss_family, SOCK_STREAM, 0),
+	};
+	r = !ret->name || !ret->address ? -ENOMEM : ret->fd < 0 ? ret->fd : 0;
+	if (r >= 0)
+		r = cl->sa.ss_family == AF_UNIX ? listen_unix_bind(ret->fd, c, cl, ret, why, why_size)
+						: bind_tcp(ret->fd, cl);
+	if (r >= 0)
+		r = sys_listen(ret->fd, cl->backlog);
+	if (r < 0) {
+		listen_unix_remove(ret);
+		clear(ret);
+	}
+	return r;
+}
+
+/* What a person should know and do about a bind that failed. */
+static void explain(const struct conf *c, const struct conf_listen *cl, int error, char *why, size_t size)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&cl->sa;
+	const bool tcp = cl->sa.ss_family != AF_UNIX;
+	const char *who = c->user ? c->user : "handoffd's user";
+
+	if (error == -EADDRINUSE && tcp)       /* the port lies at the same place in sockaddr_in6 */
+		snprintf(why, size, "address in use: find its owner with: ss -tlnp sport = :%u",
+			 ntohs(in->sin_port));
+	else if (error == -EADDRINUSE)
+		snprintf(why, size, "address in use: find its owner with: ss -xlp");
+	else if (error == -EADDRNOTAVAIL)
+		snprintf(why, size, "no interface of this machine has the address; correct it, or set it up first");
+	else if (error == -EACCES && tcp)
+		snprintf(why, size, "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE");
+	else if (error == -EACCES || error == -EPERM)
+		snprintf(why, size, "not permitted: let %s write its directory", who);
+	else if (error == -ENOENT || error == -ENOTDIR)
+		snprintf(why, size, "its directory does not exist; create it for %s", who);
+	else if (error == -EMFILE || error == -ENFILE)
+		snprintf(why, size, "%s; raise LimitNOFILE=", strerror(-error));
+	else
+		snprintf(why, size, "%s", strerror(-error));
+}
+
+static int open_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl,
+		    char *err, size_t err_size)
+{
+	struct listener *old = listeners_find(l, cl), one;
+	char why[512] = "";
+	int r = 0;
+
+	if (!old) {
+		r = new_listener(c, cl, &one, why, sizeof why);
+		if (r >= 0)
+			r = keep(l, &one);
+	} else if (old->backlog != cl->backlog) {
+		r = sys_listen(old->fd, cl->backlog);
+		old->backlog = r < 0 ? old->backlog : cl->backlog;
+	}
+	if (r >= 0)
+		return 0;
+	if (!*why)
+		explain(c, cl, r, why, sizeof why);
+	snprintf(err, err_size, "listener %s (%s): %s", cl->name, cl->address, why);
+	return r;
+}
+
+int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t err_size)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r >= 0 && i < c->nlisten; i++)
+		r = open_one(l, c, &c->listen[i], err, err_size);
+	return r;
+}
+
+/* ---- what comes back from a daemon, or from the descriptor store ---- */
+
+static const struct conf_listen *configured(const struct conf *c, const char *name)
+{
+	for (unsigned i = 0; i < c->nlisten; i++)
+		if (!strcmp(c->listen[i].name, name))
+			return &c->listen[i];
+	return NULL;
+}
+
+static int option_of(int fd, int name)
+{
+	socklen_t n = sizeof(int);
+	int v = 0, r = sys_getsockopt(fd, SOL_SOCKET, name, &v, &n);
+
+	return r < 0 ? r : v;
+}
+
+static bool same_address(const struct sockaddr_storage *a, socklen_t na, const struct conf_listen *cl)
+{
+	const struct sockaddr_in *x = (const struct sockaddr_in *)a, *y = (const struct sockaddr_in *)&cl->sa;
+	const struct sockaddr_in6 *x6 = (const struct sockaddr_in6 *)a, *y6 = (const struct sockaddr_in6 *)&cl->sa;
+
+	if (a->ss_family != cl->sa.ss_family)
+		return false;
+	switch (a->ss_family) {
+	case AF_INET:
+		return x->sin_port == y->sin_port && x->sin_addr.s_addr == y->sin_addr.s_addr;
+	case AF_INET6:
+		return x6->sin6_port == y6->sin6_port && x6->sin6_scope_id == y6->sin6_scope_id &&
+		       !memcmp(&x6->sin6_addr, &y6->sin6_addr, sizeof x6->sin6_addr);
+	default:
+		return na == cl->sa_len && !memcmp(a, &cl->sa, na);
+	}
+}
+
+static int check_adopted(int fd, const struct conf_listen *cl, const char **what)
+{
+	struct sockaddr_storage sa = { 0 };
+	socklen_t n = sizeof sa;
+	int r, domain = option_of(fd, SO_DOMAIN);
+
+	*what = "not a socket";
+	if (domain < 0)
+		return domain;
+	*what = "not a listening stream socket";
+	if (option_of(fd, SO_TYPE) != SOCK_STREAM || option_of(fd, SO_ACCEPTCONN) != 1)
+		return -EINVAL;
+	*what = "of another address than configured";
+	r = sys_getsockname(fd, (struct sockaddr *)&sa, &n);
+	if (r < 0)
+		return r;
+	return domain == cl->sa.ss_family && same_address(&sa, n, cl) ? 0 : -EINVAL;
+}
+
+static int take(struct listeners *l, const struct conf *c, const struct conf_listen *cl, int fd)
+{
+	struct listener one = { .fd = fd, .name = strdup(cl->name), .address = strdup(cl->address) };
+	int r, flags = sys_fcntl(fd, F_GETFL, 0);
+
+	r = !one.name || !one.address ? -ENOMEM : flags < 0 ? flags : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+	/* it was set when the socket was made; the daemon shares it, so only if it is not */
+	if (r >= 0 && !(flags & O_NONBLOCK))
+		r = sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	if (r < 0) {
+		clear(&one);
+		return r;
+	}
+	listen_unix_own(c, cl, &one);
+	return keep(l, &one);
+}
+
+int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err, size_t err_size)
+{
+	const struct conf_listen *cl = configured(c, name);
+	const char *what = "";
+	int r = 0;
+
+	if (!cl)
+		r = -ENOENT;
+	else if (listeners_find(l, cl))
+		r = -EEXIST;
+	else
+		r = check_adopted(fd, cl, &what);
+	if (r >= 0) {
+		r = take(l, c, cl, fd);
+		if (r < 0)
+			snprintf(err, err_size, "listener %s: %s", name, strerror(-r));
+		return r;
+	}
+	sys_close(fd);
+	if (r == -ENOENT)
+		snprintf(err, err_size, "listener %s: not configured; it is closed", name);
+	else if (r == -EEXIST)
+		snprintf(err, err_size, "listener %s: in hand already", name);
+	else
+		snprintf(err, err_size, "listener %s: what came is %s (%s); it is closed", name, what, cl->address);
+	return r;
+}
+
+bool listeners_complete(const struct listeners *l, const struct conf *c)
+{
+	for (unsigned i = 0; i < c->nlisten; i++)
+		if (!listeners_find(l, &c->listen[i]))
+			return false;
+	return true;
+}
+
+void listeners_prune(struct listeners *l, const struct conf *c)
+{
+	for (unsigned i = l->n; i-- > 0;) {
+		const struct conf_listen *cl = configured(c, l->v[i].name);
+
+		if (cl && !strcmp(cl->address, l->v[i].address))
+			continue;
+		listen_unix_remove(&l->v[i]);
+		clear(&l->v[i]);
+		memmove(&l->v[i], &l->v[i + 1], (--l->n - i) * sizeof *l->v);
+	}
+}
+
+void listeners_close(struct listeners *l, bool remove)
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		if (remove)
+			listen_unix_remove(&l->v[i]);
+		clear(&l->v[i]);
+	}
+	free(l->v);
+	*l = (struct listeners){ 0 };
+}
+
+int listeners_capped(const struct conf *c, unsigned i)
+{
+	const int fd = sys_open("/proc/sys/net/core/somaxconn", O_RDONLY, 0);
+	char text[32];
+	ssize_t n;
+	int cap;
+
+	if (fd < 0)
+		return 0;
+	n = sys_read(fd, text, sizeof text - 1);
+	sys_close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	cap = atoi(text);
+	return cap > 0 && cap < c->listen[i].backlog ? cap : 0;
+}
