@@ -139,6 +139,13 @@ class FakeServer:
         self.data[args[1]] = b"nobody wrote this"
         return b"+OK\r\n"
 
+    def damaged_value(self, c, args):
+        self._apply(args)
+        value = bytearray(args[2])
+        value[-5] ^= 1
+        self.data[args[1]] = bytes(value)
+        return b"+OK\r\n"
+
     def answer_and_end(self, c, args):
         """A reply, then the end at a clean boundary."""
         c.sendall(self._apply(args))
@@ -150,3 +157,11 @@ class FakeServer:
             c.recv(1)  # until the client gives up
         finally:
             self.lock.acquire()
+
+    def silence_applied(self, c, args):
+        """Applied only after the client has given up and gone on."""
+        self.silence(c, args)
+        self.lock.release()
+        time.sleep(0.2)
+        self.lock.acquire()
+        self._apply(args)

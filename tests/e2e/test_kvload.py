@@ -79,9 +79,11 @@ class Kvload(unittest.TestCase):
         self.assertEqual((code, r["lost_writes"], r["verify"]["lost"]), (1, 2, 2), err)
 
     def test_value_that_nobody_wrote(self):
-        s = self.server(nth("other_value", 100, b"SET"))
-        code, r, _ = self.load(s, *self.FRESH)
-        self.assertEqual((code, r["wrong_values"], r["lost_writes"]), (1, 1, 0))
+        for what in ("other_value", "damaged_value"):
+            s = self.server(nth(what, 100, b"SET"))
+            code, r, _ = self.load(s, *self.FRESH)
+            self.assertEqual(s.done, [what])
+            self.assertEqual((code, r["wrong_values"], r["lost_writes"]), (1, 1, 0))
 
     def test_fresh_connection_fails(self):
         for what, counter in (("reset", "reset"), ("end", "eof"), ("error", "error_reply"),
@@ -116,6 +118,17 @@ class Kvload(unittest.TestCase):
         s = self.server(nth("silence", 50))
         code, r, err = self.load(s, *self.FRESH, "--timeout", "0.5")
         self.assertEqual((code, r["fresh"]["timeout"], r["failed"]), (1, 1, 1), err)
+
+    def test_write_that_comes_late_is_no_loss(self):
+        for args in (self.FRESH, self.KEEPALIVE):
+            s = self.server(nth("silence_applied", 50, b"SET"))
+            code, r, err = self.load(s, *args, "--timeout", "0.3", "--keys", "20")
+            self.assertEqual(s.done, ["silence_applied"])
+            self.assertEqual((code, r["lost_writes"], r["wrong_values"]), (1, 0, 0), err)
+            # What waited behind it on its connection may have waited too long as well.
+            self.assertEqual(r["fresh"]["timeout"] + r["keepalive"]["timeout"], r["failed"])
+            self.assertEqual((r["unknown_writes"], r["unknown_applied"], r["unknown_open"]),
+                             (1, 1, 0))
 
     def test_unknown_writes_are_settled(self):
         for what, applied in (("end", 0), ("end_applied", 1), ("reset", 0), ("reset_applied", 1)):
