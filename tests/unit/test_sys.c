@@ -1,0 +1,198 @@
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "leak.h"
+
+static unsigned calls[SYS_C_COUNT];
+static int answer;
+
+static int count(enum sys_call call)
+{
+	calls[call]++;
+	return answer;
+}
+
+START_TEST(names_are_complete)
+{
+	for (int i = 0; i < SYS_C_COUNT; i++)
+		ck_assert(sys_call_name[i] && *sys_call_name[i]);
+	ck_assert_str_eq(sys_call_name[SYS_C_READ], "READ");
+	ck_assert_str_eq(sys_call_name[SYS_C_EXEC], "EXEC");
+}
+END_TEST
+
+START_TEST(errors_are_negative)
+{
+	struct stat st;
+	char c;
+
+	ck_assert_int_eq(sys_open("/nonexistent/x", O_RDONLY, 0), -ENOENT);
+	ck_assert_int_eq(sys_close(-1), -EBADF);
+	ck_assert_int_eq(sys_read(-1, &c, 1), -EBADF);
+	ck_assert_int_eq(sys_stat("/nonexistent", &st), -ENOENT);
+	ck_assert_int_eq(sys_setfsuid(geteuid()), 0);
+}
+END_TEST
+
+START_TEST(descriptors_are_close_on_exec)
+{
+	int pair[2], pipe[2], fds[16], n = 0;
+
+	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
+	ck_assert_int_eq(sys_pipe(pipe), 0);
+	fds[n++] = pair[0];
+	fds[n++] = pair[1];
+	fds[n++] = pipe[0];
+	fds[n++] = pipe[1];
+	fds[n++] = sys_open("/dev/null", O_RDONLY, 0);
+	fds[n++] = sys_openat(AT_FDCWD, "/dev/null", O_RDONLY, 0);
+	fds[n++] = sys_dup(pipe[0], 20);
+	fds[n++] = sys_socket(AF_UNIX, SOCK_STREAM, 0);
+	fds[n++] = sys_epoll_create();
+	fds[n++] = sys_timerfd();
+	fds[n++] = sys_eventfd();
+	fds[n++] = sys_pidfd_open(getpid());
+	for (int i = 0; i < n; i++) {
+		ck_assert_int_ge(fds[i], 0);
+		ck_assert_int_eq(sys_fcntl(fds[i], F_GETFD, 0), FD_CLOEXEC);
+		sys_closep(&fds[i]);
+		ck_assert_int_eq(fds[i], -1);
+	}
+}
+END_TEST
+
+START_TEST(hook_fails_a_call_before_it_happens)
+{
+	int pipe[2] = { -7, -7 };
+
+	sys_fault = count;
+	answer = -EMFILE;
+	ck_assert_int_eq(sys_pipe(pipe), -EMFILE);
+	ck_assert_int_eq(sys_fork(), -EMFILE);
+	sys_fault = NULL;
+	ck_assert_int_eq(pipe[0], -7);
+	ck_assert_uint_eq(calls[SYS_C_PIPE], 1);
+	ck_assert_uint_eq(calls[SYS_C_FORK], 1);
+}
+END_TEST
+
+START_TEST(hook_cannot_keep_a_descriptor_open)
+{
+	int fd = sys_open("/dev/null", O_RDONLY, 0);
+
+	sys_fault = count;
+	answer = -EIO;
+	ck_assert_int_eq(sys_close(fd), -EIO);
+	sys_fault = NULL;
+	ck_assert_int_eq(sys_close(fd), -EBADF);
+}
+END_TEST
+
+START_TEST(hook_shortens_transfers)
+{
+	char a[8] = "abcdefgh", b[8] = "", c[8] = "";
+	struct iovec out[] = { { a, 4 }, { a + 4, 4 } }, in[] = { { b, 2 }, { c, 6 } };
+	struct msghdr m = { .msg_iov = out, .msg_iovlen = 2 };
+	int pair[2];
+
+	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
+	sys_fault = count;
+	answer = 5;
+	ck_assert_int_eq(sys_sendmsg(pair[0], &m, 0), 5);
+	ck_assert_int_eq(sys_write(pair[0], a + 5, 3), 3);
+	answer = 3;
+	m.msg_iov = in;
+	ck_assert_int_eq(sys_recvmsg(pair[1], &m, 0), 3);
+	ck_assert_mem_eq(b, "ab", 2);
+	ck_assert_mem_eq(c, "c\0", 2);
+	ck_assert_int_eq(sys_read(pair[1], b, sizeof b), 3);
+	ck_assert_mem_eq(b, "def", 3);
+	answer = 0;
+	ck_assert_int_eq(sys_read(pair[1], b, sizeof b), 2);
+	sys_fault = NULL;
+	sys_close(pair[0]);
+	sys_close(pair[1]);
+}
+END_TEST
+
+START_TEST(file_system_type_can_be_replaced)
+{
+	int fd = sys_open("/proc", O_RDONLY | O_DIRECTORY, 0);
+	uint64_t magic = 0;
+
+	ck_assert_int_eq(sys_fs_type(fd, &magic), 0);
+	ck_assert_uint_eq(magic, 0x9fa0);
+	sys_fs_type_override = 0x6969;
+	ck_assert_int_eq(sys_fs_type(fd, &magic), 0);
+	ck_assert_uint_eq(magic, 0x6969);
+	sys_close(fd);
+}
+END_TEST
+
+START_TEST(a_child_by_pidfd)
+{
+	siginfo_t si;
+	pid_t pid = sys_fork();
+	int fd;
+
+	if (pid == 0)
+		_exit(7);
+	fd = sys_pidfd_open(pid);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(sys_waitpidfd(fd, &si, WEXITED), 0);
+	ck_assert_int_eq(si.si_pid, pid);
+	ck_assert_int_eq(si.si_status, 7);
+	ck_assert_int_eq(sys_pidfd_signal(fd, SIGTERM), -ESRCH);
+	sys_close(fd);
+}
+END_TEST
+
+START_TEST(timer_fires)
+{
+	int t = sys_timerfd(), ep = sys_epoll_create();
+	const uint64_t start = sys_now_ms();
+	struct epoll_event e;
+
+	ck_assert_int_eq(sys_epoll_ctl(ep, EPOLL_CTL_ADD, t, EPOLLIN), 0);
+	ck_assert_int_eq(sys_timerfd_set(t, start + 20), 0);
+	ck_assert_int_eq(sys_epoll_wait(ep, &e, 1, 10000), 1);
+	ck_assert_int_eq(e.data.fd, t);
+	ck_assert_uint_ge(sys_now_ms(), start + 20);
+	ck_assert_int_eq(sys_timerfd_set(t, 0), 0);
+	ck_assert_int_eq(sys_epoll_wait(ep, &e, 1, 0), 0);
+	sys_close(t);
+	sys_close(ep);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("sys");
+	TCase *t = tcase_create("sys");
+	SRunner *r;
+	int failed;
+
+	tcase_add_checked_fixture(t, leak_setup, leak_teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, names_are_complete);
+	tcase_add_test(t, errors_are_negative);
+	tcase_add_test(t, descriptors_are_close_on_exec);
+	tcase_add_test(t, hook_fails_a_call_before_it_happens);
+	tcase_add_test(t, hook_cannot_keep_a_descriptor_open);
+	tcase_add_test(t, hook_shortens_transfers);
+	tcase_add_test(t, file_system_type_can_be_replaced);
+	tcase_add_test(t, a_child_by_pidfd);
+	tcase_add_test(t, timer_fires);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
