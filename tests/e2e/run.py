@@ -77,6 +77,8 @@ class Tap(unittest.TestResult):
     def stopTest(self, test):
         signal.alarm(0)
         super().stopTest(test)
+        if sys.exc_info()[0] is KeyboardInterrupt:
+            self.problems.append("interrupted")
         self._line(test.id())
 
     def _line(self, name):
@@ -120,8 +122,13 @@ def main(args):
     harness.install_handlers()
     signal.signal(signal.SIGALRM, too_long)
     result = Tap()
-    suite.run(result)
-    harness.close_all()
+    try:
+        suite.run(result)
+    except KeyboardInterrupt:
+        print("Bail out! interrupted")
+        return 130
+    finally:
+        harness.close_all()
     print("1..%d" % result.count)
     return 0 if result.wasSuccessful() and result.count > 0 else 1
 
