@@ -44,16 +44,12 @@ static int check_stale(const struct conf_listen *cl, const char *path, char *why
 	return -EADDRINUSE;
 }
 
-/* The file system gives a socket its mode at bind, from the socket's own inode. */
-static int bind_with_mode(int fd, const struct conf_listen *cl)
+/* The path gets the mode of the socket's own inode, less the umask. */
+static int bind_without_umask(int fd, const struct conf_listen *cl)
 {
-	mode_t old;
-	int r = sys_fchmod(fd, cl->mode);
+	const mode_t old = umask(0);
+	const int r = sys_bind(fd, (const struct sockaddr *)&cl->sa, cl->sa_len);
 
-	if (r < 0)
-		return r;
-	old = umask(0);
-	r = sys_bind(fd, (const struct sockaddr *)&cl->sa, cl->sa_len);
 	umask(old);
 	return r;
 }
@@ -62,14 +58,14 @@ static int bind_path(int fd, const struct conf_listen *cl, struct listener *l, c
 		     char *why, size_t why_size)
 {
 	struct stat st;
-	int r = bind_with_mode(fd, cl);
+	int r = bind_without_umask(fd, cl);
 
 	if (r == -EADDRINUSE) {
 		r = check_stale(cl, path, why, why_size);
 		if (r >= 0)
 			r = sys_unlink(path);
 		if (r >= 0 || r == -ENOENT)
-			r = bind_with_mode(fd, cl);
+			r = bind_without_umask(fd, cl);
 	}
 	if (r >= 0)
 		r = sys_lstat(path, &st);
@@ -92,7 +88,10 @@ int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl,
 		return sys_bind(fd, (const struct sockaddr *)&cl->sa, cl->sa_len);
 	l->uid = c->uid;
 	l->gid = c->gid;
-	r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
+	/* the socket's inode is handoffd's: its mode is set before anybody else is met */
+	r = sys_fchmod(fd, cl->mode);
+	if (r >= 0)
+		r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 	if (r < 0)
 		return r;
 	r = bind_path(fd, cl, l, path, why, why_size);
