@@ -48,7 +48,8 @@ START_TEST(header_lengths)
 	uint16_t version = 0x5a5a;
 
 	ck_assert_int_eq(frame_get_header(h, &version), lengths[_i].expected);
-	ck_assert_uint_eq(version, lengths[_i].expected < 0 ? 0x5a5a : 9);   /* untouched on failure */
+	ck_assert_uint_eq(version,
+	                  lengths[_i].expected < 0 ? 0x5a5a : 9);   /* untouched on failure */
 }
 END_TEST
 
@@ -73,7 +74,8 @@ static const struct { uint64_t a_min, a_max, b_min, b_max; int expected; } range
 START_TEST(negotiate)
 {
 	ck_assert_int_eq(version_negotiate(ranges[_i].a_min, ranges[_i].a_max,
-	                                   ranges[_i].b_min, ranges[_i].b_max), ranges[_i].expected);
+	                                   ranges[_i].b_min, ranges[_i].b_max),
+	                 ranges[_i].expected);
 }
 END_TEST
 

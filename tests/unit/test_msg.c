@@ -34,7 +34,8 @@ static void roundtrip(struct msg *m, const char *what)
 	uint16_t version;
 
 	MUST(n > 0, "%s: not encoded: %d", what, n);
-	MUST(frame_get_header(frame, &version) == n - (int)FRAME_HEADER && version == 1, "%s: header", what);
+	MUST(frame_get_header(frame, &version) == n - (int)FRAME_HEADER && version == 1,
+	     "%s: header", what);
 	size_t size = (size_t)n - FRAME_HEADER;
 	uint8_t *item = malloc(size);
 	memcpy(item, frame + FRAME_HEADER, size);
@@ -44,7 +45,8 @@ static void roundtrip(struct msg *m, const char *what)
 	MUST(msg_encode(&got, 1, again, sizeof again) == n && !memcmp(frame, again, (size_t)n),
 	     "%s: encodes otherwise once decoded", what);
 	for (unsigned i = 0; i < msg_desc(m->type)->nfields; i++)
-		MUST(msg_has(m, msg_desc(m->type), i) == (got.has >> i & 1), "%s: presence of field %u", what, i);
+		MUST(msg_has(m, msg_desc(m->type), i) == (got.has >> i & 1),
+		     "%s: presence of field %u", what, i);
 	free(item);
 }
 
@@ -60,7 +62,8 @@ START_TEST(table_is_sound)
 			ck_assert(i == 0 || f->key > f[-1].key);
 			for (unsigned j = 0; j < i; j++)
 				ck_assert_str_ne(f->name, (*d)->fields[j].name);
-			if (f->kind == KIND_text || f->kind == KIND_bytes || f->kind == KIND_uints || f->kind == KIND_texts)
+			if (f->kind == KIND_text || f->kind == KIND_bytes ||
+			    f->kind == KIND_uints || f->kind == KIND_texts)
 				ck_assert_uint_gt(f->max, 0);
 		}
 		for (const struct msg_desc *const *e = msg_table; e < d; e++)
@@ -156,7 +159,8 @@ static const char *verdict(size_t n)
 	return err;
 }
 
-static void expect_line(const struct msg_desc *d, unsigned i, const void *p, size_t n, const char *why)
+static void expect_line(const struct msg_desc *d, unsigned i, const void *p, size_t n,
+                        const char *why)
 {
 	char line[256];
 
@@ -223,7 +227,10 @@ static size_t sized(const struct msg_field *f, uint64_t size, uint8_t *out, size
 	case KIND_texts:
 		scbor_put_array(&o, size);
 		for (uint64_t i = 0; i < size; i++)
-			f->kind == KIND_uints ? scbor_put_uint(&o, i % 30) : scbor_put_text(&o, SPAN(""));
+			if (f->kind == KIND_uints)
+				scbor_put_uint(&o, i % 30);
+			else
+				scbor_put_text(&o, SPAN(""));
 		break;
 	}
 	MUST(!o.full, "no room");
@@ -233,7 +240,8 @@ static size_t sized(const struct msg_field *f, uint64_t size, uint8_t *out, size
 START_TEST(bounds)
 {
 	static const char *const words[] = {
-		[KIND_uint] = "number too large", [KIND_text] = "too long", [KIND_bytes] = "too long",
+		[KIND_uint] = "number too large", [KIND_text] = "too long",
+		[KIND_bytes] = "too long",
 		[KIND_uints] = "too many elements", [KIND_texts] = "too many elements",
 		[KIND_uuid] = "wrong length", [KIND_fprint] = "wrong length",
 	};
@@ -243,17 +251,21 @@ START_TEST(bounds)
 	for (unsigned i = 0; i < d->nfields; i++) {
 		const struct msg_field *f = &d->fields[i];
 		bool exact = f->kind == KIND_uuid || f->kind == KIND_fprint;
-		uint64_t max = f->kind == KIND_uuid ? 16 : f->kind == KIND_fprint ? FINGERPRINT_SIZE : f->max;
+		uint64_t max = f->kind == KIND_uuid ? 16 :
+		               f->kind == KIND_fprint ? FINGERPRINT_SIZE : f->max;
 		if (f->kind == KIND_bool)
 			continue;
 		if (f->kind == KIND_uint && !max) {
-			ck_assert_str_eq(verdict(build(d, i, value, sized(f, UINT64_MAX, value, sizeof value))), "");
+			size_t n = sized(f, UINT64_MAX, value, sizeof value);
+			ck_assert_str_eq(verdict(build(d, i, value, n)), "");
 			continue;
 		}
-		ck_assert_str_eq(verdict(build(d, i, value, sized(f, max, value, sizeof value))), "");
+		ck_assert_str_eq(verdict(build(d, i, value, sized(f, max, value, sizeof value))),
+		                 "");
 		expect_line(d, i, value, sized(f, max + 1, value, sizeof value), words[f->kind]);
 		if (exact) {
-			expect_line(d, i, value, sized(f, max - 1, value, sizeof value), words[f->kind]);
+			expect_line(d, i, value, sized(f, max - 1, value, sizeof value),
+			            words[f->kind]);
 			expect_line(d, i, value, sized(f, 0, value, sizeof value), words[f->kind]);
 		}
 	}
@@ -308,7 +320,8 @@ START_TEST(encode_holds_bounds)
 			*(struct texts *)p = (struct texts){ .n = (unsigned)f->max + 1, .v = t };
 		else
 			continue;
-		ck_assert_msg(msg_encode(&m, 1, frame, sizeof frame) == -EMSGSIZE, "%s: %s", d->name, f->name);
+		ck_assert_msg(msg_encode(&m, 1, frame, sizeof frame) == -EMSGSIZE, "%s: %s",
+		              d->name, f->name);
 	}
 }
 END_TEST
@@ -331,7 +344,8 @@ START_TEST(encode_holds_utf8)
 			*(struct texts *)p = (struct texts){ .n = 2, .v = bad };
 		else
 			continue;
-		ck_assert_msg(msg_encode(&m, 1, frame, sizeof frame) == -EILSEQ, "%s: %s", d->name, f->name);
+		ck_assert_msg(msg_encode(&m, 1, frame, sizeof frame) == -EILSEQ, "%s: %s",
+		              d->name, f->name);
 	}
 }
 END_TEST
@@ -366,8 +380,10 @@ static size_t add_unknown(uint8_t *p, size_t n)
 /* One change to an item. The last one writes a short integer or length in a longer form. */
 static size_t mutate(uint8_t *p, size_t n, uint64_t *seed)
 {
-	static const uint8_t odd[] = { 0x00, 0x17, 0x18, 0x19, 0x1b, 0x1f, 0x20, 0x40, 0x5f, 0x60, 0x7f, 0x80, 0x9b, 0x9f, 0xa0, 0xbf, 0xc0, 0xf4, 0xf6, 0xf9, 0xff };
-	size_t at = n ? rnd(seed) % n : 0, size = n ? 1 + rnd(seed) % (n - at < 20 ? n - at : 20) : 0;
+	static const uint8_t odd[] = { 0x00, 0x17, 0x18, 0x19, 0x1b, 0x1f, 0x20, 0x40, 0x5f, 0x60,
+		0x7f, 0x80, 0x9b, 0x9f, 0xa0, 0xbf, 0xc0, 0xf4, 0xf6, 0xf9, 0xff };
+	size_t at = n ? rnd(seed) % n : 0;
+	size_t size = n ? 1 + rnd(seed) % (n - at < 20 ? n - at : 20) : 0;
 	uint8_t chunk[20];
 
 	if (!n)
@@ -402,7 +418,8 @@ static void judge(const uint8_t *item, size_t n, struct tally *tally, uint64_t s
 	int e = msg_decode(item, n, &m, err, sizeof err);
 
 	if (e) {
-		MUST(e == -EBADMSG && err[0] && !strchr(err, '\n'), "seed %llu: refused with %d, '%s'",
+		MUST(e == -EBADMSG && err[0] && !strchr(err, '\n'),
+		     "seed %llu: refused with %d, '%s'",
 		     (unsigned long long)seed, e, err);
 		tally->refused++;
 		return;
@@ -411,10 +428,12 @@ static void judge(const uint8_t *item, size_t n, struct tally *tally, uint64_t s
 	msg_say(&m, said, sizeof said);
 	msg_thaw(&m, &thawed);
 	int size = msg_encode(&m, 1, again, sizeof again);
-	MUST(size > 0, "seed %llu: accepted, and cannot be encoded: %d\n%s", (unsigned long long)seed, size, said);
+	MUST(size > 0, "seed %llu: accepted, and cannot be encoded: %d\n%s",
+	     (unsigned long long)seed, size, said);
 	size_t got = (size_t)size - FRAME_HEADER;
 	if (whole) {
-		MUST(got == n && !memcmp(again + FRAME_HEADER, item, n), "seed %llu: a second spelling of\n%s",
+		MUST(got == n && !memcmp(again + FRAME_HEADER, item, n),
+		     "seed %llu: a second spelling of\n%s",
 		     (unsigned long long)seed, said);
 		tally->accepted++;
 		return;
@@ -423,7 +442,8 @@ static void judge(const uint8_t *item, size_t n, struct tally *tally, uint64_t s
 	MUST(msg_decode(again + FRAME_HEADER, got, &known, err, sizeof err) == 0, "seed %llu: %s",
 	     (unsigned long long)seed, err);
 	msg_say(&known, said_again, sizeof said_again);
-	MUST(!strcmp(said, said_again), "seed %llu: unknown keys changed known ones", (unsigned long long)seed);
+	MUST(!strcmp(said, said_again), "seed %llu: unknown keys changed known ones",
+	     (unsigned long long)seed);
 	tally->skipped++;
 }
 
@@ -449,7 +469,8 @@ START_TEST(mutations)
 		judge(item, n, &tally, start);
 		free(item);
 	}
-	printf("mutations: %u accepted, %u with unknown keys, %u refused\n", tally.accepted, tally.skipped, tally.refused);
+	printf("mutations: %u accepted, %u with unknown keys, %u refused\n", tally.accepted,
+	       tally.skipped, tally.refused);
 	/* else the test has stopped to see what it is for */
 	ck_assert_uint_gt(tally.accepted, MUTATIONS / 20);
 	ck_assert_uint_gt(tally.skipped, MUTATIONS / 200);
@@ -486,19 +507,22 @@ START_TEST(ids)
 {
 	static const char text[] = "0198f2a4-5b6c-7d8e-9f00-112233445566";
 	static const char *const wrong[] = {
-		"", "0", "0198f2a4-5b6c-7d8e-9f00-11223344556", "0198f2a4-5b6c-7d8e-9f00-1122334455667",
+		"", "0", "0198f2a4-5b6c-7d8e-9f00-11223344556",
+		"0198f2a4-5b6c-7d8e-9f00-1122334455667",
 		"0198f2a45b6c7d8e9f00112233445566", "0198f2a4-5b6c-7d8e-9f00-11223344556g",
 		"0198f2a4 5b6c-7d8e-9f00-112233445566", "-198f2a4-5b6c-7d8e-9f00-112233445566",
 		"0198f2a4-5b6c-7d8e-9f00--12233445566", " 198f2a4-5b6c-7d8e-9f00-112233445566",
 		"0198f2a4-5b6c-7d8e-9f00-112233445566 ", "0198f2a4-5b6c-7d8e-9f00-11223344556\x10",
-		"\x11" "198f2a4-5b6c-7d8e-9f00-112233445566", "\xb0" "198f2a4-5b6c-7d8e-9f00-112233445566",
+		"\x11" "198f2a4-5b6c-7d8e-9f00-112233445566",
+		"\xb0" "198f2a4-5b6c-7d8e-9f00-112233445566",
 		"0198f2a4-5b6c-7d8e-9f00-112233445566-", "{0198f2a4-5b6c-7d8e-9f00-112233445566}",
 	};
 	struct hid id, other = { { 1 } };
 	char out[37];
 
 	ck_assert_int_eq(hid_parse(text, &id), 0);
-	ck_assert_mem_eq(id.b, "\x01\x98\xf2\xa4\x5b\x6c\x7d\x8e\x9f\x00\x11\x22\x33\x44\x55\x66", 16);
+	ck_assert_mem_eq(id.b, "\x01\x98\xf2\xa4\x5b\x6c\x7d\x8e\x9f\x00\x11\x22\x33\x44\x55\x66",
+	                 16);
 	hid_format(&id, out);
 	ck_assert_str_eq(out, text);
 	ck_assert_int_eq(hid_parse("0198F2A4-5B6C-7D8E-9F00-112233445566", &other), 0);
@@ -547,7 +571,8 @@ START_TEST(arrays_are_copied_in_part)
 	m.ready.listening = (struct texts){ .n = 2, .v = names };
 	int n = msg_encode(&m, 1, frame, sizeof frame);
 	ck_assert_int_gt(n, 0);
-	ck_assert_int_eq(msg_decode(frame + FRAME_HEADER, (size_t)n - FRAME_HEADER, &got, err, sizeof err), 0);
+	ck_assert_int_eq(msg_decode(frame + FRAME_HEADER, (size_t)n - FRAME_HEADER, &got, err,
+	                            sizeof err), 0);
 	ck_assert_uint_eq(uints_copy(&got.ready.revisions, out, 2), 2);
 	ck_assert(out[0] == 1 && out[1] == 1000 && out[2] == 0);
 	ck_assert_uint_eq(uints_copy(&got.ready.revisions, out, 3), 3);

@@ -15,8 +15,9 @@
 #define ROUNDS 20000
 
 static const uint64_t edges[] = {
-	0, 1, 22, 23, 24, 25, 254, 255, 256, 257, 65534, 65535, 65536, 65537, UINT32_MAX - 1u, UINT32_MAX,
-	UINT64_C(1) << 32, (UINT64_C(1) << 32) + 1, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX - 1, UINT64_MAX,
+	0, 1, 22, 23, 24, 25, 254, 255, 256, 257, 65534, 65535, 65536, 65537,
+	UINT32_MAX - 1u, UINT32_MAX, UINT64_C(1) << 32, (UINT64_C(1) << 32) + 1,
+	INT64_MAX, UINT64_C(1) << 63, UINT64_MAX - 1, UINT64_MAX,
 };
 
 static uint8_t *copy_of(const uint8_t *p, size_t n)
@@ -40,7 +41,8 @@ static void refuse_cuts(const uint8_t *p, size_t n, int (*get)(struct cbor_in *,
 		MUST(get(&in, &why) == -EBADMSG, "accepted when cut at %zu of %zu", cut, n);
 		MUST(why && in.p == part && in.n == cut, "moved, or silent, at %zu of %zu", cut, n);
 		why = NULL;
-		MUST(scbor_skip(&in, &why) == -EBADMSG && why, "skipped when cut at %zu of %zu", cut, n);
+		MUST(scbor_skip(&in, &why) == -EBADMSG && why, "skipped when cut at %zu of %zu",
+		     cut, n);
 		free(part);
 	}
 }
@@ -54,12 +56,18 @@ static void skips_to_end(const uint8_t *p, size_t n)
 	ck_assert_uint_eq(in.n, 0);
 }
 
-static int any_uint(struct cbor_in *in, const char **why) { uint64_t v; return scbor_get_uint(in, &v, why); }
-static int any_bool(struct cbor_in *in, const char **why) { bool v; return scbor_get_bool(in, &v, why); }
-static int any_text(struct cbor_in *in, const char **why) { struct span v; return scbor_get_text(in, &v, why); }
-static int any_bytes(struct cbor_in *in, const char **why) { struct span v; return scbor_get_bytes(in, &v, why); }
-static int any_array(struct cbor_in *in, const char **why) { uint64_t v; return scbor_get_array(in, &v, why); }
-static int any_map(struct cbor_in *in, const char **why) { uint64_t v; return scbor_get_map(in, &v, why); }
+#define ANY(kind, type) \
+	static int any_##kind(struct cbor_in *in, const char **why) \
+	{ \
+		type v; \
+		return scbor_get_##kind(in, &v, why); \
+	}
+ANY(uint, uint64_t)
+ANY(bool, bool)
+ANY(text, struct span)
+ANY(bytes, struct span)
+ANY(array, uint64_t)
+ANY(map, uint64_t)
 
 /* What libcbor's tree makes of p; the caller ends it with cbor_decref. */
 static cbor_item_t *tree(const uint8_t *p, size_t n)
@@ -165,7 +173,10 @@ static void string_roundtrip(uint8_t *buf, size_t room, const char *content, siz
 	refuse_cuts(p, o.n, text ? any_text : any_bytes);
 	free(p);
 	struct cbor_out small = { .p = buf, .size = o.n - 1 };
-	(text ? scbor_put_text(&small, (struct span){ content, n }) : scbor_put_bytes(&small, content, n));
+	if (text)
+		scbor_put_text(&small, (struct span){ content, n });
+	else
+		scbor_put_bytes(&small, content, n);
 	ck_assert(small.full && small.n <= small.size);
 }
 
@@ -182,7 +193,8 @@ START_TEST(strings)
 		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
 			string_roundtrip(buf, sizeof buf, content, sizes[i], text);
 		for (int i = 0; i < 500; i++)
-			string_roundtrip(buf, sizeof buf, content + rnd(&seed) % 1000, rnd(&seed) % 600, text);
+			string_roundtrip(buf, sizeof buf, content + rnd(&seed) % 1000,
+			                 rnd(&seed) % 600, text);
 	}
 }
 END_TEST
@@ -249,7 +261,7 @@ static size_t nearly_cbor(uint8_t *buf, size_t room, uint64_t *seed)
 
 	for (size_t i = 0; i < items && n + 20 < room; i++) {
 		unsigned major = (unsigned)(rnd(seed) % 8);
-		unsigned info = rnd(seed) % 3 ? (unsigned)(rnd(seed) % 5) : (unsigned)(rnd(seed) % 32);
+		unsigned info = (unsigned)(rnd(seed) % (rnd(seed) % 3 ? 5 : 32));
 		buf[n++] = (uint8_t)(major << 5 | info);
 		size_t more = info >= 24 && info < 28 ? (size_t)1 << (info - 24) : 0;
 		for (; more; more--)
@@ -289,7 +301,8 @@ START_TEST(agrees_with_libcbor)
 			struct cbor_in in = { p, n };
 			cbor_item_t *item = tree(p, taken);
 			if (!scbor_get_uint(&in, &u, &why)) {
-				MUST(cbor_isa_uint(item) && cbor_get_int(item) == u, "another number");
+				MUST(cbor_isa_uint(item) && cbor_get_int(item) == u,
+				     "another number");
 				values++;
 			} else {
 				MUST(!cbor_isa_uint(item), "a number was refused");
@@ -322,7 +335,8 @@ START_TEST(every_first_byte)
 		if (!readers[k])
 			continue;
 		int e = readers[k](&in, &why);
-		MUST((e == 0) == (legal && k == major), "first byte %02x, reader %u: %d", (unsigned)_i, k, e);
+		MUST((e == 0) == (legal && k == major), "first byte %02x, reader %u: %d",
+		     (unsigned)_i, k, e);
 		ck_assert(e == 0 || (e == -EBADMSG && why && in.n == sizeof buf));
 	}
 }
@@ -395,7 +409,8 @@ static size_t rfc3629(const unsigned char *p, size_t n)
 	if (p[0] >= 0xc2 && p[0] <= 0xdf)
 		return n > 1 && p[1] >> 6 == 2 ? 2 : 0;
 	if (p[0] >= 0xe0 && p[0] <= 0xef)
-		return n > 2 && p[1] >> 6 == 2 && p[2] >> 6 == 2 && (p[0] != 0xe0 || p[1] >= 0xa0) &&
+		return n > 2 && p[1] >> 6 == 2 && p[2] >> 6 == 2 &&
+		       (p[0] != 0xe0 || p[1] >= 0xa0) &&
 		       (p[0] != 0xed || p[1] < 0xa0) ? 3 : 0;
 	return 0;   /* four bytes do not fit */
 }
@@ -403,7 +418,8 @@ static size_t rfc3629(const unsigned char *p, size_t n)
 START_TEST(utf8_three_bytes)
 {
 	for (unsigned v = 0; v < 1u << 24; v++) {
-		unsigned char b[3] = { (unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v };
+		unsigned char b[3] = { (unsigned char)(v >> 16), (unsigned char)(v >> 8),
+			(unsigned char)v };
 		size_t at = 0, step = 1;
 		while (at < 3 && (step = rfc3629(b + at, 3 - at)))
 			at += step;

@@ -10,7 +10,8 @@
 #define DAY TIMER_MAX_MS
 
 static const struct { const char *text; uint32_t ms; } right[] = {
-	{ "0", 0 }, { "00", 0 }, { "0ms", 0 }, { "0s", 0 }, { "0h", 0 }, { "1ms", 1 }, { "500ms", 500 },
+	{ "0", 0 }, { "00", 0 }, { "0ms", 0 }, { "0s", 0 }, { "0h", 0 },
+	{ "1ms", 1 }, { "500ms", 500 },
 	{ "2s", 2000 }, { "007s", 7000 }, { "5min", 300000 }, { "1h", 3600000 }, { "24h", DAY },
 	{ "1440min", DAY }, { "86400s", DAY }, { "86400000ms", DAY },
 };
@@ -25,9 +26,10 @@ START_TEST(parse_right)
 END_TEST
 
 static const char *const wrong[] = {
-	"", " ", "s", "ms", "1", "5", "86400000", "-1s", "+1s", " 1s", "1s ", "1 s", "1.5s", "1,5s", "1e3ms", "0x10s",
-	"1S", "1Ms", "1m", "1mins", "1minute", "1hour", "1d", "1us", "1ss", "1s1s", "1h30min", "25h", "1441min",
-	"86401s", "86400001ms", "4294967296ms", "4294967297ms", "18446744073709551616ms", "18446744073709551617s",
+	"", " ", "s", "ms", "1", "5", "86400000", "-1s", "+1s", " 1s", "1s ", "1 s", "1.5s",
+	"1,5s", "1e3ms", "0x10s", "1S", "1Ms", "1m", "1mins", "1minute", "1hour", "1d", "1us",
+	"1ss", "1s1s", "1h30min", "25h", "1441min", "86401s", "86400001ms", "4294967296ms",
+	"4294967297ms", "18446744073709551616ms", "18446744073709551617s",
 	"99999999999999999999999999999999s", "1\xc2\xb5s", "\xd9\xa1s", "inf", "s1", "--1s",
 };
 
@@ -41,8 +43,9 @@ START_TEST(parse_wrong)
 END_TEST
 
 static const struct { uint32_t ms; const char *text; } texts[] = {
-	{ 0, "0" }, { 1, "1ms" }, { 999, "999ms" }, { 1000, "1s" }, { 1001, "1001ms" }, { 60000, "1min" },
-	{ 90000, "90s" }, { 3600000, "1h" }, { 5400000, "90min" }, { DAY, "24h" }, { DAY - 1, "86399999ms" },
+	{ 0, "0" }, { 1, "1ms" }, { 999, "999ms" }, { 1000, "1s" }, { 1001, "1001ms" },
+	{ 60000, "1min" }, { 90000, "90s" }, { 3600000, "1h" }, { 5400000, "90min" },
+	{ DAY, "24h" }, { DAY - 1, "86399999ms" },
 	{ UINT32_MAX, "4294967295ms" },
 };
 
@@ -59,7 +62,7 @@ START_TEST(format_is_parsed)
 	uint32_t ms;
 	char buf[16];
 
-	for (uint32_t i = 0; i <= DAY; i += i < 100000 ? 1 : i % 1000 ? 1000 - i % 1000 : 7 * 1000) {
+	for (uint32_t i = 0; i <= DAY; i += i < 100000 ? 1 : 7 * 1000) {
 		ck_assert_int_eq(timers_parse(timers_format(i, buf), &ms), 0);
 		ck_assert_uint_eq(ms, i);
 	}
@@ -102,7 +105,8 @@ START_TEST(bounds)
 
 	widest(t);
 	ck_assert_int_eq(timers_check(t, why, sizeof why), TIMER_COUNT);
-	snprintf(expected, sizeof expected, "%s must be at least %s and at most 24h", timer_desc[_i].name,
+	snprintf(expected, sizeof expected, "%s must be at least %s and at most 24h",
+	         timer_desc[_i].name,
 	         timers_format(timer_desc[_i].min, low));
 	t[_i] = DAY + 1;
 	ck_assert_int_eq(timers_check(t, why, sizeof why), _i);
@@ -141,14 +145,26 @@ START_TEST(bound_sentence)
 }
 END_TEST
 
-static const struct { enum timer changed; uint32_t at_edge, over_edge; enum timer fault; const char *why; } order[] = {
-	{ TIMER_DRAIN, 10000, 10001, TIMER_DRAIN, "drain-grace (10001ms) must not exceed deadline (10s)" },
-	{ TIMER_DEADLINE, 2000, 1999, TIMER_DRAIN, "drain-grace (2s) must not exceed deadline (1999ms)" },
-	{ TIMER_HEARTBEAT, 2000, 2001, TIMER_FENCE, "self-fence (4s) must be at least twice heartbeat (2001ms)" },
-	{ TIMER_FENCE, 2000, 1999, TIMER_FENCE, "self-fence (1999ms) must be at least twice heartbeat (1s)" },
-	{ TIMER_FENCE, 4999, 5000, TIMER_DEAD, "presumed-dead (5s) must be longer than self-fence (5s)" },
-	{ TIMER_DEAD, 4001, 4000, TIMER_DEAD, "presumed-dead (4s) must be longer than self-fence (4s)" },
-	{ TIMER_HEARTBEAT, 1000, DAY, TIMER_FENCE, "self-fence (4s) must be at least twice heartbeat (24h)" },
+static const struct {
+	enum timer changed;
+	uint32_t at_edge, over_edge;
+	enum timer fault;
+	const char *why;
+} order[] = {
+	{ TIMER_DRAIN, 10000, 10001, TIMER_DRAIN,
+		"drain-grace (10001ms) must not exceed deadline (10s)" },
+	{ TIMER_DEADLINE, 2000, 1999, TIMER_DRAIN,
+		"drain-grace (2s) must not exceed deadline (1999ms)" },
+	{ TIMER_HEARTBEAT, 2000, 2001, TIMER_FENCE,
+		"self-fence (4s) must be at least twice heartbeat (2001ms)" },
+	{ TIMER_FENCE, 2000, 1999, TIMER_FENCE,
+		"self-fence (1999ms) must be at least twice heartbeat (1s)" },
+	{ TIMER_FENCE, 4999, 5000, TIMER_DEAD,
+		"presumed-dead (5s) must be longer than self-fence (5s)" },
+	{ TIMER_DEAD, 4001, 4000, TIMER_DEAD,
+		"presumed-dead (4s) must be longer than self-fence (4s)" },
+	{ TIMER_HEARTBEAT, 1000, DAY, TIMER_FENCE,
+		"self-fence (4s) must be at least twice heartbeat (24h)" },
 };
 
 START_TEST(order_of_timers)

@@ -50,28 +50,32 @@ static void say_hex(struct text_out *o, const void *p, size_t n)
 
 static void say_field(struct text_out *o, const struct msg_field *f, const void *p)
 {
-	static struct store s;
+	static struct store arrays;
 	char id[37];
 
 	switch ((enum msg_kind)f->kind) {
 	case KIND_uint: say(o, "%" PRIu64, *(const uint64_t *)p); break;
 	case KIND_bool: say(o, "%s", *(const bool *)p ? "true" : "false"); break;
 	case KIND_text: say_text(o, *(const struct span *)p); break;
-	case KIND_bytes: say_hex(o, ((const struct span *)p)->p, ((const struct span *)p)->n); break;
+	case KIND_bytes: {
+		const struct span *s = p;
+		say_hex(o, s->p, s->n);
+		break;
+	}
 	case KIND_uuid: hid_format(p, id); say(o, "%s", id); break;
 	case KIND_fprint: say_hex(o, p, FINGERPRINT_SIZE); break;
 	case KIND_uints: {
-		unsigned n = uints_copy(p, s.u, 4096);
+		unsigned n = uints_copy(p, arrays.u, 4096);
 		for (unsigned i = 0; i < n; i++)
-			say(o, "%s%" PRIu64, i ? ", " : "[", s.u[i]);
+			say(o, "%s%" PRIu64, i ? ", " : "[", arrays.u[i]);
 		say(o, n ? "]" : "[]");
 		break;
 	}
 	case KIND_texts: {
-		unsigned n = texts_copy(p, s.t, 4096);
+		unsigned n = texts_copy(p, arrays.t, 4096);
 		for (unsigned i = 0; i < n; i++) {
 			say(o, i ? ", " : "[");
-			say_text(o, s.t[i]);
+			say_text(o, arrays.t[i]);
 		}
 		say(o, n ? "]" : "[]");
 		break;
@@ -130,7 +134,8 @@ uint64_t rnd(uint64_t *seed)
 uint64_t rnd_edge(uint64_t *seed)
 {
 	static const uint64_t edges[] = {
-		0, 1, 23, 24, 255, 256, 65535, 65536, UINT32_MAX, UINT64_C(1) << 32, INT64_MAX, UINT64_MAX,
+		0, 1, 23, 24, 255, 256, 65535, 65536, UINT32_MAX, UINT64_C(1) << 32, INT64_MAX,
+		UINT64_MAX,
 	};
 
 	if (rnd(seed) % 2)
@@ -140,7 +145,8 @@ uint64_t rnd_edge(uint64_t *seed)
 
 static struct span make_bytes(struct store *s, uint64_t *seed, size_t n, bool text)
 {
-	static const char *const chars[] = { "a", "Z", "\x7f", "\n", "\"", "\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x98\x80" };
+	static const char *const chars[] = { "a", "Z", "\x7f", "\n", "\"", "\xc3\xbc",
+		"\xe2\x82\xac", "\xf0\x9f\x98\x80" };
 	char *start = s->text + s->used;
 
 	if (n > sizeof s->text - s->used)
@@ -165,7 +171,8 @@ static size_t make_size(uint64_t *seed, uint64_t max, bool fullest)
 	return rnd(seed) % (max < 40 ? max + 1 : 40);
 }
 
-static void make_field(const struct msg_field *f, void *p, struct store *s, uint64_t *seed, bool fullest)
+static void make_field(const struct msg_field *f, void *p, struct store *s, uint64_t *seed,
+                       bool fullest)
 {
 	uint64_t v;
 
@@ -177,10 +184,13 @@ static void make_field(const struct msg_field *f, void *p, struct store *s, uint
 	case KIND_bool: *(bool *)p = rnd(seed) & 1; break;
 	case KIND_text:
 	case KIND_bytes:
-		*(struct span *)p = make_bytes(s, seed, make_size(seed, f->max, fullest), f->kind == KIND_text);
+		*(struct span *)p = make_bytes(s, seed, make_size(seed, f->max, fullest),
+		                               f->kind == KIND_text);
 		break;
 	case KIND_uuid: memcpy(p, make_bytes(s, seed, 16, false).p, 16); break;
-	case KIND_fprint: memcpy(p, make_bytes(s, seed, FINGERPRINT_SIZE, false).p, FINGERPRINT_SIZE); break;
+	case KIND_fprint:
+		memcpy(p, make_bytes(s, seed, FINGERPRINT_SIZE, false).p, FINGERPRINT_SIZE);
+		break;
 	case KIND_uints: {
 		struct uints *a = p;
 		*a = (struct uints){ .n = (unsigned)make_size(seed, f->max, fullest), .v = s->u };
@@ -191,14 +201,17 @@ static void make_field(const struct msg_field *f, void *p, struct store *s, uint
 	case KIND_texts: {
 		struct texts *a = p;
 		*a = (struct texts){ .n = (unsigned)make_size(seed, f->max, fullest), .v = s->t };
-		for (unsigned i = 0; i < a->n; i++)
-			s->t[i] = make_bytes(s, seed, fullest ? (f->max > 64 ? 8 : 200) : rnd(seed) % 12, true);
+		for (unsigned i = 0; i < a->n; i++) {
+			size_t n = fullest ? (f->max > 64 ? 8 : 200) : rnd(seed) % 12;
+			s->t[i] = make_bytes(s, seed, n, true);
+		}
 		break;
 	}
 	}
 }
 
-void msg_random(const struct msg_desc *d, struct msg *m, struct store *s, uint64_t *seed, bool fullest)
+void msg_random(const struct msg_desc *d, struct msg *m, struct store *s, uint64_t *seed,
+                bool fullest)
 {
 	memset(m, 0, sizeof *m);
 	m->type = d->type;

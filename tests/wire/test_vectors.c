@@ -29,7 +29,8 @@ static void add_hex(struct vector *v, const char *p)
 		unsigned byte;
 		if (*p == ' ')
 			continue;
-		ck_assert_msg(sscanf(p, "%2x", &byte) == 1 && v->n < FRAME_ROOM, "%s: hex: %s", v->title, p);
+		ck_assert_msg(sscanf(p, "%2x", &byte) == 1 && v->n < FRAME_ROOM, "%s: hex: %s",
+		              v->title, p);
 		v->frame[v->n++] = (uint8_t)byte;
 		p++;
 	}
@@ -53,7 +54,8 @@ static bool read_vector(FILE *f, int *line, struct vector *v)
 		}
 		if (!v->kind[0]) {
 			v->line = *line;
-			ck_assert_msg(sscanf(text, "%7s %127[^\n]", v->kind, v->title) == 2, "line %d", *line);
+			ck_assert_msg(sscanf(text, "%7s %127[^\n]", v->kind, v->title) == 2,
+			              "line %d", *line);
 		} else if (!strncmp(text, "  hex ", 6)) {
 			add_hex(v, text + 6);
 		} else {
@@ -74,7 +76,8 @@ static void each_vector(const char *kind, void (*check)(const struct vector *), 
 
 	ck_assert_msg(f != NULL, "%s: %s", source, strerror(errno));
 	while (read_vector(f, &line, &v)) {
-		ck_assert_msg(!strcmp(v.kind, "good") || !strcmp(v.kind, "read") || !strcmp(v.kind, "bad"),
+		ck_assert_msg(!strcmp(v.kind, "good") || !strcmp(v.kind, "read") ||
+		              !strcmp(v.kind, "bad"),
 		              "line %d: unknown kind %s", v.line, v.kind);
 		if (strcmp(v.kind, kind))
 			continue;
@@ -130,7 +133,8 @@ static void check_good(const struct vector *v)
 
 	decode_means(v, item, n, &m);
 	int size = encode_again(&m, out, sizeof out);
-	ck_assert_msg(size == (int)v->n && !memcmp(out, v->frame, v->n), "line %d: %s: encodes otherwise",
+	ck_assert_msg(size == (int)v->n && !memcmp(out, v->frame, v->n),
+	              "line %d: %s: encodes otherwise",
 	              v->line, v->title);
 	ck_assert_int_eq(encode_again(&m, out, v->n), size);
 	for (size_t room = 0; room < v->n; room++)   /* not one byte over the room given */
@@ -153,9 +157,11 @@ static void check_cut(const struct vector *v)
 		err[0] = 0;
 		MUST(msg_decode(part, cut, &m, err, sizeof err) == -EBADMSG,
 		              "line %d: %s: accepted when cut at %zu", v->line, v->title, cut);
-		MUST(strstr(err, "CBOR ends too early") || strstr(err, "beyond the end of the frame"),
+		MUST(strstr(err, "CBOR ends too early") ||
+		     strstr(err, "beyond the end of the frame"),
 		              "line %d: %s: cut at %zu: %s", v->line, v->title, cut, err);
-		MUST(!memcmp(&m, &before, sizeof m), "line %d: %s: result touched", v->line, v->title);
+		MUST(!memcmp(&m, &before, sizeof m), "line %d: %s: result touched", v->line,
+		     v->title);
 		free(part);
 	}
 	free(item);
@@ -170,7 +176,8 @@ static void check_read(const struct vector *v)
 
 	decode_means(v, item, n, &m);
 	int size = encode_again(&m, out, sizeof out);
-	ck_assert_msg(size > 0 && (size_t)size < v->n, "line %d: %s: unknown keys came back", v->line, v->title);
+	ck_assert_msg(size > 0 && (size_t)size < v->n, "line %d: %s: unknown keys came back",
+	              v->line, v->title);
 	decode_means(v, out + FRAME_HEADER, (size_t)size - FRAME_HEADER, &m);
 	free(item);
 }
@@ -184,12 +191,14 @@ static void check_bad(const struct vector *v)
 	size_t n;
 
 	if (!strcmp(v->rest, "header refused\n")) {
-		ck_assert_msg(frame_get_header(v->frame, &version) == -EMSGSIZE, "line %d: %s", v->line, v->title);
+		ck_assert_msg(frame_get_header(v->frame, &version) == -EMSGSIZE, "line %d: %s",
+		              v->line, v->title);
 		return;
 	}
 	if (sscanf(v->rest, "header version %u", &stated) == 1) {
 		ck_assert_msg(frame_get_header(v->frame, &version) > 0 && version == stated &&
-		              version_negotiate(stated, stated, PROTO_VERSION_MIN, PROTO_VERSION_MAX) < 0,
+		              version_negotiate(stated, stated, PROTO_VERSION_MIN,
+		                                PROTO_VERSION_MAX) < 0,
 		              "line %d: %s", v->line, v->title);
 		return;
 	}
@@ -199,7 +208,8 @@ static void check_bad(const struct vector *v)
 	int e = msg_decode(item, n, &m, err, sizeof err);
 	snprintf(line, sizeof line, "error %s\n", err);
 	ck_assert_msg(e == -EBADMSG, "line %d: %s: accepted", v->line, v->title);
-	ck_assert_msg(!strcmp(line, v->rest), "line %d: %s: said: %sexpected: %s", v->line, v->title, line, v->rest);
+	ck_assert_msg(!strcmp(line, v->rest), "line %d: %s: said: %sexpected: %s", v->line,
+	              v->title, line, v->rest);
 	ck_assert_mem_eq(&m, &before, sizeof m);   /* untouched on failure */
 	free(item);
 }
@@ -238,7 +248,8 @@ START_TEST(complete)
 		if ((*d)->type >= FIRST_RECORD)
 			continue;
 		ck_assert_msg(seen_all[(*d)->type], "%s: no vector with all fields", (*d)->name);
-		ck_assert_msg(seen_least[(*d)->type], "%s: no vector with required fields only", (*d)->name);
+		ck_assert_msg(seen_least[(*d)->type], "%s: no vector with required fields only",
+		              (*d)->name);
 	}
 }
 END_TEST
