@@ -1,0 +1,165 @@
+/* check: the guarantees. All the time, and when the world has come to rest. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "sim.h"
+
+void violated(struct world *w, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (w->failed)
+		return;   /* the first one counts */
+	w->failed = true;
+	va_start(ap, fmt);
+	vsnprintf(w->violation, sizeof w->violation, fmt, ap);
+	va_end(ap);
+	say(w, "!", "VIOLATED: %s", w->violation);
+}
+
+/* 1: one writer, under the flock; 2: nothing acknowledged is lost; 3: only after the decision. */
+void check_writer_starts(struct world *w, struct proc *p)
+{
+	const char *who = pname(p->pid);
+
+	if (w->lock != p->pid)
+		violated(w, "%s becomes the writer without the flock", who);
+	for (unsigned i = 0; i < w->nproc; i++)
+		if (w->proc[i].life == ALIVE && w->proc[i].writer && &w->proc[i] != p)
+			violated(w, "%s becomes the writer beside %s", who, pname(w->proc[i].pid));
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (p->mem.rev[i] < w->acked[i])
+			violated(w, "%s becomes the writer and has lost an acknowledged write", who);
+	if (memcmp(&p->mem, &w->disk, sizeof w->disk))
+		violated(w, "%s becomes the writer with another state than the disk's", who);
+	if (p->hand && !w->decided[p->hand])
+		violated(w, "%s serves before the decision to commit h%u is durable", who, p->hand);
+	if (p->hand && w->out[p->hand] == OUTCOME_ABORTED)
+		violated(w, "%s serves after h%u was reported aborted", who, p->hand);
+	if (!p->listens)
+		violated(w, "%s serves without its listening sockets", who);
+}
+
+void check_write(struct world *w, struct proc *p)
+{
+	if (w->lock != p->pid)
+		violated(w, "%s writes without the flock", pname(p->pid));
+	if (memcmp(&p->mem, &w->disk, sizeof w->disk))
+		violated(w, "%s writes over what another has written", pname(p->pid));
+}
+
+/* 5: never nobody. Who serves leaves only when it is told to end. */
+void check_leaves(struct world *w, struct proc *p)
+{
+	if (p->writer && !p->termed)
+		violated(w, "%s leaves although it is the one that serves", pname(p->pid));
+}
+
+static bool serves_or_dead(struct world *w, unsigned pid)
+{
+	struct proc *p = proc_find(w, pid);
+
+	return !p || p->life != ALIVE || p->writer || (p->d.state == D_SERVE && p->qi < p->q.n);
+}
+
+/* 7: what is reported is true when it is reported; here it becomes durable. */
+void check_outcome(struct world *w, unsigned h, enum s_outcome o)
+{
+	if (w->out[h] && w->out[h] != o)
+		violated(w, "h%u was %s and now is %s", h, outcome_name[w->out[h]], outcome_name[o]);
+	w->out[h] = o;
+	for (unsigned i = 0; i < w->nopen; i++)
+		cover_cell(w->open[i].kind, w->open[i].phase, o);
+	w->nopen = 0;
+	if (o == OUTCOME_ABORTED && w->served[h])
+		violated(w, "h%u is reported aborted, its successor has served", h);
+	if (o != OUTCOME_ABORTED && !w->decided[h])
+		violated(w, "h%u is reported %s, it was never decided", h, outcome_name[o]);
+	if (w->j.inc && !serves_or_dead(w, w->j.inc))
+		violated(w, "h%u is reported %s while %s does not serve", h, outcome_name[o], pname(w->j.inc));
+}
+
+static struct proc *who_serves(struct world *w, unsigned *ret_alive, unsigned *ret_serving)
+{
+	struct proc *who = NULL;
+
+	*ret_alive = *ret_serving = 0;
+	for (unsigned i = 0; i < w->nproc; i++) {
+		struct proc *p = &w->proc[i];
+		if (p->life != ALIVE && p->life != DYING)
+			continue;
+		++*ret_alive;
+		if (daemon_serves(p)) {
+			who = p;
+			++*ret_serving;
+		}
+	}
+	return who;
+}
+
+static bool kernel_quiet(const struct world *w)
+{
+	for (unsigned i = 0; i < w->nproc; i++)
+		if (w->proc[i].life != FREE && proc_kernel_next(&w->proc[i]) != NEVER)
+			return false;
+	return true;
+}
+
+/* Nothing is under way any more. */
+bool world_settled(struct world *w)
+{
+	unsigned alive, serving;
+	struct sup *u = &w->sup;
+	struct proc *p = who_serves(w, &alive, &serving);
+
+	if (!kernel_quiet(w))
+		return false;
+	if (u->ended)
+		return alive == 0;
+	if (!u->alive || u->stopped || !u->booted || u->s.state != S_IDLE || u->qi < u->q.n || u->answer)
+		return false;
+	return p && alive == 1 && p->pid == u->o && p->conn.accepted && p->conn.s_open && p->conn.d_open &&
+	       pipe_empty(&p->conn.to_s) && pipe_empty(&p->conn.to_d) && !p->answer && p->app_at == NEVER &&
+	       u->s.o_connected;
+}
+
+static unsigned expected_version(const struct world *w)
+{
+	unsigned v = 0;
+
+	for (unsigned h = 1; h <= w->nhand; h++)
+		if (w->out[h] == OUTCOME_COMMITTED)
+			v = h;
+	return v;
+}
+
+/* The world has settled: 5, 6, 7. */
+void check_end(struct world *w)
+{
+	unsigned alive, serving, v = expected_version(w);
+	struct proc *p = who_serves(w, &alive, &serving);
+
+	for (unsigned h = 1; h <= w->nhand; h++)
+		if (w->begun[h] && !w->out[h])
+			violated(w, "h%u was begun and never reported", h);
+	if (w->sup.ended)
+		return;
+	if (w->lock != p->pid)
+		violated(w, "at rest %s serves without the flock", pname(p->pid));
+	if (w->j.phase != BOOT_IDLE || w->j.inc != p->pid || !w->j.served)
+		violated(w, "at rest the journal does not know %s as the one that has served", pname(p->pid));
+	if (p->ver != v || w->j.cur != v)
+		violated(w, "at rest v%u serves and v%u is current, the last commit is v%u", p->ver, w->j.cur, v);
+	if (w->fmt != v)
+		violated(w, "at rest %s was not told that its commit is final", pname(p->pid));
+	if (!p->listens || !w->sup.listens)
+		violated(w, "at rest a listening socket is in one hand only");
+	/* 6: a supervisor that dies costs nothing but an attempt */
+	if (w->seen == 1u << F_KILL_S && w->fast && !w->tight && !w->cold_at && w->cold_starts)
+		violated(w, "only the supervisor died, and the service was started cold");
+	/* never nobody: O's death alone does not stop a handoff that has begun */
+	if (w->fast && !w->tight && w->seen && !(w->seen & ~(1u << F_KILL_O | 1u << F_HELPER)))
+		for (unsigned h = 1; h <= w->nhand; h++)
+			if (w->begun[h] && w->out[h] != OUTCOME_COMMITTED)
+				violated(w, "only incumbents died, and h%u did not commit", h);
+}

@@ -1,0 +1,309 @@
+/* fault: what goes wrong in a run, and when. Steps are counted, or steps in a state. */
+#include "sim.h"
+
+const char *const fault_name[F_COUNT] = {
+#define X(id, name) [F_##id] = name,
+	FAULTS(X)
+#undef X
+};
+
+static const unsigned char weight[F_COUNT] = {
+	[F_KILL_S] = 8, [F_KILL_O] = 8, [F_KILL_N] = 8, [F_HANG_S] = 6, [F_HANG_O] = 6, [F_HANG_N] = 6,
+	[F_HELPER] = 3, [F_BREAK_O] = 2, [F_OP_ABORT] = 3, [F_OP_STOP] = 2, [F_OP_RESTART] = 2,
+	[F_JOURNAL] = 3, [F_SPAWN] = 1, [F_LOCK] = 1, [F_SEAL] = 2, [F_UNHEALTHY] = 1, [F_STALE] = 1, [F_BAD] = 2,
+};
+
+static bool is_soft(enum fault_kind k)
+{
+	return k >= F_JOURNAL;
+}
+
+/* ------------------------------------------------------------------ plan --- */
+
+static enum fault_kind pick_kind(struct world *w)
+{
+	unsigned sum = 0, at;
+
+	for (unsigned i = 0; i < F_COUNT; i++)
+		sum += weight[i];
+	at = (unsigned)rnd(w, sum);
+	for (unsigned i = 0; i < F_COUNT; i++) {
+		if (at < weight[i])
+			return i;
+		at -= weight[i];
+	}
+	return F_KILL_S;
+}
+
+static uint64_t all_timers(const struct world *w)
+{
+	uint64_t t = 0;
+
+	for (unsigned i = 0; i < TIMER_COUNT; i++)
+		t += w->timer[i];
+	return t * MS;
+}
+
+/* shorter than the fence, longer than every timer, for good (NEVER) */
+static uint64_t pick_length(struct world *w)
+{
+	switch (rnd(w, 4)) {
+	case 0: return 1 + rnd(w, (uint64_t)w->timer[TIMER_FENCE] * MS);
+	case 1: return (uint64_t)w->timer[TIMER_FENCE] * MS + rnd(w, (uint64_t)w->timer[TIMER_DEADLINE] * MS);
+	case 2: return all_timers(w) + rnd(w, all_timers(w));
+	default: return NEVER;
+	}
+}
+
+static struct fault *add(struct world *w, enum fault_kind k, enum trigger t, unsigned state, unsigned count)
+{
+	struct fault *f = &w->fault[w->nfault++];
+
+	*f = (struct fault){ .kind = k, .trigger = t, .state = state, .count = count, .length = pick_length(w) };
+	return f;
+}
+
+static void plan_one(struct world *w)
+{
+	enum fault_kind k = pick_kind(w);
+	struct fault *f = add(w, k, (enum trigger)rnd(w, 4), 0, 0);
+
+	if (is_soft(k) && k != F_JOURNAL) {
+		f->trigger = AT_STEP;
+		return;
+	}
+	switch (f->trigger) {
+	case AT_STEP: f->count = (unsigned)rnd(w, 150); break;
+	case AT_S: f->state = (unsigned)rnd(w, S_STATE_COUNT); break;
+	case AT_O: f->state = D_SERVE + (unsigned)rnd(w, D_EXIT - D_SERVE + 1); break;
+	case AT_N: f->state = (unsigned)rnd(w, D_SERVE + 1); break;
+	}
+	if (f->trigger != AT_STEP)
+		f->count = (unsigned)rnd(w, chance(w, 2) ? 4 : 16);
+	f->after = w->nfault > 1 && chance(w, 3);
+}
+
+/* Rare sequences on purpose: what only a chain of three faults shows. */
+static void plan_scene(struct world *w)
+{
+	uint64_t fence = (uint64_t)w->timer[TIMER_FENCE] * MS;
+	struct fault *f;
+
+	switch (rnd(w, 4)) {
+	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
+		add(w, F_STALE, AT_STEP, 0, 0);
+		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
+		add(w, F_HANG_S, AT_N, D_LOCK, (unsigned)rnd(w, 2))->length = fence + fence / 3 + rnd(w, fence / 3);
+		f = add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 12));
+		f->after = true;
+		break;
+	case 1:   /* N dies while S sleeps after the commit; O finds the flock free */
+		add(w, F_HANG_S, AT_N, D_SERVE, (unsigned)rnd(w, 8))->length = fence + rnd(w, 2 * fence);
+		f = add(w, F_KILL_N, AT_N, D_SERVE, (unsigned)rnd(w, 3));
+		f->after = true;
+		break;
+	case 2:   /* answers of an ended handoff arrive in the next */
+		add(w, F_HANG_S, AT_O, chance(w, 2) ? D_DRAINED : D_DRAINING, (unsigned)rnd(w, 3))->length = fence + rnd(w, fence / 2);
+		add(w, chance(w, 2) ? F_KILL_N : F_OP_ABORT, AT_O, D_UNDRAIN, (unsigned)rnd(w, 3))->after = true;
+		f = add(w, F_HANG_O, AT_O, D_SERVE, (unsigned)rnd(w, 4));
+		f->after = true;
+		f->length = 5 * MS + rnd(w, 30 * MS);
+		w->upgrades += 2;
+		break;
+	default:  /* everything dies around the decision */
+		add(w, F_KILL_N, AT_S, S_TAKE, (unsigned)rnd(w, 6));
+		add(w, F_KILL_O, AT_S, S_TAKE, (unsigned)rnd(w, 12));
+		add(w, F_KILL_S, AT_S, S_TAKE, (unsigned)rnd(w, 12));
+		break;
+	}
+}
+
+void fault_plan(struct world *w)
+{
+	unsigned n;
+
+	w->nfault = 0;
+	if (chance(w, 10))
+		return;
+	if (chance(w, 10)) {
+		plan_scene(w);
+		return;
+	}
+	n = 1 + chance(w, 3) + chance(w, 6);
+	if (chance(w, 24)) {   /* S again and again */
+		for (unsigned i = 0; i < 4; i++)
+			add(w, F_KILL_S, AT_STEP, 0, 10 + (unsigned)rnd(w, 100));
+		return;
+	}
+	while (n--)
+		plan_one(w);
+}
+
+/* ---------------------------------------------------------------- strike --- */
+
+unsigned fault_phase(const struct world *w)
+{
+	return w->sup.alive && w->sup.booted ? (unsigned)w->sup.s.state : S_STATE_COUNT;
+}
+
+static bool attempt(const struct world *w)
+{
+	return w->j.phase != BOOT_IDLE || (w->sup.alive && w->sup.booted && s_in_handoff(&w->sup.s));
+}
+
+void fault_note(struct world *w, enum fault_kind k)
+{
+	w->seen |= 1u << k;
+	w->strikes++;
+	w->last_fault = w->now;
+	if (!attempt(w)) {
+		cover_cell(k, fault_phase(w), OUTCOME_NONE);
+		return;
+	}
+	if (w->nopen == sizeof w->open / sizeof *w->open)
+		return;
+	w->open[w->nopen].kind = k;
+	w->open[w->nopen++].phase = fault_phase(w);
+}
+
+bool fault_strikes(struct world *w, enum fault_kind k)
+{
+	if (!w->arm[k])
+		return false;
+	w->arm[k] = false;
+	say(w, "*", "FAULT: %s", fault_name[k]);
+	fault_note(w, k);
+	return true;
+}
+
+static struct proc *target(struct world *w, bool n)
+{
+	unsigned pid = w->sup.alive && w->sup.booted ? (n ? w->sup.n : w->sup.o) : n ? w->j.succ : w->j.inc;
+	struct proc *p = proc_find(w, pid);
+
+	return p && p->life == ALIVE ? p : NULL;
+}
+
+/* Who serves and then hangs for good is beyond help: its liveness is its pidfd. Nor is
+ * who has not gone through its gate the daemon's to hang. */
+static bool hang(struct world *w, struct proc *p, struct fault *f)
+{
+	uint64_t length = f->length;
+
+	if (p->gated || p->stopped)
+		return false;
+	if (length == NEVER && (p->d.state == D_SERVE || p->hand == 0))
+		length = (uint64_t)w->timer[TIMER_FENCE] * MS;
+	p->stopped = true;
+	p->cont_at = length == NEVER ? NEVER : w->now + length;
+	return true;
+}
+
+static bool hang_s(struct world *w, struct fault *f)
+{
+	struct sup *u = &w->sup;
+
+	if (!u->alive || u->stopped)
+		return false;
+	u->stopped = true;
+	u->hung_since = w->now;
+	u->cont_at = w->now + (f->length == NEVER ? all_timers(w) * 3 : f->length);
+	return true;
+}
+
+static bool kill_s(struct world *w)
+{
+	struct sup *u = &w->sup;
+	uint64_t dead = (uint64_t)w->timer[TIMER_DEAD] * MS;
+
+	if (!u->alive)
+		return false;
+	sup_die(w);
+	u->restart_at = w->now + (chance(w, 2) ? rnd(w, 5 * MS) : rnd(w, chance(w, 2) ? dead : 3 * dead));
+	return true;
+}
+
+static bool strike(struct world *w, struct fault *f)
+{
+	struct proc *o = target(w, false), *n = target(w, true);
+
+	switch (f->kind) {
+	case F_KILL_S: return w->sup.alive;
+	case F_HANG_S: return w->sup.alive && w->sup.booted && !w->sup.stopped;
+	case F_KILL_O: case F_HELPER: return o;
+	case F_HANG_O: return o && !o->gated && !o->stopped;
+	case F_KILL_N: return n;
+	case F_HANG_N: return n && !n->gated && !n->stopped;
+	case F_BREAK_O: return o && o->conn.s_open && o->conn.accepted && w->sup.alive && w->sup.booted && !w->sup.stopped;
+	case F_OP_ABORT: case F_OP_STOP: case F_OP_RESTART: return w->sup.alive && w->sup.booted;
+	default: return true;
+	}
+}
+
+static void carry_out(struct world *w, struct fault *f)
+{
+	struct proc *o = target(w, false), *n = target(w, true);
+
+	switch (f->kind) {
+	case F_KILL_S: kill_s(w); break;
+	case F_HANG_S: hang_s(w, f); break;
+	case F_KILL_O: proc_kill(w, o, false); break;
+	case F_HELPER: proc_kill(w, o, true); break;
+	case F_HANG_O: hang(w, o, f); break;
+	case F_KILL_N: proc_kill(w, n, false); break;
+	case F_HANG_N: hang(w, n, f); break;
+	case F_BREAK_O:   /* as on a frame that cannot be read; S looks at it at its next turn */
+		conn_close_d(o);
+		o->conn.s_reset = true;
+		if (o->d.state != D_START)
+			d_step(&o->d, D_E_EOF, w->now / MS, &o->q), o->qi = 0;
+		break;
+	case F_OP_ABORT: w->want_abort = true; break;
+	case F_OP_STOP: w->want_stop = true; w->upgrades = 0; break;
+	case F_OP_RESTART: w->want_restart = true; break;
+	default: w->arm[f->kind] = true; break;
+	}
+}
+
+static bool due(struct world *w, struct fault *f)
+{
+	struct proc *p;
+
+	switch (f->trigger) {
+	case AT_STEP: break;
+	case AT_S:
+		if (!w->sup.alive || !w->sup.booted || w->sup.s.state != f->state)
+			return false;
+		break;
+	default:
+		p = target(w, f->trigger == AT_N);
+		if (!p || p->d.state != f->state || (p->gated && f->state != D_START))
+			return false;
+	}
+	if (f->count) {
+		f->count--;
+		return false;
+	}
+	return true;
+}
+
+void fault_check(struct world *w)
+{
+	for (unsigned i = 0; i < w->nfault; i++) {
+		struct fault *f = &w->fault[i];
+		if (f->done || (f->after && i && !w->fault[i - 1].done) || !due(w, f) || !strike(w, f))
+			continue;
+		/* between two visible actions, not within the answer to one */
+		if (f->kind == F_BREAK_O && (target(w, false)->qi < target(w, false)->q.n || target(w, false)->answer))
+			continue;
+		f->done = true;
+		say(w, "*", "FAULT: %s", fault_name[f->kind]);
+		if (f->kind < F_JOURNAL)
+			fault_note(w, f->kind);
+		carry_out(w, f);
+	}
+	if (w->sup.stopped && w->sup.cont_at != NEVER && w->sup.cont_at > w->last_fault)
+		w->last_fault = w->sup.cont_at;
+	if (!w->sup.alive && !w->sup.ended && w->sup.restart_at > w->last_fault)
+		w->last_fault = w->sup.restart_at;
+}

@@ -1,0 +1,133 @@
+/* main: the command line of the simulator. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "sim.h"
+
+
+static struct world world;
+static struct s_row s_copy[256];
+static struct d_row d_copy[160];
+
+struct options {
+	uint64_t runs, seed;
+	bool verbose, coverage, histogram, dump;
+	const struct mutant *mutant;
+};
+
+static int usage(void)
+{
+	fputs("usage: sim [--runs N] [--seed S] [--mutant NAME] [--list-mutants] [-v] [--coverage] [--histogram]\n"
+	      "  runs handoffs of the real machines over a simulated kernel, seeds S, S+1, ...\n"
+	      "  sim --seed S -v tells the story of one run\n", stderr);
+	return 2;
+}
+
+static const struct mutant *find_mutant(const char *name)
+{
+	for (const struct mutant *m = mutants; m->name; m++)
+		if (!strcmp(m->name, name))
+			return m;
+	return NULL;
+}
+
+static void become(const struct mutant *m)
+{
+	unsigned n = 0;
+
+	do
+		s_copy[n] = s_table[n];
+	while (s_table[n++].rule && n < sizeof s_copy / sizeof *s_copy - 4);
+	n = 0;
+	do
+		d_copy[n] = d_table[n];
+	while (d_table[n++].rule && n < sizeof d_copy / sizeof *d_copy - 4);
+	if (m->s)
+		m->s(s_copy);
+	if (m->d)
+		m->d(d_copy);
+	sim_s_table = s_copy;
+	sim_d_table = d_copy;
+	sim_flags = m->flags;
+}
+
+/* 0; 2: wrong usage; -1: done */
+static int parse(int argc, char **argv, struct options *o)
+{
+	static const struct option table[] = {
+		{ "runs", required_argument, NULL, 'r' }, { "seed", required_argument, NULL, 's' },
+		{ "mutant", required_argument, NULL, 'm' }, { "list-mutants", no_argument, NULL, 'l' },
+		{ "verbose", no_argument, NULL, 'v' }, { "coverage", no_argument, NULL, 'c' },
+		{ "histogram", no_argument, NULL, 'h' }, { "dump-cells", no_argument, NULL, 'd' }, { NULL },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "v", table, NULL)) != -1)
+		switch (c) {
+		case 'r': o->runs = strtoull(optarg, NULL, 10); break;
+		case 's': o->seed = strtoull(optarg, NULL, 10); break;
+		case 'v': o->verbose = true; break;
+		case 'c': o->coverage = true; break;
+		case 'h': o->histogram = true; break;
+		case 'd': o->dump = true; break;
+		case 'm':
+			o->mutant = find_mutant(optarg);
+			if (!o->mutant) {
+				fprintf(stderr, "sim: no mutant is called %s; see --list-mutants\n", optarg);
+				return 2;
+			}
+			break;
+		case 'l':
+			for (const struct mutant *m = mutants; m->name; m++)
+				printf("%-30s %s\n", m->name, m->what);
+			return -1;
+		default: return usage();
+		}
+	return optind < argc ? usage() : 0;
+}
+
+static int summary(const struct options *o, double seconds)
+{
+	/* few runs cannot be asked to have seen everything; mutants need not */
+	bool require = o->runs >= 100000 && !o->mutant;
+	unsigned rows = 0, cells = 0;
+
+	printf("%llu runs, %llu handoffs, seeds %llu to %llu, %.1f s: no violation\n", (unsigned long long)o->runs,
+	       (unsigned long long)cover_handoffs(), (unsigned long long)o->seed,
+	       (unsigned long long)(o->seed + o->runs - 1), seconds);
+	if (o->dump)
+		cover_dump(o->runs / 10000 + 1);
+	if (!o->mutant) {
+		cells = cover_histogram(o->histogram || require, require);
+		rows = cover_rows(o->coverage, require);
+	}
+	if (rows)
+		printf("%u rows of the tables were never taken\n", rows);
+	return rows || cells;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .runs = 0, .seed = 1 };
+	clock_t start = clock();
+	int e = parse(argc, argv, &o);
+
+	if (e)
+		return e < 0 ? 0 : e;
+	if (!o.runs)
+		o.runs = o.verbose ? 1 : 100000;
+	if (o.mutant)
+		become(o.mutant);
+	for (uint64_t i = 0; i < o.runs; i++) {
+		sim_run(&world, o.seed + i, o.verbose);
+		if (!world.failed)
+			continue;
+		printf("VIOLATION in run %llu, seed %llu: %s\n  the story: sim --seed %llu -v%s%s\n",
+		       (unsigned long long)i + 1, (unsigned long long)world.seed, world.violation,
+		       (unsigned long long)world.seed, o.mutant ? " --mutant " : "", o.mutant ? o.mutant->name : "");
+		return 1;
+	}
+	return summary(&o, (double)(clock() - start) / CLOCKS_PER_SEC);
+}
