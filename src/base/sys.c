@@ -210,6 +210,12 @@ int sys_fchown(int fd, uid_t uid, gid_t gid)
 	return result(fchown(fd, uid, gid));
 }
 
+int sys_lchown(const char *path, uid_t uid, gid_t gid)
+{
+	FAULT(CHMOD);
+	return result(lchown(path, uid, gid));
+}
+
 int sys_rename(const char *from, const char *to)
 {
 	FAULT(RENAME);
@@ -349,6 +355,12 @@ int sys_waitpidfd(int pidfd, siginfo_t *ret, int options)
 {
 	FAULT(WAITID);
 	return result(TEMP_FAILURE_RETRY(waitid(P_PIDFD, pidfd, ret, options)));
+}
+
+int sys_wait_any(siginfo_t *ret)
+{
+	FAULT(WAITID);
+	return result(TEMP_FAILURE_RETRY(waitid(P_ALL, 0, ret, WEXITED | WNOHANG)));
 }
 
 int sys_waitpid(pid_t pid, int *ret_status, int options)

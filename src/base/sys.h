@@ -71,6 +71,7 @@ int sys_unlink(const char *path);
 int sys_unlinkat(int dir, const char *path, int flags);
 int sys_chmod(const char *path, mode_t mode);
 int sys_fchmod(int fd, mode_t mode);
+int sys_lchown(const char *path, uid_t uid, gid_t gid);
 int sys_fchown(int fd, uid_t uid, gid_t gid);
 int sys_rename(const char *from, const char *to);
 int sys_flock(int fd, int how);
@@ -91,6 +92,7 @@ int sys_pidfd_open(pid_t pid);
 int sys_pidfd_signal(int pidfd, int sig);
 int sys_waitpidfd(int pidfd, siginfo_t *ret, int options);           /* waitid(P_PIDFD) */
 int sys_waitpid(pid_t pid, int *ret_status, int options);           /* a child without pidfd */
+int sys_wait_any(siginfo_t *ret);                                     /* waitid(P_ALL), WNOHANG; -ECHILD */
 int sys_prctl(int option, unsigned long a);
 int sys_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags);
 int sys_epoll_create(void);

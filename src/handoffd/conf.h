@@ -100,4 +100,13 @@ int conf_check_machine(const struct conf *c, char *err, size_t err_size);
 int dirs_runtime(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
 int dirs_state(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
 
+/*
+ * Makes a directory (and the missing ones above it, 0755) with that mode, or checks the one
+ * that is there: a directory, not a symlink, owned by this user. 0, or -errno and a sentence.
+ */
+int dirs_make(const char *path, mode_t mode, char *err, size_t err_size);
+/* The same for one that the daemon's user owns ((uid_t)-1: this one); the directory
+ * above it must be this user's alone. */
+int dirs_make_owned(const char *path, mode_t mode, uid_t uid, gid_t gid, char *err, size_t err_size);
+
 #endif

@@ -13,4 +13,16 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
 	src/handoffd/log.c src/handoffd/log.h \
+	src/handoffd/mkdirs.c \
 	src/handoffd/spawn.c src/handoffd/spawn.h
+
+sbin_PROGRAMS += handoffd
+handoffd_SOURCES = src/handoffd/main.c \
+	src/handoffd/service.c src/handoffd/service.h \
+	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
+	src/handoffd/peer.c src/handoffd/peer.h \
+	src/handoffd/store.c src/handoffd/store.h \
+	src/handoffd/door.c src/handoffd/door.h
+handoffd_CFLAGS = $(PIE_CFLAGS)
+handoffd_LDFLAGS = $(PIE_LDFLAGS)
+handoffd_LDADD = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CBOR_LIBS) $(CONFUSE_LIBS)

@@ -23,6 +23,7 @@ struct plan {
 	char oom[16];
 	int gate[2];
 	int output;                /* in the child */
+	bool at_exec;
 };
 
 /* ---- before the fork: the environment ---- */
@@ -140,7 +141,7 @@ die(const struct plan *p, int error, const char *fmt, ...)
 		n = sizeof line - 100;
 	n += snprintf(line + n, sizeof line - n, ": %s\n", strerrordesc_np(-error));
 	sys_write(STDERR_FILENO, line, n);
-	_exit(error == -ENOENT ? 127 : 126);
+	_exit(error == -ENOENT && p->at_exec ? 127 : 126);
 }
 
 static void want(const struct plan *p, int r, const char *what)
@@ -283,6 +284,7 @@ static void __attribute__((noreturn)) run(struct plan *p, int gate, int exe)
 		want(p, sys_dup2(p->output, STDOUT_FILENO), "take output as stdout");
 		want(p, sys_dup2(p->output, STDERR_FILENO), "take output as stderr");
 	}
+	p->at_exec = true;
 	if (exe < 0)
 		die(p, sys_execveat(AT_FDCWD, p->a->exe->path, p->argv, p->envp, 0),
 		    "cannot run %s", p->a->exe->path);

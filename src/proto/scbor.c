@@ -236,6 +236,15 @@ bool utf8_valid(const char *text, size_t n)
 	return true;
 }
 
+void utf8_mend(char *s)
+{
+	size_t n = strlen(s);
+
+	while (n && !utf8_valid(s, n))
+		n--;
+	s[n] = '\0';
+}
+
 static void put(struct cbor_out *o, size_t written)
 {
 	/* libcbor's encoders return 0 when there is no room */

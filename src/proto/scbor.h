@@ -38,6 +38,8 @@ void scbor_put_bytes(struct cbor_out *o, const void *p, size_t n);
 void scbor_put_array(struct cbor_out *o, size_t count);
 void scbor_put_map(struct cbor_out *o, size_t count);
 
+/* Cuts a string at the first byte that is not UTF-8: what a cut in the middle of a character left. */
+void utf8_mend(char *s);
 bool utf8_valid(const char *p, size_t n);   /* RFC 3629: no surrogates, no overlong */
 
 #endif

@@ -54,12 +54,21 @@ ROW("IDLE start", NAMING, JOURNAL_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the jou
 
 /* ---- warm-up: O serves undisturbed. O dead: stay, N has not said Hello */
 ROW("WARM Hello, O dead", WARM, N_HELLO, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
-ROW("WARM Hello, O away", WARM, N_HELLO, O_AWAY, DO(A(KILL_N)), ABORT, "the incumbent is not registered")
+ROW("WARM Hello, O away", WARM, N_HELLO, O_AWAY, NOTHING, AWAIT_O, NULL)
 ROW("WARM Hello, O alive", WARM, N_HELLO, ALWAYS, DO(A(PREPARE)), DRAIN, NULL)
 ROW("WARM N dead", WARM, N_GONE, ALWAYS, NOTHING, ABORT, "the successor ended before it was ready")
 ROW("WARM T_warm", WARM, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor did not finish its start within start-timeout")
 ROW("WARM asked", WARM, ABORT, ALWAYS, DO(A(KILL_N)), ABORT, "an operator asked for it")
 ROW("stop", WARM, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being stopped")
+
+/* O's channel is at its end: its death is not verified yet, or it registers again. A
+ * Prepare that nobody reads would end in killing an O that serves */
+ROW("WARM Hello, O dead", AWAIT_O, NOW, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
+ROW("WARM Hello, O alive", AWAIT_O, O_SERVING, ALWAYS, DO(A(PREPARE)), DRAIN, NULL)
+ROW("WARM Hello, O away", AWAIT_O, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent is not registered")
+ROW("WARM N dead", AWAIT_O, N_GONE, ALWAYS, NOTHING, ABORT, "the successor ended before the incumbent registered again")
+ROW("WARM asked", AWAIT_O, ABORT, ALWAYS, DO(A(KILL_N)), ABORT, "an operator asked for it")
+ROW("stop", AWAIT_O, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being stopped")
 
 /* ---- drain */
 ROW("DRAIN Drained", DRAIN, O_DRAINED, ALWAYS, DO(A(SEAL_REQUEST)), SEAL, NULL)
@@ -106,6 +115,7 @@ ROW("READY Ready, healthy, rev == sealed rev", DECIDING, JOURNAL_FAILED, ALWAYS,
 
 /* ---- committed */
 ROW("TAKE Status of N", TAKE, N_STATUS, ALWAYS, DO(A(MAY)), PROBATION, NULL)
+ROW("TAKE Status of N", TAKE, N_SERVING, ALWAYS, DO(A(MAY)), PROBATION, NULL)
 ROW("TAKE N dead", TAKE, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died when it was to serve")
 ROW("TAKE T_take", TAKE, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor did not serve within commit-timeout")
 ROW("TAKE T_take", TAKE, N_SILENT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor was silent for presumed-dead when it was to serve")
@@ -307,7 +317,7 @@ static void note(struct s *s, enum s_event e, const struct msg *m)
 	case S_E_O_STANDBY: s->o_connected = true; break;
 	case S_E_STOP: s->stop = true; break;
 	case S_E_O_SEALED:
-		if (s->state != S_SEAL)
+		if (s->state != S_SEAL || !m)
 			break;
 		s->sealed = true;
 		s->nrevisions = uints_copy(&m->seal_complete.revisions, s->revisions, MAX_SHARDS);

@@ -24,6 +24,7 @@
 	X(SPAWNING,   "starting",     TIMER_COUNT,     ENTRY) \
 	X(NAMING,     "starting",     TIMER_COUNT,     ENTRY) /* N's pid is being journaled */ \
 	X(WARM,       "warm",         TIMER_START,     ENTRY) \
+	X(AWAIT_O,    "warm",         TIMER_DEAD,      ENTRY) /* N is warm, O's channel is lost */ \
 	X(DRAIN,      "drain",        TIMER_DRAIN,     PREPARE) \
 	X(SEAL,       "seal",         TIMER_DEADLINE,  PREPARE) \
 	X(READY,      "ready",        TIMER_DEADLINE,  PREPARE) \

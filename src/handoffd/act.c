@@ -1,0 +1,377 @@
+/* The machine's actions, as system calls and messages. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/proc.h"
+#include "base/sys.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+
+/* --------------------------------------------------------------- journal --- */
+
+static enum s_event write_journal(struct service *s, const char *what)
+{
+	int e = store_journal(&s->store, &s->journal);
+
+	if (!e)
+		return S_E_JOURNALED;
+	log_error("the journal could not be written (%s): %s", what, strerror(-e));
+	snprintf(s->attempt.why, sizeof s->attempt.why, ": %s", strerror(-e));
+	return S_E_JOURNAL_FAILED;
+}
+
+static struct process process_of(const struct peer *p)
+{
+	return p ? (struct process){ p->pid, p->start } : (struct process){ 0, 0 };
+}
+
+static enum s_event journal_started(struct service *s)
+{
+	struct journal *j = &s->journal;
+
+	s->before_plan = j->outcome;
+	s->id_before_plan = j->id;
+	j->phase = BOOT_STARTED;
+	j->id = s->s.id;
+	j->successor = (struct process){ 0, 0 };
+	snprintf(j->new_binary, sizeof j->new_binary, "%s", s->attempt.binary);
+	return write_journal(s, "handoff started");
+}
+
+static enum s_event journal_outcome(struct service *s)
+{
+	struct journal *j = &s->journal;
+	bool committed = s->s.outcome == OUTCOME_COMMITTED;
+
+	if (committed) {
+		exe_close(&s->exe);
+		s->exe = s->new_exe;
+		s->new_exe.fd = -1;
+		conf_free(s->conf);
+		s->conf = s->new_conf ? s->new_conf : s->conf;
+		s->new_conf = NULL;
+		memcpy(j->binary, j->new_binary, sizeof j->binary);
+		j->since = sys_wall_ms();
+		int e = store_current(&s->store, j->binary);
+		if (e)
+			log_error("the current binary could not be recorded in %s: %s (after a reboot the one "
+			          "before would start)", s->state_dir, strerror(-e));
+	} else {
+		exe_close(&s->new_exe);
+		s->new_conf = conf_free(s->new_conf);
+	}
+	memcpy(s->s.timer, s->conf->timer, sizeof s->s.timer);
+	listeners_prune(&s->listeners, s->conf);
+	service_bury(s, &s->n);
+	j->phase = BOOT_IDLE;
+	j->outcome = s->attempt.plan ? s->before_plan : s->s.outcome;
+	if (s->attempt.plan)
+		j->id = s->id_before_plan;
+	j->incumbent = process_of(s->o);
+	j->successor = (struct process){ 0, 0 };
+	j->new_binary[0] = '\0';
+	write_journal(s, "outcome");
+	return S_NOW;
+}
+
+static enum s_event journal_cold(struct service *s)
+{
+	s->journal.phase = BOOT_IDLE;
+	s->journal.served = false;
+	s->journal.incumbent = process_of(s->n);
+	return write_journal(s, "cold start");
+}
+
+static enum s_event journal_serves(struct service *s)
+{
+	if (!s->journal.served)
+		s->journal.since = sys_wall_ms();
+	s->journal.served = true;
+	s->journal.incumbent = process_of(s->o);
+	write_journal(s, "the daemon serves");
+	log_info("the daemon (pid %d) serves", s->o ? (int)s->o->pid : 0);
+	ops_restarted(s, true);
+	if (s->reported) {
+		s->reported = false;
+		ops_result(s, s->s.outcome == OUTCOME_COMMITTED ? 0 : 1, outcome_name[s->s.outcome], s->journal.message);
+	}
+	return S_NOW;
+}
+
+/* ----------------------------------------------------------------- spawn --- */
+
+static enum s_event spawn(struct service *s, bool cold)
+{
+	const struct conf *c = cold || !s->new_conf ? s->conf : s->new_conf;
+	char err[600] = "no memory";
+	struct spawn_args a = {
+		.conf = c, .exe = cold ? &s->exe : &s->new_exe, .runtime_dir = s->runtime_dir,
+		.lock_dir = c->data_dir ? NULL : s->lock_dir, .role = cold ? "first" : "successor",
+	};
+	struct child child;
+	uint64_t start = 0;
+	int pair[2], e;
+
+	if (cold && s->exe.fd < 0 &&
+	    exe_open(c, s->journal.binary[0] ? s->journal.binary : c->command[0], &s->exe, err, sizeof err))
+		goto failed;
+	if ((e = sys_socketpair(SOCK_STREAM, pair))) {
+		snprintf(err, sizeof err, "socketpair: %s", strerror(-e));
+		goto failed;
+	}
+	a.channel = pair[1];
+	e = spawn_daemon(&a, &child, err, sizeof err);
+	sys_close(pair[1]);
+	if (e) {
+		sys_close(pair[0]);
+		goto failed;
+	}
+	proc_start_time(child.pid, &start);
+	if (!(s->n = peer_new(s, child.pid, start, child.pidfd))) {
+		sys_close(child.gate);   /* it exits */
+		sys_close(child.pidfd);
+		sys_close(pair[0]);
+		goto failed;
+	}
+	s->n->child = true;
+	s->n->gate = child.gate;
+	if (peer_attach(s->n, pair[0])) {
+		peer_signal(s->n, SIGKILL);   /* its death is an event like any other */
+		return S_E_SPAWNED;
+	}
+	return S_E_SPAWNED;
+failed:
+	utf8_mend(err);
+	log_error("%s", err);
+	snprintf(s->attempt.why, sizeof s->attempt.why, ": %s", err);
+	snprintf(s->cold_error, sizeof s->cold_error, "%s", err);
+	return S_E_SPAWN_FAILED;
+}
+
+static enum s_event spawn_cold(struct service *s)
+{
+	service_bury(s, &s->o);
+	service_bury(s, &s->n);
+	return spawn(s, true);
+}
+
+static void release(struct service *s)
+{
+	struct child c = { .pid = s->n->pid, .pidfd = s->n->pidfd, .gate = s->n->gate };
+
+	s->n->gate = -1;
+	spawn_release(&c);
+}
+
+static enum s_event journal_pid(struct service *s)
+{
+	s->journal.successor = process_of(s->n);
+	return write_journal(s, "successor's pid");
+}
+
+static enum s_event bind_listeners(struct service *s)
+{
+	char err[600];
+
+	if (!listeners_open(&s->listeners, s->conf, err, sizeof err))
+		return S_E_LISTENING;
+	snprintf(s->cold_error, sizeof s->cold_error, "%s", err);
+	return S_E_NOT_LISTENING;
+}
+
+/* -------------------------------------------------------------- messages --- */
+
+#define SET_CONTEXT(m, name, a) do { \
+	if ((a)->reason[0]) MSG_SET(m, name, reason, SPAN((a)->reason)); \
+	if ((a)->trace_parent[0]) MSG_SET(m, name, trace_parent, SPAN((a)->trace_parent)); \
+	if ((a)->correlation_id[0]) MSG_SET(m, name, correlation_id, SPAN((a)->correlation_id)); \
+	if ((a)->tenant[0]) MSG_SET(m, name, tenant, SPAN((a)->tenant)); \
+} while (0)
+
+static void send_prepare(struct service *s)
+{
+	struct msg m = { .type = MSG_prepare };
+
+	m.prepare.id = s->s.id;
+	m.prepare.successor_pid = s->n ? (uint64_t)s->n->pid : 0;
+	m.prepare.deadline_ms = s->s.timer[TIMER_DEADLINE];
+	m.prepare.drain_ms = s->s.timer[TIMER_DRAIN];
+	SET_CONTEXT(&m, prepare, &s->attempt);
+	s->attempt.prepared_us = sys_now_us();
+	peer_send(s->o, &m, NULL, 0);
+}
+
+static void send_begin(struct service *s, bool sealed)
+{
+	struct msg m = { .type = MSG_begin };
+
+	if (!hid_none(&s->s.id))
+		MSG_SET(&m, begin, id, s->s.id);
+	m.begin.sealed = sealed;
+	if (sealed) {
+		MSG_SET(&m, begin, revisions, ((struct uints){ .n = s->s.nrevisions, .v = s->s.revisions }));
+		MSG_SET(&m, begin, fingerprint, s->s.fingerprint);
+	}
+	SET_CONTEXT(&m, begin, &s->attempt);
+	if (!s->attempt.prepared_us)
+		s->attempt.prepared_us = sys_now_us();
+	peer_send(s->n, &m, NULL, 0);
+}
+
+static void send_commit(struct service *s, struct peer *p, bool final)
+{
+	struct msg m = { .type = MSG_commit };
+
+	if (!p)
+		return;
+	if (!hid_none(&s->s.id))
+		MSG_SET(&m, commit, id, s->s.id);
+	m.commit.final = final;
+	peer_send(p, &m, NULL, 0);
+}
+
+static void send_seal_request(struct service *s)
+{
+	struct msg m = { .type = MSG_seal_request };
+
+	m.seal_request.id = s->s.id;
+	peer_send(s->o, &m, NULL, 0);
+}
+
+static void send_resume(struct service *s)
+{
+	struct msg m = { .type = MSG_resume };
+
+	m.resume.id = s->s.id;
+	m.resume.why = SPAN(s->s.why ? s->s.why : "the attempt has ended");
+	if (s->o)
+		peer_send(s->o, &m, NULL, 0);
+}
+
+static enum s_event read_o(struct service *s)
+{
+	if (s->o)
+		peer_read(s->o);
+	return S_E_O_READ;
+}
+
+/* --------------------------------------------------------------- outcome --- */
+
+static void kill_peer(struct peer *p, const char *who, int sig)
+{
+	if (!p || p->pidfd < 0)
+		return;
+	log_info("%s (pid %d) is sent %s", who, (int)p->pid, sig == SIGKILL ? "SIGKILL" : "SIGTERM");
+	peer_signal(p, sig);
+}
+
+static void compose(struct service *s, char *out, size_t size)
+{
+	const char *why = s->s.why ? s->s.why : "no reason is known";
+	bool serves = s->o != NULL && s->s.state != S_COLD;
+
+	if (s->s.outcome == OUTCOME_COMMITTED && serves)
+		snprintf(out, size, "the successor (pid %d) serves", (int)s->o->pid);
+	else if (s->s.outcome == OUTCOME_COMMITTED)
+		snprintf(out, size, "%s%.700s; both daemons died, the new binary is started again", why, s->attempt.why);
+	else if (!serves)
+		snprintf(out, size, "%s%.700s; both daemons died, the old binary is started again", why, s->attempt.why);
+	else if (s->s.outcome == OUTCOME_ROLLED_BACK)
+		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves again, a client may have met the successor",
+		         why, s->attempt.why, (int)s->o->pid);
+	else
+		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves, no client met the successor", why,
+		         s->attempt.why, (int)s->o->pid);
+}
+
+static void report(struct service *s)
+{
+	bool cold = s->s.state == S_COLD;
+	char id[37];
+
+	if (s->attempt.plan) {
+		ops_planned(s);
+		return;
+	}
+	hid_format(&s->s.id, id);
+	compose(s, s->journal.message, sizeof s->journal.message);
+	utf8_mend(s->journal.message);
+	log_line(s->s.outcome == OUTCOME_COMMITTED ? LOG_L_INFO : LOG_L_WARNING, "handoff %.8s %s: %s", id,
+	         outcome_name[s->s.outcome], s->journal.message);
+	if (cold)
+		s->reported = true;   /* told when it is known whether somebody serves */
+	else
+		ops_result(s, s->s.outcome == OUTCOME_COMMITTED ? 0 : 1, outcome_name[s->s.outcome], s->journal.message);
+}
+
+static void cold_failed(struct service *s)
+{
+	log_error("%s: %s; tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
+	          s->cold_error);
+	service_bury(s, &s->n);
+	ops_restarted(s, false);
+	if (s->reported) {
+		char text_[1800];
+		s->reported = false;
+		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status'",
+		         s->journal.message, s->cold_error);
+		ops_result(s, 5, outcome_name[s->s.outcome], text_);
+	}
+}
+
+static void end(struct service *s)
+{
+	log_info("stopped");
+	s->journal.phase = BOOT_IDLE;
+	s->journal.incumbent = s->journal.successor = (struct process){ 0, 0 };
+	s->journal.served = false;
+	write_journal(s, "stopped");
+	s->ended = true;
+	event_base_loopbreak(s->base);
+}
+
+enum s_event service_act(struct service *s, enum s_action a)
+{
+	switch (a) {
+	case S_A_BEGIN_ATTEMPT: return S_NOW;
+	case S_A_JOURNAL_STARTED: return journal_started(s);
+	case S_A_SPAWN: return spawn(s, false);
+	case S_A_JOURNAL_PID: return journal_pid(s);
+	case S_A_RELEASE: release(s); return S_NOW;
+	case S_A_PREPARE: send_prepare(s); return S_NOW;
+	case S_A_SEAL_REQUEST: send_seal_request(s); return S_NOW;
+	case S_A_BEGIN_SEALED: send_begin(s, true); return S_NOW;
+	case S_A_BEGIN_NOTHING: send_begin(s, false); return S_NOW;
+	case S_A_READ_O: return read_o(s);
+	case S_A_JOURNAL_COMMITTED:
+		s->journal.phase = BOOT_COMMITTED;
+		return write_journal(s, "committed");
+	case S_A_COMMIT_N: send_commit(s, s->n, false); return S_NOW;
+	case S_A_COMMIT_O: send_commit(s, s->o, false); return S_NOW;
+	case S_A_FINAL: send_commit(s, s->o, true); return S_NOW;
+	case S_A_KILL_N: kill_peer(s->n, "the successor", SIGKILL); return S_NOW;
+	case S_A_KILL_O: kill_peer(s->o, "the incumbent", SIGKILL); return S_NOW;
+	case S_A_TERM_O: kill_peer(s->o, "the daemon", SIGTERM); return S_NOW;
+	case S_A_RESUME_O: send_resume(s); return S_NOW;
+	case S_A_PROMOTE:
+		service_bury(s, &s->o);
+		s->o = s->n;
+		s->n = NULL;
+		return peer_connected(s->o) ? S_NOW : S_E_O_LOST;
+	case S_A_JOURNAL_OUTCOME: return journal_outcome(s);
+	case S_A_REPORT: report(s); return S_NOW;
+	case S_A_LISTEN: return bind_listeners(s);
+	case S_A_SPAWN_COLD: return spawn_cold(s);
+	case S_A_JOURNAL_COLD: return journal_cold(s);
+	case S_A_JOURNAL_SERVES: return journal_serves(s);
+	case S_A_COLD_FAILED: cold_failed(s); return S_NOW;
+	case S_A_END: end(s); return S_NOW;
+	case S_A_MAY:
+	case S_A_OUTCOME:
+	case S_A_NONE:
+	case S_ACTION_COUNT: break;
+	}
+	return S_NOW;
+}

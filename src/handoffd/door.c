@@ -1,0 +1,100 @@
+#include "handoffd/door.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "handoffd/log.h"
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	struct door *d = arg;
+
+	(void)fd;
+	(void)what;
+	event_add(d->accept, NULL);
+}
+
+static void on_visitor(evutil_socket_t listening, short what, void *arg)
+{
+	static const struct timeval second = { 1, 0 };
+	struct door *d = arg;
+	struct ucred who;
+	socklen_t n = sizeof who;
+	int fd = sys_accept((int)listening);
+
+	(void)what;
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
+		log_warning("no descriptors for visitors of %s: they wait a second", d->path);
+		event_del(d->accept);
+		event_add(d->pause, &second);
+	}
+	if (fd < 0)
+		return;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n))
+		sys_close(fd);
+	else
+		d->visitor(d->arg, fd, &who);
+}
+
+static int bind_path(struct door *d, mode_t mode, uid_t owner)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int e;
+
+	memcpy(sa.sun_path, d->path, sizeof sa.sun_path);
+	if ((d->fd = sys_socket(AF_UNIX, SOCK_STREAM, 0)) < 0)
+		return d->fd;
+	e = sys_unlink(d->path);
+	if (e && e != -ENOENT)
+		return e;
+	/* the mode of a socket before bind(2) is that of its inode: no moment with another */
+	if ((e = sys_fchmod(d->fd, mode)) || (e = sys_bind(d->fd, (struct sockaddr *)&sa, sizeof sa)))
+		return e;
+	if ((e = sys_chmod(d->path, mode)))   /* the umask took its part */
+		return e;
+	if (owner != (uid_t)-1 && owner != geteuid() && (e = sys_lchown(d->path, owner, (gid_t)-1)))
+		return e;
+	return sys_listen(d->fd, 64);
+}
+
+int door_open(struct door *d, struct event_base *base, const char *dir, const char *name, mode_t mode,
+              uid_t owner, char *err, size_t err_size)
+{
+	int e, n = snprintf(d->path, sizeof d->path, "%s/%s", dir, name);
+
+	d->fd = -1;
+	if (n < 0 || (size_t)n >= sizeof d->path) {
+		d->path[0] = '\0';
+		snprintf(err, err_size, "%s/%s is longer than a socket's path may be (107 bytes): use a shorter "
+		         "runtime directory", dir, name);
+		return -ENAMETOOLONG;
+	}
+	if ((e = bind_path(d, mode, owner))) {
+		snprintf(err, err_size, "%s: %s", d->path, strerror(-e));
+		return e;
+	}
+	d->accept = event_new(base, d->fd, EV_READ | EV_PERSIST, on_visitor, d);
+	d->pause = event_new(base, -1, 0, on_resume, d);
+	if (!d->accept || !d->pause || event_add(d->accept, NULL)) {
+		snprintf(err, err_size, "no memory");
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void door_close(struct door *d)
+{
+	if (d->accept)
+		event_free(d->accept);
+	if (d->pause)
+		event_free(d->pause);
+	if (d->fd >= 0) {
+		sys_unlink(d->path);
+		sys_close(d->fd);
+	}
+	*d = (struct door){ .fd = -1 };
+}

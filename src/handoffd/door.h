@@ -1,0 +1,26 @@
+/* door: a unix socket in the runtime directory that others connect to. */
+#ifndef HANDOFF_DOOR_H
+#define HANDOFF_DOOR_H
+
+#include <event2/event.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct door {
+	int fd;
+	char path[108];
+	struct event *accept, *pause;
+	void (*visitor)(void *arg, int fd, const struct ucred *who);   /* fd consumed */
+	void *arg;
+};
+
+/*
+ * Binds dir/name, unlinking what a dead supervisor left (the caller holds the supervisor's
+ * lock, the directory is the supervisor's alone). owner (uid_t)-1: own. When descriptors run
+ * out it stops accepting for a second instead of spinning. 0 or -errno, a sentence in err.
+ */
+int door_open(struct door *d, struct event_base *base, const char *dir, const char *name, mode_t mode,
+              uid_t owner, char *err, size_t err_size);
+void door_close(struct door *d);
+
+#endif

@@ -1,0 +1,223 @@
+/* Hello and what follows it: version, capabilities, the sockets' way to a daemon and back. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+#include "proto/daemon.h"
+
+void greet_refuse(struct peer *p, const char *why)
+{
+	struct msg m = { .type = MSG_abort };
+
+	log_warning("pid %d is refused: %s", (int)p->pid, why);
+	m.abort.why = SPAN(why);
+	peer_send(p, &m, NULL, 0);
+	if (p == p->service->n)
+		snprintf(p->service->attempt.why, sizeof p->service->attempt.why, ": %s", why);
+	peer_detach(p);
+	service_lost(p->service, p, -EBADMSG);
+}
+
+/* ----------------------------------------------------- sockets to a daemon --- */
+
+static void send_sockets(struct service *s, struct peer *p)
+{
+	struct msg m = { .type = MSG_sockets };
+	struct span names[FRAME_MAX_FDS];
+	int fds[FRAME_MAX_FDS];
+	unsigned n = 0;
+
+	for (; n < FRAME_MAX_FDS && p->sockets_sent + n < s->listeners.n; n++) {
+		names[n] = SPAN(s->listeners.v[p->sockets_sent + n].name);
+		fds[n] = s->listeners.v[p->sockets_sent + n].fd;
+	}
+	if (n == 0) {
+		p->sending = false;
+		service_event(s, S_E_N_HELLO, NULL);   /* the warm-up is over */
+		return;
+	}
+	m.sockets.batch = p->sockets_sent / FRAME_MAX_FDS + 1;
+	m.sockets.of = (s->listeners.n + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS;
+	m.sockets.names = (struct texts){ .n = n, .v = names };
+	p->sockets_sent += n;
+	if (peer_send(p, &m, fds, n) == -ETOOMANYREFS)
+		greet_refuse(p, "too many descriptors are on their way (raise limit-nofile)");
+}
+
+void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m)
+{
+	if (!p->sending || m->sockets_ack.batch != (p->sockets_sent + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS) {
+		greet_refuse(p, "an acknowledgement of sockets that were not sent");
+		return;
+	}
+	send_sockets(s, p);
+}
+
+/* ------------------------------------------------------------------- back --- */
+
+static void registered(struct service *s, struct peer *p)
+{
+	bool serving = d_phase_serves(p->hello.hello.phase);
+	enum s_event e;
+
+	p->registering = false;
+	log_info("the %s (pid %d) has registered: it %s", p == s->n ? "successor" : "daemon", (int)p->pid,
+	         serving ? "serves" : "stands by");
+	e = s_event_of_hello(&s->s, p == s->n, &p->hello, serving, sys_now_ms());
+	if (e != S_NOW)
+		service_event(s, e, NULL);
+}
+
+void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
+{
+	struct msg ack = { .type = MSG_sockets_ack };
+	struct span names[FRAME_MAX_FDS];
+	int fds[FRAME_MAX_FDS];
+	unsigned n = chan_take_fds(&p->chan, fds);
+	char name[256], err[300];
+
+	if (!p->registering || n > p->sockets_left || n == 0) {
+		while (n)
+			sys_close(fds[--n]);
+		greet_refuse(p, "sockets that were not announced");
+		return;
+	}
+	texts_copy(&m->sockets.names, names, FRAME_MAX_FDS);
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(name, sizeof name, "%.*s", (int)names[i].n, names[i].p);
+		int e = listeners_adopt(&s->listeners, s->conf, name, fds[i], err, sizeof err);
+		if (e && e != -EEXIST && e != -ENOENT)
+			log_warning("pid %d sent a socket that is not used: %s", (int)p->pid, err);
+	}
+	p->sockets_left -= n;
+	ack.sockets_ack.batch = m->sockets.batch;
+	peer_send(p, &ack, NULL, 0);
+	if (p->sockets_left == 0)
+		registered(s, p);
+}
+
+/* ------------------------------------------------------------------ hello --- */
+
+/* O, N and the configuration must mean the same data directory. "" or why not. */
+static void check_data(struct service *s, struct peer *p, char *why, size_t size)
+{
+	const struct conf *c = p == s->n && s->new_conf ? s->new_conf : s->conf;
+	struct stat st;
+
+	why[0] = '\0';
+	if (!c->data_dir && !p->has_data)
+		return;
+	if (!c->data_dir)
+		snprintf(why, size, "the daemon has a data directory, the configuration names none: add data-dir");
+	else if (!p->has_data)
+		snprintf(why, size, "the configuration names data-dir %s, the daemon opened none", c->data_dir);
+	else if (sys_stat(c->data_dir, &st) || st.st_dev != p->dev || st.st_ino != p->ino)
+		snprintf(why, size, "the daemon opened another directory than data-dir %s", c->data_dir);
+	else if (p == s->n && s->o && s->o->has_data && (s->o->dev != p->dev || s->o->ino != p->ino))
+		snprintf(why, size, "the successor opened another data directory than the incumbent");
+}
+
+static void keep(struct peer *p, const struct msg *m)
+{
+	size_t n = m->hello.software.n;
+
+	p->build_size = m->hello.build.n;
+	if (p->build_size)
+		memcpy(p->build, m->hello.build.p, p->build_size);
+	if (n)
+		memcpy(p->software, m->hello.software.p, n);
+	p->software[n] = '\0';
+	p->has_data = MSG_HAS(m, hello, dev) && MSG_HAS(m, hello, ino);
+	p->dev = m->hello.dev;
+	p->ino = m->hello.ino;
+	if (MSG_HAS(m, hello, epoch))
+		p->epoch = m->hello.epoch;
+}
+
+static void acknowledge(struct service *s, struct peer *p, unsigned sockets)
+{
+	struct msg m = { .type = MSG_hello_ack };
+	const struct attempt *a = &s->attempt;
+
+	if (p == s->n && !hid_none(&s->s.id))
+		MSG_SET(&m, hello_ack, id, s->s.id);
+	m.hello_ack.version = p->chan.version;
+	m.hello_ack.deadline_ms = s->s.timer[TIMER_DEADLINE];
+	m.hello_ack.commit_ms = s->s.timer[TIMER_COMMIT];
+	m.hello_ack.heartbeat_ms = s->s.timer[TIMER_HEARTBEAT];
+	m.hello_ack.fence_ms = s->s.timer[TIMER_FENCE];
+	m.hello_ack.sockets = sockets;
+	if (p == s->n && s_in_handoff(&s->s)) {
+		if (a->reason[0]) MSG_SET(&m, hello_ack, reason, SPAN(a->reason));
+		if (a->trace_parent[0]) MSG_SET(&m, hello_ack, trace_parent, SPAN(a->trace_parent));
+		if (a->correlation_id[0]) MSG_SET(&m, hello_ack, correlation_id, SPAN(a->correlation_id));
+		if (a->tenant[0]) MSG_SET(&m, hello_ack, tenant, SPAN(a->tenant));
+	}
+	peer_send(p, &m, NULL, 0);
+}
+
+/* A plan ends here: the candidate got as far as Hello, the incumbent knows nothing of it. */
+static void end_plan(struct service *s, struct peer *p)
+{
+	struct msg m = { .type = MSG_abort };
+
+	size_t n = 0;
+
+	s->attempt.planned = true;
+	for (size_t i = 0; i < p->build_size; i++)
+		n += (size_t)sprintf(s->planned_build + n, "%02x", p->build[i]);
+	s->planned_build[n] = '\0';
+	memcpy(s->planned_software, p->software, sizeof p->software);
+	memcpy(s->planned_path, s->new_exe.path, sizeof s->planned_path);
+	m.abort.id = s->s.id;
+	m.abort.why = SPAN("this was a plan");
+	peer_send(p, &m, NULL, 0);
+	service_event(s, S_E_ABORT, NULL);
+}
+
+void greet_hello(struct service *s, struct peer *p, const struct msg *m)
+{
+	bool again = m->hello.role == 2;
+	char why[400];
+	int version = version_negotiate(m->hello.version_min, m->hello.version_max, PROTO_VERSION_MIN,
+	                                PROTO_VERSION_MAX);
+
+	if (p->greeted) {
+		greet_refuse(p, "a second Hello");
+		return;
+	}
+	if (version < 0) {
+		snprintf(why, sizeof why, "no common protocol version: the daemon speaks %u to %u, this supervisor %u to %u",
+		         (unsigned)m->hello.version_min, (unsigned)m->hello.version_max, PROTO_VERSION_MIN, PROTO_VERSION_MAX);
+		greet_refuse(p, why);
+		return;
+	}
+	keep(p, m);
+	check_data(s, p, why, sizeof why);
+	if (why[0]) {
+		greet_refuse(p, why);
+		return;
+	}
+	p->chan.version = (uint16_t)version;
+	p->greeted = true;
+	if (!again && p == s->n && s->attempt.plan) {
+		end_plan(s, p);
+		return;
+	}
+	acknowledge(s, p, again ? 0 : s->listeners.n);
+	if (again) {
+		p->hello = *m;
+		p->hello.hello.build = p->hello.hello.software = (struct span){ NULL, 0 };
+		p->registering = true;
+		p->sockets_left = (unsigned)m->hello.sockets;
+		if (p->sockets_left == 0)
+			registered(s, p);
+	} else {
+		p->sending = true;
+		p->sockets_sent = 0;
+		send_sockets(s, p);
+	}
+}

@@ -1,0 +1,134 @@
+/* handoffd: the supervisor of one service. */
+#include <errno.h>
+#include <event2/event.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "handoffd/check.h"
+#include "handoffd/conf.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+
+static const char usage[] =
+	"usage: handoffd -c FILE [--check]\n"
+	"\n"
+	"Supervises one daemon and replaces its binary while it serves. Stays in the\n"
+	"foreground; logs to stderr.\n"
+	"\n"
+	"  -c, --config FILE   the service's configuration, handoff.conf(5)\n"
+	"      --check         read and check it, say what would be done, exit 0 or 2\n"
+	"  -d, --debug         log more\n"
+	"  -h, --help          this text\n"
+	"      --version       the version\n"
+	"\n"
+	"example:\n"
+	"  handoffd -c /etc/handoff/kvd.conf --check\n"
+	"  handoffd -c /etc/handoff/kvd.conf &\n"
+	"  handoffctl upgrade kvd\n"
+	"\n"
+	"SIGTERM and SIGINT end the daemon, then handoffd. SIGKILL ends handoffd alone: the\n"
+	"daemon goes on, and a handoffd that is started again adopts it.\n"
+	"Exit status: 0 stopped; 1 it could not run; 2 usage or configuration.\n";
+
+struct arguments { const char *config; bool check, debug; };
+
+static int bad_usage(const char *what)
+{
+	fprintf(stderr, "handoffd: %s; 'handoffd --help' explains\n", what);
+	return 2;
+}
+
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct arguments *a)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
+		{ "debug", no_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' }, { NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "c:dh", options, NULL)) != -1)
+		switch (c) {
+		case 'c': a->config = optarg; break;
+		case 'k': a->check = true; break;
+		case 'd': a->debug = true; break;
+		case 'h': fputs(usage, stdout); return 0;
+		case 'v': puts("handoffd " PACKAGE_VERSION); return 0;
+		default: return 2;
+		}
+	if (optind < argc)
+		return bad_usage("it takes no arguments but options");
+	if (!a->config)
+		return bad_usage("no configuration given: handoffd -c FILE");
+	return -1;
+}
+
+static int check_only(const struct conf *c)
+{
+	char err[1200];
+
+	if (conf_check_machine(c, err, sizeof err)) {
+		fprintf(stderr, "handoffd: %s\n", err);
+		return 2;
+	}
+	return check_print(c, stdout) ? 1 : 0;
+}
+
+static int run(struct conf *c)
+{
+	static struct service service;   /* large, and there is one */
+	struct event_config *ec = event_config_new();
+	struct event_base *base;
+	char err[1200] = "no memory";
+	int e;
+
+	/* libevent asks the kernel for the time at each turn otherwise twice */
+	if (!ec || !(base = event_base_new_with_config(ec))) {
+		log_error("no event loop");
+		return 1;
+	}
+	event_config_free(ec);
+	e = service_start(&service, base, c, err, sizeof err);
+	if (e)
+		log_error("%s", err);
+	else if (!service.ended)
+		event_base_dispatch(base);
+	service_end(&service);
+	event_base_free(base);
+	return e ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { NULL };
+	struct conf *c;
+	char err[1200];
+	sigset_t term;
+	int status = parse(argc, argv, &a);
+
+	if (status >= 0)
+		return status;
+	/* an early SIGTERM waits for its handler: one between fork and here would leave a daemon */
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigaddset(&term, SIGINT);
+	sigprocmask(SIG_BLOCK, &term, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (conf_read(a.config, &c, err, sizeof err) || (!a.check && conf_check_machine(c, err, sizeof err))) {
+		fprintf(stderr, "handoffd: %s\n", err);
+		return 2;
+	}
+	if (a.check) {
+		status = check_only(c);
+		conf_free(c);
+		return status;
+	}
+	log_open(c->name, a.debug ? LOG_L_DEBUG : LOG_L_INFO);
+	return run(c);
+}

@@ -1,0 +1,567 @@
+/* control.sock: operators, their rights, requests and answers. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "handoffd/door.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+
+#define MAX_OPS      64
+#define MAX_PER_UID  16
+#define MAX_RESULTS  16
+
+enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP };
+
+struct op {
+	struct op *next;
+	struct service *service;
+	struct chan chan;
+	struct event *read, *write, *late;
+	struct ucred who;
+	bool may;               /* upgrade, abort, ...: not only look */
+	bool broken;            /* to be closed by sweep */
+	enum waits waits;
+	struct hid id;
+};
+
+struct result {
+	struct hid id;
+	int code;
+	enum s_outcome outcome;
+	char outcome_text[64], message[2000];
+	uint64_t pause_us, serving_us, total_us;
+};
+
+struct ops {
+	struct door door;
+	struct op *list;
+	unsigned n;
+	struct result results[MAX_RESULTS];   /* a ring: for who asks again by id */
+	unsigned nresults;
+};
+
+/* ---------------------------------------------------------------- answers --- */
+
+static void op_send(struct op *o, const struct msg *m)
+{
+	int e = o->broken ? 0 : chan_send(&o->chan, m, NULL, 0);
+
+	if (chan_pending(&o->chan))
+		event_add(o->write, NULL);
+	if (e)   /* gone, or does not read: it costs only itself */
+		o->broken = true;
+}
+
+/* A path of the configuration may be any bytes; the wire takes UTF-8. */
+static struct span text(const char *s)
+{
+	return utf8_valid(s, strlen(s)) ? SPAN(s) : SPAN("(not UTF-8)");
+}
+
+static const char *build_text(const struct peer *p, char out[129])
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; p && i < p->build_size; i++)
+		n += (size_t)sprintf(out + n, "%02x", p->build[i]);
+	return out;
+}
+
+static void send_result(struct op *o, const struct result *r)
+{
+	struct service *s = o->service;
+	struct msg m = { .type = MSG_op_result };
+	char build[129];
+
+	if (!hid_none(&r->id))
+		MSG_SET(&m, op_result, id, r->id);
+	m.op_result.code = (uint64_t)r->code;
+	if (o->waits == WAITS_ABORT)   /* who asked for the abort has got it, or not */
+		m.op_result.code = r->outcome == OUTCOME_COMMITTED ? 1 : r->code == 5 ? 5 : 0;
+	m.op_result.outcome = SPAN(r->outcome_text);
+	m.op_result.message = text(r->message);
+	if (r->pause_us)
+		MSG_SET(&m, op_result, pause_us, r->pause_us);
+	if (r->serving_us)
+		MSG_SET(&m, op_result, serving_us, r->serving_us);
+	if (r->total_us)
+		MSG_SET(&m, op_result, total_us, r->total_us);
+	if (s->o) {
+		MSG_SET(&m, op_result, pid, (uint64_t)s->o->pid);
+		MSG_SET(&m, op_result, build, SPAN(build_text(s->o, build)));
+		if (s->o->software[0])
+			MSG_SET(&m, op_result, software, SPAN(s->o->software));
+	}
+	o->waits = WAITS_NOT;
+	op_send(o, &m);
+}
+
+static void answer(struct op *o, int code, const char *outcome, const char *message)
+{
+	struct result r = { .code = code };
+
+	snprintf(r.outcome_text, sizeof r.outcome_text, "%s", outcome);
+	snprintf(r.message, sizeof r.message, "%s", message);
+	send_result(o, &r);
+}
+
+static void refuse(struct op *o, int code, const char *message)
+{
+	answer(o, code, "refused", message);
+}
+
+void ops_phase(struct service *s, const char *phase, const char *text)
+{
+	struct msg m = { .type = MSG_op_event };
+
+	if (!s->ops)
+		return;
+	if (!hid_none(&s->s.id))
+		MSG_SET(&m, op_event, id, s->s.id);
+	m.op_event.phase = SPAN(phase);
+	m.op_event.us = s->attempt.asked_us ? sys_now_us() - s->attempt.asked_us : 0;
+	if (text)
+		MSG_SET(&m, op_event, text, SPAN(text));
+	for (struct op *o = s->ops->list; o; o = o->next)
+		if (o->waits != WAITS_NOT && (hid_none(&o->id) || hid_equal(&o->id, &s->s.id)))
+			op_send(o, &m);
+}
+
+void ops_result(struct service *s, int code, const char *outcome, const char *message)
+{
+	struct result *r = &s->ops->results[s->ops->nresults++ % MAX_RESULTS];
+	const struct attempt *a = &s->attempt;
+	uint64_t now = sys_now_us();
+
+	*r = (struct result){ .id = a->id, .code = code, .outcome = s->s.outcome };
+	snprintf(r->outcome_text, sizeof r->outcome_text, "%s", outcome);
+	snprintf(r->message, sizeof r->message, "%s", message);
+	if (a->asked_us) {
+		r->total_us = now - a->asked_us;
+		r->serving_us = a->serving_us ? a->serving_us - a->asked_us : 0;
+		r->pause_us = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
+	}
+	for (struct op *o = s->ops->list; o; o = o->next)
+		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
+			send_result(o, r);
+}
+
+void ops_planned(struct service *s)
+{
+	char text[6000], mine[129], its[129];
+
+	if (!s->attempt.planned) {
+		snprintf(text, sizeof text, "an upgrade would fail: %s%s", s->s.why ? s->s.why : "", s->attempt.why);
+		ops_result(s, 1, "plan", text);
+		return;
+	}
+	build_text(s->o, mine);
+	snprintf(its, sizeof its, "%s", s->planned_build);
+	snprintf(text, sizeof text, "an upgrade would go ahead: %.4000s started as far as Hello%s%s (build %.16s, %s), "
+	         "protocol %u; the incumbent (pid %d) was not asked", s->planned_path, s->planned_software[0] ? ", version " : "",
+	         s->planned_software, its[0] ? its : "unknown", strcmp(mine, its) ? "another than the running one"
+	         : "the same as the running one", PROTO_VERSION_MAX, s->o ? (int)s->o->pid : 0);
+	ops_result(s, 0, "plan", text);
+}
+
+void ops_restarted(struct service *s, bool serves)
+{
+	char text[900];
+
+	if (serves)
+		snprintf(text, sizeof text, "the daemon was restarted (pid %d) and serves", s->o ? (int)s->o->pid : 0);
+	else
+		snprintf(text, sizeof text, "the daemon does not start (%s); the service is NOT served, a start is "
+		         "tried again and again: see the daemon's log", s->cold_error);
+	for (struct op *o = s->ops ? s->ops->list : NULL; o; o = o->next)
+		if (o->waits == WAITS_RESTART)
+			answer(o, serves ? 0 : 5, serves ? "restarted" : "failed", text);
+}
+
+/* --------------------------------------------------------------- requests --- */
+
+static void copy(char *out, size_t size, const struct span *s)
+{
+	size_t n = s->n < size ? s->n : size - 1;
+
+	if (n)
+		memcpy(out, s->p, n);
+	out[n] = '\0';
+}
+
+static void wait_for(struct op *o, enum waits w, const struct hid *id)
+{
+	o->waits = w;
+	o->id = id ? *id : (struct hid){ { 0 } };
+}
+
+static void start(struct op *o, struct attempt *a)
+{
+	char err[1000];
+	int code;
+
+	a->asked_us = sys_now_us();
+	wait_for(o, WAITS_ATTEMPT, &a->id);
+	code = hid_none(&a->id) ? 2 : service_upgrade(o->service, a, err, sizeof err);
+	if (hid_none(&a->id))
+		snprintf(err, sizeof err, "a handoff needs an id");
+	if (code)
+		refuse(o, code, err);
+}
+
+static void on_upgrade(struct op *o, const struct msg *m)
+{
+	struct attempt a = { .id = m->op_upgrade.id };
+
+	copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
+	copy(a.reason, sizeof a.reason, &m->op_upgrade.reason);
+	copy(a.trace_parent, sizeof a.trace_parent, &m->op_upgrade.trace_parent);
+	copy(a.correlation_id, sizeof a.correlation_id, &m->op_upgrade.correlation_id);
+	copy(a.tenant, sizeof a.tenant, &m->op_upgrade.tenant);
+	a.deadline_ms = (uint32_t)m->op_upgrade.deadline_ms;
+	a.drain_ms = (uint32_t)m->op_upgrade.drain_ms;
+	log_info("uid %d (pid %d) asks for an upgrade%s%s", (int)o->who.uid, (int)o->who.pid,
+	         a.reason[0] ? ": " : "", a.reason);
+	start(o, &a);
+}
+
+static void on_plan(struct op *o, const struct msg *m)
+{
+	struct attempt a = { .id = m->op_plan.id, .plan = true };
+
+	copy(a.binary, sizeof a.binary, &m->op_plan.binary);
+	start(o, &a);
+}
+
+static void on_abort(struct op *o, const struct msg *m)
+{
+	struct service *s = o->service;
+
+	if (!s_in_handoff(&s->s) || (MSG_HAS(m, op_abort, id) && !hid_equal(&m->op_abort.id, &s->s.id))) {
+		refuse(o, 1, "no such handoff is under way: nothing to abort");
+		return;
+	}
+	if (s->s.state >= S_DECIDING && s->s.state <= S_OEXIT) {
+		refuse(o, 1, "too late: the commit is decided");
+		return;
+	}
+	wait_for(o, WAITS_ABORT, &s->s.id);
+	if (m->op_abort.reason.n) {
+		snprintf(s->attempt.why, sizeof s->attempt.why, ": %.*s", (int)m->op_abort.reason.n, m->op_abort.reason.p);
+		utf8_mend(s->attempt.why);
+	}
+	service_event(s, S_E_ABORT, NULL);
+}
+
+static void on_restart(struct op *o, const struct msg *m)
+{
+	struct service *s = o->service;
+
+	(void)m;
+	if (s->s.state != S_IDLE) {
+		refuse(o, s_in_handoff(&s->s) ? 4 : 1, service_refuses(s));
+		return;
+	}
+	wait_for(o, WAITS_RESTART, NULL);
+	service_event(s, S_E_RESTART, NULL);
+}
+
+static void on_stop(struct op *o, const struct msg *m)
+{
+	(void)m;
+	if (getenv("INVOCATION_ID") && getenv("NOTIFY_SOCKET")) {
+		refuse(o, 1, "this supervisor runs under systemd, which would start it again: use 'systemctl stop' on its unit");
+		return;
+	}
+	wait_for(o, WAITS_STOP, NULL);
+	log_info("uid %d (pid %d) asks for a stop", (int)o->who.uid, (int)o->who.pid);
+	service_event(o->service, S_E_STOP, NULL);
+}
+
+static const struct result *find_result(struct service *s, const struct hid *id)
+{
+	for (unsigned i = 0; i < MAX_RESULTS && i < s->ops->nresults; i++)
+		if (hid_equal(&s->ops->results[i].id, id))
+			return &s->ops->results[i];
+	return NULL;
+}
+
+static void on_outcome(struct op *o, const struct msg *m)
+{
+	struct service *s = o->service;
+	const struct hid *id = &m->op_outcome.id;
+	const struct result *r = find_result(s, id);
+	enum s_outcome last = s->journal.outcome;
+
+	if ((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->s.id))
+		wait_for(o, WAITS_ATTEMPT, id);
+	else if (r)
+		send_result(o, r);
+	else if (hid_equal(id, &s->journal.id) && last != OUTCOME_NONE)
+		answer(o, last == OUTCOME_COMMITTED ? 0 : 1, outcome_name[last], s->journal.message);
+	else
+		answer(o, 6, "unknown", "this supervisor knows nothing of that handoff: see 'handoffctl status'");
+}
+
+/* What an operator sees as the state; while a supervisor waits for a daemon that serves
+ * and has not registered, that. */
+static const char *state_text(const struct service *s)
+{
+	if (s->s.state == S_IDLE && !s->s.o_connected)
+		return "unregistered";
+	return s_state_desc[s->s.state].name;
+}
+
+static void on_status(struct op *o, const struct msg *req)
+{
+	struct service *s = o->service;
+	struct msg m = { .type = MSG_op_state };
+	char build[129], (*addresses)[CONF_MAX_NAME + 140] = calloc(s->conf->nlisten + 1u, sizeof *addresses);
+	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
+	uint64_t timers[TIMER_COUNT];
+	const char *no = service_refuses(s);
+
+	(void)req;
+	m.op_state.service = SPAN(s->conf->name);
+	m.op_state.state = SPAN(state_text(s));
+	m.op_state.supervisor_pid = (uint64_t)getpid();
+	if (s_in_handoff(&s->s))
+		MSG_SET(&m, op_state, id, s->s.id);
+	if (s->o) {
+		MSG_SET(&m, op_state, pid, (uint64_t)s->o->pid);
+		MSG_SET(&m, op_state, build, SPAN(build_text(s->o, build)));
+		MSG_SET(&m, op_state, epoch, s->o->epoch);
+		MSG_SET(&m, op_state, since_ms, s->journal.since);
+		if (s->o->software[0])
+			MSG_SET(&m, op_state, software, SPAN(s->o->software));
+	}
+	MSG_SET(&m, op_state, binary, text(s->journal.binary[0] ? s->journal.binary : s->conf->command[0]));
+	for (unsigned i = 0; addresses && names && i < s->conf->nlisten; i++) {
+		snprintf(addresses[i], sizeof *addresses, "%s %.130s", s->conf->listen[i].name, s->conf->listen[i].address);
+		names[i] = text(addresses[i]);
+		m.op_state.listeners.n = i + 1;
+	}
+	m.op_state.listeners.v = names;
+	if (s->journal.outcome != OUTCOME_NONE) {
+		MSG_SET(&m, op_state, last_id, s->journal.id);
+		MSG_SET(&m, op_state, last_outcome, SPAN(outcome_name[s->journal.outcome]));
+		MSG_SET(&m, op_state, last_message, SPAN(s->journal.message));
+	}
+	if (no)
+		MSG_SET(&m, op_state, refused, SPAN(no));
+	if (s->n)
+		MSG_SET(&m, op_state, successor_pid, (uint64_t)s->n->pid);
+	if (s->store.dirty)
+		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
+	else if (s->cold_error[0] && !s->o)
+		MSG_SET(&m, op_state, warning, text(s->cold_error));
+	for (int i = 0; i < TIMER_COUNT; i++)
+		timers[i] = s->conf->timer[i];
+	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
+	op_send(o, &m);
+	free(addresses);
+	free(names);
+}
+
+static const struct request {
+	enum msg_type type;
+	bool looks_only;
+	void (*serve)(struct op *o, const struct msg *m);
+} requests[] = {
+	{ MSG_op_upgrade, false, on_upgrade },
+	{ MSG_op_plan, false, on_plan },
+	{ MSG_op_status, true, on_status },
+	{ MSG_op_abort, false, on_abort },
+	{ MSG_op_restart, false, on_restart },
+	{ MSG_op_stop, false, on_stop },
+	{ MSG_op_outcome, true, on_outcome },
+};
+
+static void serve(struct op *o, const struct msg *m)
+{
+	const struct request *r = NULL;
+
+	for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
+		if (requests[i].type == m->type)
+			r = &requests[i];
+	if (!r) {
+		log_warning("uid %d sent %s to control.sock, which is no request", (int)o->who.uid, msg_name(m->type));
+		o->broken = true;
+	} else if (!r->looks_only && !o->may) {
+		refuse(o, 8, "permission denied: root, the supervisor's user, or the group named by 'operators' may do this");
+	} else if (o->waits != WAITS_NOT) {
+		refuse(o, 4, "this connection still waits for the answer to its last request");
+	} else {
+		r->serve(o, m);
+	}
+}
+
+/* ------------------------------------------------------------ connections --- */
+
+static void op_free(struct op *o)
+{
+	if (o->read)
+		event_free(o->read);
+	if (o->write)
+		event_free(o->write);
+	if (o->late)
+		event_free(o->late);
+	chan_close(&o->chan);
+	free(o);
+}
+
+/* Closes what broke; not at once, since lists are being walked where it shows. */
+static void sweep(struct ops *ops)
+{
+	for (struct op **p = &ops->list; *p; ) {
+		struct op *o = *p;
+		if (!o->broken) {
+			p = &o->next;
+			continue;
+		}
+		*p = o->next;
+		ops->n--;
+		op_free(o);
+	}
+}
+
+static void on_read(evutil_socket_t fd, short what, void *arg)
+{
+	struct op *o = arg;
+	struct service *s = o->service;
+	struct msg m;
+	int e = 0;
+
+	(void)fd;
+	(void)what;
+	while (!o->broken && (e = chan_recv(&o->chan, &m)) > 0) {
+		event_del(o->late);
+		serve(o, &m);
+	}
+	if (e == -EBADMSG)
+		log_warning("uid %d (pid %d) sent what is not the protocol to control.sock: %s", (int)o->who.uid,
+		            (int)o->who.pid, o->chan.error);
+	if (e < 0 && e != -EMFILE && e != -ENFILE && e != -ENOMEM)
+		o->broken = true;
+	sweep(s->ops);
+	service_settle(s);
+}
+
+static void on_write(evutil_socket_t fd, short what, void *arg)
+{
+	struct op *o = arg;
+	int e = chan_flush(&o->chan);
+
+	(void)fd;
+	(void)what;
+	if (e <= 0)
+		event_del(o->write);
+	if (e < 0)
+		o->broken = true;
+	sweep(o->service->ops);
+}
+
+/* A request has this long to arrive as a whole. */
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct op *o = arg;
+
+	(void)fd;
+	(void)what;
+	log_warning("uid %d (pid %d) connected to control.sock and asked for nothing: closed", (int)o->who.uid,
+	            (int)o->who.pid);
+	o->broken = true;
+	sweep(o->service->ops);
+}
+
+/* Root, handoffd's own user, or a member of the group `operators`. */
+static bool has_rights(const struct service *s, int fd, const struct ucred *who)
+{
+	gid_t gids[256];
+	socklen_t n = sizeof gids;
+
+	if (who->uid == 0 || who->uid == geteuid())
+		return true;
+	if (s->conf->operators_gid == (gid_t)-1)
+		return false;
+	if (who->gid == s->conf->operators_gid)
+		return true;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &n))
+		return false;
+	for (socklen_t i = 0; i < n / sizeof *gids; i++)
+		if (gids[i] == s->conf->operators_gid)
+			return true;
+	return false;
+}
+
+static unsigned count_of(const struct ops *ops, uid_t uid)
+{
+	unsigned n = 0;
+
+	for (const struct op *o = ops->list; o; o = o->next)
+		n += o->who.uid == uid;
+	return n;
+}
+
+static void on_visitor(void *arg, int fd, const struct ucred *who)
+{
+	static const struct timeval patience = { 10, 0 };
+	struct service *s = arg;
+	bool may = has_rights(s, fd, who);
+	struct op *o = NULL;
+
+	/* those who may act always find a place: others get at most half of them */
+	if (s->ops->n < (may ? MAX_OPS : MAX_OPS / 2) && (may || count_of(s->ops, who->uid) < MAX_PER_UID))
+		o = calloc(1, sizeof *o);
+	if (!o) {
+		log_warning("too many connections to control.sock: uid %d is turned away", (int)who->uid);
+		sys_close(fd);
+		return;
+	}
+	o->service = s;
+	o->who = *who;
+	o->may = may;
+	chan_init(&o->chan, fd);
+	o->read = event_new(s->base, fd, EV_READ | EV_PERSIST, on_read, o);
+	o->write = event_new(s->base, fd, EV_WRITE | EV_PERSIST, on_write, o);
+	o->late = event_new(s->base, -1, 0, on_late, o);
+	if (!o->read || !o->write || !o->late || event_add(o->read, NULL) || event_add(o->late, &patience)) {
+		op_free(o);
+		return;
+	}
+	o->next = s->ops->list;
+	s->ops->list = o;
+	s->ops->n++;
+}
+
+int ops_open(struct service *s, char *err, size_t size)
+{
+	if (!(s->ops = calloc(1, sizeof *s->ops))) {
+		snprintf(err, size, "no memory");
+		return -ENOMEM;
+	}
+	s->ops->door.visitor = on_visitor;
+	s->ops->door.arg = s;
+	/* everybody may ask for the status; rights are looked up for the rest */
+	return door_open(&s->ops->door, s->base, s->runtime_dir, "control.sock", 0666, (uid_t)-1, err, size);
+}
+
+void ops_close(struct service *s)
+{
+	if (!s->ops)
+		return;
+	for (struct op *o = s->ops->list, *next; o; o = next) {
+		next = o->next;
+		if (o->waits == WAITS_STOP)
+			answer(o, 0, "stopped", "the daemon has ended, and so does the supervisor");
+		op_free(o);
+	}
+	door_close(&s->ops->door);
+	free(s->ops);
+	s->ops = NULL;
+}

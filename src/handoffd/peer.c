@@ -1,0 +1,185 @@
+#include "handoffd/peer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/sys.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+
+static void drop_event(struct event **e)
+{
+	if (*e)
+		event_free(*e);
+	*e = NULL;
+}
+
+bool peer_connected(const struct peer *p)
+{
+	return p && p->chan.fd >= 0;
+}
+
+bool peer_dead(const struct peer *p)
+{
+	struct pollfd f = { .fd = p->pidfd, .events = POLLIN };
+
+	return p->pidfd < 0 || sys_poll(&f, 1, 0) > 0;
+}
+
+void peer_detach(struct peer *p)
+{
+	drop_event(&p->read);
+	drop_event(&p->write);
+	chan_close(&p->chan);
+	p->greeted = p->registering = p->sending = false;
+}
+
+static void lost(struct peer *p, int e)
+{
+	if (e == -EBADMSG)
+		log_warning("pid %d sent what is not the protocol: %s; its channel is closed", (int)p->pid,
+		            p->chan.error);
+	peer_detach(p);
+	service_lost(p->service, p, e);
+}
+
+void peer_read(struct peer *p)
+{
+	struct msg m;
+	int e;
+
+	/* the service may close the channel, or end this loop by freeing nothing: peers are
+	 * freed by their owner only between two events */
+	while (peer_connected(p) && (e = chan_recv(&p->chan, &m)))
+		if (e > 0)
+			service_message(p->service, p, &m);
+		else if (e == -EMFILE || e == -ENFILE || e == -ENOMEM)
+			break;
+		else
+			lost(p, e);
+}
+
+static void on_read(evutil_socket_t fd, short what, void *arg)
+{
+	struct peer *p = arg;
+
+	(void)fd;
+	(void)what;
+	peer_read(p);
+	service_settle(p->service);
+}
+
+static void on_write(evutil_socket_t fd, short what, void *arg)
+{
+	struct peer *p = arg;
+	int e = chan_flush(&p->chan);
+
+	(void)fd;
+	(void)what;
+	if (e == 0)
+		event_del(p->write);
+	/* an error is met by the reader, which has what the peer sent before its end */
+	else if (e < 0)
+		event_del(p->write);
+}
+
+/*
+ * The process has ended. A forked helper may hold its socket open: read until EAGAIN,
+ * never wait for EOF.
+ */
+static void on_death(evutil_socket_t fd, short what, void *arg)
+{
+	struct peer *p = arg;
+	struct service *s = p->service;
+
+	(void)fd;
+	(void)what;
+	service_reap(s);
+	peer_read(p);
+	peer_detach(p);
+	drop_event(&p->death);
+	sys_closep(&p->pidfd);
+	sys_closep(&p->gate);
+	service_gone(s, p);
+	service_settle(s);
+}
+
+struct peer *peer_new(struct service *s, pid_t pid, uint64_t start, int pidfd)
+{
+	struct peer *p = calloc(1, sizeof *p);
+
+	if (!p)
+		return NULL;
+	p->service = s;
+	p->pid = pid;
+	p->start = start;
+	p->gate = -1;
+	p->status = -1;
+	chan_init(&p->chan, -1);
+	p->death = event_new(s->base, pidfd, EV_READ, on_death, p);
+	if (!p->death || event_add(p->death, NULL)) {
+		drop_event(&p->death);
+		free(p);
+		return NULL;
+	}
+	p->pidfd = pidfd;
+	return p;
+}
+
+int peer_attach(struct peer *p, int fd)
+{
+	peer_detach(p);
+	chan_init(&p->chan, fd);
+	p->read = event_new(p->service->base, fd, EV_READ | EV_PERSIST, on_read, p);
+	p->write = event_new(p->service->base, fd, EV_WRITE | EV_PERSIST, on_write, p);
+	if (p->read && p->write && !event_add(p->read, NULL))
+		return 0;
+	peer_detach(p);
+	return -ENOMEM;
+}
+
+struct peer *peer_free(struct peer *p)
+{
+	if (!p)
+		return NULL;
+	peer_detach(p);
+	drop_event(&p->death);
+	sys_closep(&p->pidfd);
+	sys_closep(&p->gate);
+	free(p);
+	return NULL;
+}
+
+int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds)
+{
+	int e;
+
+	if (!peer_connected(p))
+		return -EPIPE;
+	e = chan_send(&p->chan, m, fds, nfds);
+	if (chan_pending(&p->chan))
+		event_add(p->write, NULL);
+	if (e && e != -EPIPE && e != -ECONNRESET)
+		log_warning("%s could not be sent to pid %d: %s", msg_name(m->type), (int)p->pid, strerror(-e));
+	return e;
+}
+
+int peer_signal(struct peer *p, int sig)
+{
+	return p->pidfd < 0 ? -ESRCH : sys_pidfd_signal(p->pidfd, sig);
+}
+
+const char *peer_end(const struct peer *p, char buf[64])
+{
+	if (p->status == -1)
+		snprintf(buf, 64, "is gone");
+	else if (WIFSIGNALED(p->status))
+		snprintf(buf, 64, "was killed by signal %d (%s)", WTERMSIG(p->status), sigabbrev_np(WTERMSIG(p->status)));
+	else
+		snprintf(buf, 64, "exited with %d", WEXITSTATUS(p->status));
+	return buf;
+}

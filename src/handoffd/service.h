@@ -1,0 +1,118 @@
+/*
+ * service: the supervisor of one service. Carries out what the machine of
+ * proto/super.h asks for; owns the daemons' peers, the listening sockets, the journal.
+ *
+ *   service.c   the life of the supervisor: boot, events in, time, end
+ *   act.c       the machine's actions, one function each
+ *   greet.c     Hello, the sockets' way to a daemon and back
+ *   register.c  daemon.sock: a daemon that outlived a supervisor
+ *   ops.c       control.sock: operators
+ */
+#ifndef HANDOFF_SERVICE_H
+#define HANDOFF_SERVICE_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+
+#include "handoffd/conf.h"
+#include "handoffd/listen.h"
+#include "handoffd/peer.h"
+#include "handoffd/spawn.h"
+#include "handoffd/store.h"
+#include "proto/super.h"
+
+struct ops;
+struct reg;
+
+/* What an operator may say of an attempt; strings "" if not. */
+struct attempt {
+	struct hid id;
+	bool plan, planned;            /* planned: the candidate got as far as Hello */
+	char binary[4096];             /* "" as configured */
+	char reason[1025], trace_parent[257], correlation_id[257], tenant[257];
+	uint32_t deadline_ms, drain_ms;  /* 0: as configured */
+	uint64_t asked_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
+	char why[1200];                /* why it ended, with details; "" */
+};
+
+#define PENDING_MAX 32
+
+struct service {
+	struct event_base *base;
+	struct s s;
+	struct conf *conf, *new_conf;  /* of the incumbent; of the attempt under way */
+	struct exe exe, new_exe;
+	struct listeners listeners;
+	struct store store;
+	struct journal journal;
+	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
+	char runtime_dir[4096], state_dir[4096], lock_dir[4200];
+	struct attempt attempt;
+	enum s_outcome before_plan;    /* a plan leaves no trace among the outcomes */
+	struct hid id_before_plan;
+	bool reported;                 /* the outcome waits for the cold start that follows it */
+	struct event *timer, *child, *term, *interrupt, *hangup;
+	uint64_t next_beat;            /* ms; 0: no heartbeats now */
+	enum s_event pending[PENDING_MAX];  /* what an action brought, in order */
+	unsigned npending;
+	bool running, ended;
+	enum s_state shown;            /* the last state that was logged */
+	uint64_t shown_at_us;
+	char planned_build[129], planned_software[65], planned_path[4096];  /* what a plan found */
+	char cold_error[600];          /* why the last cold start came to nothing */
+	struct ops *ops;
+	struct reg *reg;
+};
+
+/*
+ * Reads the journal and begins: adopts what runs, or starts the daemon. conf is taken
+ * over. 0, or -errno with one line in err. The loop is the caller's: event_base_dispatch.
+ */
+int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t err_size);
+void service_end(struct service *s);
+
+/* An event for the machine, and all that follows from it. */
+void service_event(struct service *s, enum s_event e, const struct msg *m);
+/* Notes an event that an action brought; it comes after the actions under way. */
+void service_pend(struct service *s, enum s_event e);
+/* The end of a callback: buries the dead, arms the timer. */
+void service_settle(struct service *s);
+/* Collects the ends of children, and of what they left behind (subreaper). */
+void service_reap(struct service *s);
+void service_bury(struct service *s, struct peer **p);
+
+/*
+ * Begins an upgrade or a plan. 0, or the exit code of a refusal (1, 2, 4) with its sentence
+ * in err: nothing was begun.
+ */
+int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t err_size);
+/* Why an upgrade would be refused now; NULL: it would not. */
+const char *service_refuses(const struct service *s);
+
+/* act.c. Returns the event that answers the action, or S_NOW. */
+enum s_event service_act(struct service *s, enum s_action a);
+
+/* greet.c */
+void greet_hello(struct service *s, struct peer *p, const struct msg *m);
+void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m);
+void greet_sockets(struct service *s, struct peer *p, const struct msg *m);
+/* Says no to a peer: why, for its log, and closes. */
+void greet_refuse(struct peer *p, const char *why);
+
+/* register.c */
+int register_open(struct service *s, char *err, size_t err_size);
+void register_close(struct service *s);
+
+/* ops.c */
+int ops_open(struct service *s, char *err, size_t err_size);
+void ops_close(struct service *s);
+/* A new phase of the attempt, for those who wait for it. */
+void ops_phase(struct service *s, const char *phase, const char *text);
+/* The end of the attempt: code and message of design section 8. */
+void ops_result(struct service *s, int code, const char *outcome, const char *message);
+/* The end of a plan. */
+void ops_planned(struct service *s);
+/* The daemon serves after a restart that was asked for, or could not be started. */
+void ops_restarted(struct service *s, bool serves);
+
+#endif

@@ -1,0 +1,164 @@
+#include "handoffd/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "base/proc.h"
+#include "base/sys.h"
+#include "proto/slot.h"
+
+#define SLOT_SIZE SLOTS_PAYLOAD_MAX
+
+static int fail(char *err, size_t size, int e, const char *dir, const char *name, const char *what)
+{
+	snprintf(err, size, "%s/%s: %s: %s", dir, name, what, strerror(-e));
+	return e;
+}
+
+static int open_in(const char *dir, const char *name, char *err, size_t size)
+{
+	char path[4200];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	fd = sys_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+	return fd < 0 ? fail(err, size, fd, dir, name, "cannot be opened") : fd;
+}
+
+static void copy(char *out, size_t size, const struct span *s)
+{
+	size_t n = s->n < size ? s->n : size - 1;
+
+	if (n)
+		memcpy(out, s->p, n);
+	out[n] = '\0';
+}
+
+static void unpack(const struct msg *m, struct journal *j)
+{
+	j->phase = (int)m->journal.phase;
+	j->id = m->journal.id;
+	j->outcome = (enum s_outcome)m->journal.outcome;
+	j->served = m->journal.served;
+	j->incumbent = (struct process){ (pid_t)m->journal.pid, m->journal.start };
+	j->successor = (struct process){ (pid_t)m->journal.successor_pid, m->journal.successor_start };
+	copy(j->binary, sizeof j->binary, &m->journal.binary);
+	copy(j->new_binary, sizeof j->new_binary, &m->journal.new_binary);
+	copy(j->message, sizeof j->message, &m->journal.message);
+	j->since = m->journal.since;
+}
+
+static int load_journal(struct store *s, struct journal *j)
+{
+	uint8_t buf[SLOT_SIZE];
+	char why[200];
+	struct msg m;
+	int e;
+
+	memset(j, 0, sizeof *j);
+	e = slots_load(&s->journal, s->journal_fd, SLOT_SIZE, buf, &m, why, sizeof why);
+	if (e == -ENODATA)
+		return slots_reserve(s->journal_fd, SLOT_SIZE);
+	if (!e && m.type != MSG_journal)
+		e = -EBADMSG;
+	if (e)
+		return e;
+	/* another boot's processes are nobody here: their pids may be anybody's */
+	if (m.journal.boot.n != strlen(s->boot) || memcmp(m.journal.boot.p, s->boot, m.journal.boot.n))
+		return 0;
+	unpack(&m, j);
+	return 0;
+}
+
+int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
+               char *err, size_t size)
+{
+	uint8_t buf[SLOT_SIZE];
+	char why[200];
+	struct msg m;
+	int e;
+
+	*s = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
+	memset(ret_j, 0, sizeof *ret_j);
+	proc_boot_id(s->boot);
+	if ((s->lock = open_in(runtime_dir, "supervisor.lock", err, size)) < 0)
+		return s->lock;
+	if ((e = sys_flock(s->lock, LOCK_EX | LOCK_NB)))
+		return e == -EWOULDBLOCK ? (snprintf(err, size, "another supervisor runs for this service "
+		       "(it holds %s/supervisor.lock)", runtime_dir), e)
+		       : fail(err, size, e, runtime_dir, "supervisor.lock", "cannot be locked");
+	if ((s->current_fd = open_in(state_dir, "current", err, size)) < 0)
+		return s->current_fd;
+	e = slots_load(&s->current, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
+	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
+		return fail(err, size, e, state_dir, "current", "cannot be written");
+	if ((s->journal_fd = open_in(runtime_dir, "journal", err, size)) < 0)
+		return s->journal_fd;
+	e = load_journal(s, ret_j);
+	return e ? fail(err, size, e, runtime_dir, "journal", e == -EBADMSG ? "is damaged" : "cannot be read or written") : 0;
+}
+
+int store_journal(struct store *s, const struct journal *j)
+{
+	struct msg m = { .type = MSG_journal };
+	int e;
+
+	m.journal.id = j->id;
+	m.journal.boot = SPAN(s->boot);
+	m.journal.phase = (uint64_t)j->phase;
+	m.journal.outcome = j->outcome;
+	m.journal.served = j->served;
+	if (j->incumbent.pid) {
+		MSG_SET(&m, journal, pid, (uint64_t)j->incumbent.pid);
+		MSG_SET(&m, journal, start, j->incumbent.start);
+	}
+	if (j->successor.pid) {
+		MSG_SET(&m, journal, successor_pid, (uint64_t)j->successor.pid);
+		MSG_SET(&m, journal, successor_start, j->successor.start);
+	}
+	m.journal.binary = SPAN(j->binary);
+	if (j->new_binary[0])
+		MSG_SET(&m, journal, new_binary, SPAN(j->new_binary));
+	if (j->message[0])
+		MSG_SET(&m, journal, message, SPAN(j->message));
+	MSG_SET(&m, journal, since, j->since);
+	e = slots_store(&s->journal, &m);
+	s->dirty = e != 0;
+	return e;
+}
+
+int store_current(struct store *s, const char *binary)
+{
+	struct msg m = { .type = MSG_current };
+	char now[4096];
+
+	if (!store_read_current(s, now) && !strcmp(now, binary))
+		return 0;
+	m.current.binary = SPAN(binary);
+	return slots_store(&s->current, &m);
+}
+
+int store_read_current(struct store *s, char binary[4096])
+{
+	uint8_t buf[SLOT_SIZE];
+	char why[200];
+	struct slots again;
+	struct msg m;
+	int e = slots_load(&again, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
+
+	binary[0] = '\0';
+	if (e || m.type != MSG_current)
+		return e ? e : -EBADMSG;
+	copy(binary, 4096, &m.current.binary);
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	sys_closep(&s->journal_fd);
+	sys_closep(&s->current_fd);
+	sys_closep(&s->lock);
+}

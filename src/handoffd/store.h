@@ -1,0 +1,52 @@
+/*
+ * store: what the supervisor remembers beyond its own life: the journal in the runtime
+ * directory, and the current binary in the state directory (tmpfs dies with the host).
+ */
+#ifndef HANDOFF_STORE_H
+#define HANDOFF_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/proc.h"
+#include "base/slots.h"
+#include "proto/super.h"
+
+struct process { pid_t pid; uint64_t start; };   /* pid 0: none */
+
+struct journal {
+	int phase;                     /* s_boot.phase */
+	struct hid id;                 /* of the handoff under way, or of the last one */
+	enum s_outcome outcome;        /* of the last one that ended */
+	bool served;                   /* the incumbent has served */
+	struct process incumbent, successor;
+	char binary[4096];             /* the incumbent's; "" as configured */
+	char new_binary[4096];         /* the successor's */
+	char message[1025];            /* of the last outcome */
+	uint64_t since;                /* wall ms: when the incumbent began to serve */
+};
+
+struct store {
+	int lock, journal_fd, current_fd;
+	struct slots journal, current;
+	char boot[BOOT_ID_SIZE];
+	bool dirty;                    /* the last write failed: repaired at the next */
+};
+
+/*
+ * Takes the supervisor's lock in the runtime directory and opens both files, creating
+ * what is missing. *ret_j is empty after a first start and after a boot; 0. Errors, a
+ * sentence in err: -EWOULDBLOCK another supervisor runs for this service; -EBADMSG the
+ * journal is damaged (everything else is usable then); -EACCES, -ENOSPC, ...
+ */
+int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
+               char *err, size_t err_size);
+/* Durable when it returns 0. Blocks on the disk (tmpfs: not). */
+int store_journal(struct store *s, const struct journal *j);
+/* The binary of the current incumbent, "" as configured; survives a reboot. */
+int store_current(struct store *s, const char *binary);
+int store_read_current(struct store *s, char binary[4096]);
+void store_close(struct store *s);
+
+#endif
