@@ -1,0 +1,154 @@
+/* Lines of the log: one each, never blocking. */
+#include <fcntl.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "handoffd/log.h"
+#include "leak.h"
+
+static int saved, end[2];
+
+static void setup(void)
+{
+	leak_setup();
+	saved = fcntl(2, F_DUPFD_CLOEXEC, 10);
+	unsetenv("JOURNAL_STREAM");
+}
+
+static void teardown(void)
+{
+	dup2(saved, 2);
+	close(saved);
+	close(end[0]);
+	leak_teardown();
+}
+
+static void stderr_is(int fd)
+{
+	dup2(fd, 2);
+	close(fd);
+}
+
+static const char *heard(void)
+{
+	static char text[8192];
+	ssize_t n = read(end[0], text, sizeof text - 1);
+
+	text[n < 0 ? 0 : n] = '\0';
+	return text;
+}
+
+static void matches(const char *text, const char *pattern)
+{
+	regex_t r;
+
+	ck_assert_int_eq(regcomp(&r, pattern, REG_EXTENDED | REG_NOSUB), 0);
+	ck_assert_msg(regexec(&r, text, 0, NULL, 0) == 0, "said: %s", text);
+	regfree(&r);
+}
+
+START_TEST(a_line)
+{
+	char big[5000];
+	const char *text;
+
+	ck_assert_int_eq(pipe2(end, O_CLOEXEC), 0);
+	stderr_is(end[1]);
+	log_open("kvd", LOG_L_INFO);
+	log_debug("not this");
+	log_warning("number %d: a\nb\033", 5);
+	matches(heard(), "^20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\\.[0-9]{3}Z "
+		"handoffd\\[kvd\\]: warning: number 5: a\\?b\\?\n$");
+	memset(big, 'x', sizeof big);
+	big[sizeof big - 1] = '\0';
+	log_error("%s", big);
+	text = heard();
+	ck_assert_uint_eq(strlen(text), 2048);
+	matches(text, "x\\.\\.\\.\n$");
+}
+END_TEST
+
+START_TEST(journal)
+{
+	char stream[64];
+	struct stat st;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end), 0);
+	stderr_is(end[1]);
+	ck_assert_int_eq(fstat(2, &st), 0);
+	snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	setenv("JOURNAL_STREAM", stream, 1);
+	log_open("kvd", LOG_L_DEBUG);
+	log_debug("x");
+	ck_assert_str_eq(heard(), "<7>x\n");
+	setenv("JOURNAL_STREAM", "1:1", 1);    /* somebody else's, left in the environment */
+	log_open("kvd", LOG_L_INFO);
+	log_info("x");
+	matches(heard(), "handoffd\\[kvd\\]: info: x\n$");
+}
+END_TEST
+
+static void fill_up(void)
+{
+	log_open("kvd", LOG_L_INFO);
+	for (int i = 0; i < 100000; i++)       /* far more than either takes; the fixture's time limit waits */
+		log_info("a line that nobody reads");
+	matches(heard(), "a line that nobody reads\n");
+}
+
+START_TEST(a_full_pipe_does_not_block)
+{
+	ck_assert_int_eq(pipe2(end, O_CLOEXEC), 0);
+	stderr_is(end[1]);
+	fill_up();
+	ck_assert_int_eq(fcntl(2, F_GETFL) & O_NONBLOCK, 0);
+}
+END_TEST
+
+START_TEST(a_full_socket_does_not_block)
+{
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end), 0);
+	stderr_is(end[1]);
+	fill_up();
+}
+END_TEST
+
+START_TEST(a_reader_that_is_gone)
+{
+	ck_assert_int_eq(pipe2(end, O_CLOEXEC), 0);
+	stderr_is(end[1]);
+	log_open("kvd", LOG_L_INFO);
+	close(end[0]);
+	end[0] = -1;
+	errno = 77;
+	log_info("x");                         /* no SIGPIPE either: poll says that it is gone */
+	ck_assert_int_eq(errno, 77);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("log");
+	TCase *t = tcase_create("log");
+	SRunner *r;
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, a_line);
+	tcase_add_test(t, journal);
+	tcase_add_test(t, a_full_pipe_does_not_block);
+	tcase_add_test(t, a_full_socket_does_not_block);
+	tcase_add_test(t, a_reader_that_is_gone);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
