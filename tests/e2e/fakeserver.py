@@ -11,17 +11,26 @@ class FakeServer:
 
     misbehave(n, args) is asked before request number n (1, 2, ...; PINGs do not
     count) and returns None or one of the methods' names below, as in "forget".
+    path: a unix socket instead. late_accept: connection number n waits for 300 ms in the
+    accept queue, and all behind it.
     """
 
-    def __init__(self, misbehave=None):
+    def __init__(self, misbehave=None, path=None, backlog=4096, late_accept=None):
         self.data = {}
         self.misbehave = misbehave or (lambda n, args: None)
         self.requests = 0
         self.done = []  # what was misbehaved
         self.lock = threading.Lock()
         self.connections = set()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.late_accept = late_accept
+        if path is not None:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(path)
+            self.listener.listen(backlog)
+            self.address = "unix:" + path
+        else:
+            self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+            self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.threads = [threading.Thread(target=self._accept, daemon=True)]
         self.threads[0].start()
 
@@ -41,12 +50,17 @@ class FakeServer:
             t.join(30)
 
     def _accept(self):
+        accepted = 0
         while True:
+            accepted += 1
+            if accepted == self.late_accept:
+                time.sleep(0.3)
             try:
                 c, _ = self.listener.accept()
             except OSError:
                 return
-            c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if c.family != socket.AF_UNIX:
+                c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections.add(c)
             t = threading.Thread(target=self._serve, args=(c,), daemon=True)
             self.threads.append(t)

@@ -27,8 +27,8 @@ class Kvload(unittest.TestCase):
     FRESH = ("--keepalive", "0", "--fresh-rate", "300")
     KEEPALIVE = ("--fresh-rate", "0", "--keepalive", "4", "--keepalive-rate", "800")
 
-    def server(self, *args):
-        s = FakeServer(*args)
+    def server(self, *args, **kwargs):
+        s = FakeServer(*args, **kwargs)
         self.addCleanup(s.close)
         return s
 
@@ -116,13 +116,14 @@ class Kvload(unittest.TestCase):
 
     def test_fresh_timeout(self):
         s = self.server(nth("silence", 50))
-        code, r, err = self.load(s, *self.FRESH, "--timeout", "0.5")
+        code, r, err = self.load(s, *self.FRESH, "--timeout", "2")
         self.assertEqual((code, r["fresh"]["timeout"], r["failed"]), (1, 1, 1), err)
 
     def test_write_that_comes_late_is_no_loss(self):
         for args in (self.FRESH, self.KEEPALIVE):
             s = self.server(nth("silence_applied", 50, b"SET"))
-            code, r, err = self.load(s, *args, "--timeout", "0.3", "--keys", "20")
+            code, r, err = self.load(s, *args, "--timeout", "1", "--duration", "4",
+                                     "--keys", "20")
             self.assertEqual(s.done, ["silence_applied"])
             self.assertEqual((code, r["lost_writes"], r["wrong_values"]), (1, 0, 0), err)
             # What waited behind it on its connection may have waited too long as well.
@@ -172,6 +173,15 @@ class Kvload(unittest.TestCase):
         code, r, err = self.load(s, *self.FRESH)
         self.assertEqual(code, 0, err)
         self.assertGreaterEqual(r["stall_us"], 300000)
+        self.assertGreaterEqual(r["fresh"]["p90_us"], 50000)
+
+    def test_full_accept_queue(self):
+        # A unix listener answers EAGAIN at once; whoever connects has to come again.
+        s = self.server(path=os.path.join(self.directory(), "s"), backlog=2, late_accept=100)
+        code, r, err = self.load(s, *self.FRESH)
+        self.assertEqual((code, r["failed"]), (0, 0), err)
+        self.assertGreaterEqual(r["fresh"]["connections"], 295)
+        self.assertGreaterEqual(r["fresh"]["max_us"], 250000)
         self.assertGreaterEqual(r["fresh"]["p90_us"], 50000)
 
     def test_signals(self):
