@@ -27,3 +27,29 @@ tests_unit_test_msg_LDADD = $(WIRE_LIBS)
 tests_unit_test_timers_CFLAGS = $(WIRE_CFLAGS)
 tests_unit_test_timers_LDADD = $(WIRE_LIBS)
 endif
+
+# ---- handoffd's parts: configuration, listeners, starting daemons
+EXTRA_DIST += tests/conf/good/minimal.conf tests/conf/good/full.conf \
+	tests/conf/bad/listener-twice.conf tests/conf/bad/missing-brace.conf \
+	tests/conf/bad/option-twice.conf tests/conf/bad/timers-out-of-order.conf \
+	tests/conf/bad/unclosed-comment.conf tests/conf/bad/unknown-option.conf \
+	tests/conf/bad/unset-variable.conf
+if HAVE_CHECK
+HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(CONFUSE_LIBS) $(CBOR_LIBS) $(CHECK_LIBS)
+HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
+	tests/unit/test_spawn tests/unit/test_log
+check_PROGRAMS += $(HANDOFFD_TESTS)
+TESTS += $(HANDOFFD_TESTS)
+tests_unit_test_sys_SOURCES = tests/unit/test_sys.c tests/unit/leak.h
+tests_unit_test_sys_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_sys_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_conf_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_conf_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_listen_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_listen_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_spawn_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_spawn_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_log_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_log_LDADD = $(HANDOFFD_LIBS)
+endif
