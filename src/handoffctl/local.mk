@@ -1,1 +1,17 @@
-# src/handoffctl
+# src/handoffctl: of libhandoffd.la the linker takes dirs.c only
+bin_PROGRAMS += handoffctl
+handoffctl_SOURCES = \
+	src/handoffctl/main.c src/handoffctl/ctl.h \
+	src/handoffctl/commands.c \
+	src/handoffctl/args.c \
+	src/handoffctl/help.c \
+	src/handoffctl/request.c \
+	src/handoffctl/follow.c src/handoffctl/follow.h \
+	src/handoffctl/status.c \
+	src/handoffctl/place.c src/handoffctl/place.h \
+	src/handoffctl/ask.c src/handoffctl/ask.h \
+	src/handoffctl/out.c src/handoffctl/out.h \
+	src/handoffctl/json.c src/handoffctl/json.h
+handoffctl_CFLAGS = $(PIE_CFLAGS)
+handoffctl_LDFLAGS = $(PIE_LDFLAGS)
+handoffctl_LDADD = libhandoffd.la libbase.la libproto.la $(CBOR_LIBS) $(UUID_LIBS) $(JANSSON_LIBS)

@@ -48,13 +48,6 @@ static int trouble(struct reader *r, int error, const char *what)
 	return error;
 }
 
-bool conf_name_ok(const char *name)
-{
-	const size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@-");
-
-	return n > 0 && n <= CONF_MAX_NAME && !name[n] && !strchr(".@-", *name);
-}
-
 /* ---- the marks: is everything where it belongs, and once? ---- */
 
 static int unknown_in_service(struct reader *r, const struct conf_mark *m)

@@ -6,6 +6,13 @@
 
 #include "handoffd/conf.h"
 
+bool conf_name_ok(const char *name)
+{
+	const size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@-");
+
+	return n > 0 && n <= CONF_MAX_NAME && !name[n] && !strchr(".@-", *name);
+}
+
 static const char *set(const char *variable)
 {
 	const char *v = getenv(variable);

@@ -1,0 +1,285 @@
+/* The parser, driven by the tables. No abbreviations: a script must not break when an option
+ * is added. Options may stand anywhere. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "handoffctl/ctl.h"
+#include "handoffd/conf.h"
+#include "proto/timers.h"
+
+struct parser {
+	struct ctl *c;
+	int argc, at;
+	char **argv;
+	unsigned given;            /* bits, as ctl_options is ordered */
+};
+
+/* How many letters differ, roughly: for "did you mean". */
+static unsigned distance(const char *a, const char *b)
+{
+	const size_t na = strlen(a), nb = strlen(b);
+	unsigned row[64];
+
+	if (na > 40 || nb >= 64)
+		return 99;
+	for (unsigned j = 0; j <= nb; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= na; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = (unsigned)i;
+		for (size_t j = 1; j <= nb; j++) {
+			const unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+			const unsigned other = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
+
+			diagonal = row[j];
+			row[j] = change < other ? change : other;
+		}
+	}
+	return row[nb];
+}
+
+static int unknown_option(struct parser *p, const char *name)
+{
+	const struct ctl_option *best = NULL;
+	unsigned least = 4;
+
+	for (const struct ctl_option *o = ctl_options; o->name; o++) {
+		const unsigned d = distance(name, o->name);
+
+		if (d < least)
+			least = d, best = o;
+	}
+	if (best)
+		return out_error(&p->c->out, CTL_USAGE, "there is no option --%s; did you mean --%s?",
+		                 name, best->name);
+	return out_error(&p->c->out, CTL_USAGE, "there is no option --%s; handoffctl --help shows them all", name);
+}
+
+static int unknown_command(struct parser *p, const char *name)
+{
+	const struct ctl_command *best = NULL;
+	unsigned least = 4;
+
+	for (const struct ctl_command *k = ctl_commands; k->name; k++) {
+		const unsigned d = distance(name, k->name);
+
+		if (d < least)
+			least = d, best = k;
+	}
+	if (best)
+		return out_error(&p->c->out, CTL_USAGE, "there is no command '%s'; did you mean %s?", name,
+		                 best->name);
+	return out_error(&p->c->out, CTL_USAGE, "there is no command '%s'; handoffctl --help shows them all", name);
+}
+
+/* ---- values ---- */
+
+static int take_text(struct parser *p, const struct ctl_option *o, const char *value, const char **ret)
+{
+	const size_t n = strlen(value);
+
+	if (o->limit && n > o->limit)
+		return out_error(&p->c->out, CTL_USAGE, "--%s: %zu bytes; at most %u go over the wire",
+		                 o->name, n, (unsigned)o->limit);
+	if (o->limit && !utf8_valid(value, n))
+		return out_error(&p->c->out, CTL_USAGE, "--%s: not UTF-8; the protocol takes no other text", o->name);
+	if (!n)
+		return out_error(&p->c->out, CTL_USAGE, "--%s: empty; leave it out instead", o->name);
+	*ret = value;
+	return 0;
+}
+
+static int take_duration(struct parser *p, const struct ctl_option *o, const char *value,
+                         struct ctl_duration *ret)
+{
+	const struct timer_desc *t = &timer_desc[o->limit];
+	char least[16], most[16];
+
+	if (timers_parse(value, &ret->ms) < 0 || ret->ms < t->min)
+		return out_error(&p->c->out, CTL_USAGE, "--%s %s: not a duration that it takes; write a "
+		                 "number with ms, s, min or h, from %s to %s, as in 500ms or 10s", o->name,
+		                 value, timers_format(t->min, least), timers_format(TIMER_MAX_MS, most));
+	ret->given = true;
+	return 0;
+}
+
+static int take_value(struct parser *p, const struct ctl_option *o, const char *value)
+{
+	char *field = (char *)p->c + o->offset;
+	const unsigned bit = 1u << (o - ctl_options);
+
+	if (p->given & bit && o->kind != CTL_FLAG)
+		return out_error(&p->c->out, CTL_USAGE, "--%s is there twice; one of them must go", o->name);
+	p->given |= bit;
+	switch (o->kind) {
+	case CTL_FLAG:
+		*(bool *)field = true;
+		return 0;
+	case CTL_DURATION:
+		return take_duration(p, o, value, (struct ctl_duration *)field);
+	case CTL_TEXT:
+	case CTL_PATH:
+	case CTL_FILE:
+		return take_text(p, o, value, (const char **)field);
+	}
+	return 0;
+}
+
+/* ---- words ---- */
+
+static int take_option(struct parser *p, const struct ctl_option *o, const char *attached)
+{
+	if (!o->argument && attached)
+		return out_error(&p->c->out, CTL_USAGE, "--%s takes no value", o->name);
+	if (o->argument && !attached) {
+		if (p->at == p->argc)
+			return out_error(&p->c->out, CTL_USAGE, "--%s needs a value: --%s %s", o->name,
+			                 o->name, o->argument);
+		attached = p->argv[p->at++];
+	}
+	return take_value(p, o, attached);
+}
+
+static int long_option(struct parser *p, const char *word)
+{
+	const size_t n = strcspn(word, "=");
+	char *name;
+	int r;
+
+	for (const struct ctl_option *o = ctl_options; o->name; o++)
+		if (strlen(o->name) == n && !memcmp(word, o->name, n))
+			return take_option(p, o, word[n] ? word + n + 1 : NULL);
+	if (!(name = strndup(word, n)))
+		return out_error(&p->c->out, CTL_USAGE, "out of memory");
+	r = unknown_option(p, name);
+	free(name);
+	return r;
+}
+
+/* -S VALUE, -SVALUE; flags may share a word */
+static int letters(struct parser *p, const char *word)
+{
+	int r = 0;
+
+	for (; !r && *word; word++) {
+		const struct ctl_option *o = ctl_options;
+
+		while (o->name && o->letter != *word)
+			o++;
+		if (!o->name)
+			return out_error(&p->c->out, CTL_USAGE,
+			                 "there is no option -%c; handoffctl --help shows them all", *word);
+		if (o->argument)
+			return take_option(p, o, word[1] ? word + 1 : NULL);
+		r = take_option(p, o, NULL);
+	}
+	return r;
+}
+
+static int take_operand(struct parser *p, const char *word)
+{
+	struct ctl *c = p->c;
+
+	if (!c->command) {
+		for (const struct ctl_command *k = ctl_commands; k->name; k++)
+			if (!strcmp(word, k->name)) {
+				c->command = k;
+				return 0;
+			}
+		return unknown_command(p, word);
+	}
+	if (!c->command->takes_name)
+		return out_error(&c->out, CTL_USAGE, "%s takes no NAME ('%s')", c->command->name, word);
+	if (c->name)
+		return out_error(&c->out, CTL_USAGE, "'%s' is one word too many after %s %s; one service at a time",
+		                 word, c->command->name, c->name);
+	if (!conf_name_ok(word))
+		return out_error(&c->out, CTL_USAGE, "'%s' is no service's name; use letters, digits, _ . @ -, "
+		                 "at most %d, a letter, digit or _ first", word, CONF_MAX_NAME);
+	c->name = word;
+	return 0;
+}
+
+static int take_words(struct parser *p)
+{
+	bool operands = false;
+	int r = 0;
+
+	while (!r && p->at < p->argc) {
+		const char *word = p->argv[p->at++];
+
+		if (operands || word[0] != '-' || !word[1])
+			r = take_operand(p, word);
+		else if (!strcmp(word, "--"))
+			operands = true;
+		else if (word[1] == '-')
+			r = long_option(p, word + 2);
+		else
+			r = letters(p, word + 1);
+	}
+	return r;
+}
+
+/* ---- what belongs together ---- */
+
+static int check_options(struct parser *p)
+{
+	const struct ctl *c = p->c;
+	const unsigned bit = 1u << (c->command - ctl_commands);
+
+	for (const struct ctl_option *o = ctl_options; o->name; o++)
+		if (p->given & 1u << (o - ctl_options) && !(o->commands & bit))
+			return out_error(&p->c->out, CTL_USAGE, "%s has no option --%s; see handoffctl %s --help",
+			                 c->command->name, o->name, c->command->name);
+	if (c->socket && c->name)
+		return out_error(&p->c->out, CTL_USAGE, "-S names the service by its socket; leave '%s' out", c->name);
+	if (c->deadline.given && c->drain.given && c->drain.ms > c->deadline.ms)
+		return out_error(&p->c->out, CTL_USAGE, "--drain-grace is longer than --deadline; it is a part of it");
+	return 0;
+}
+
+/* The supervisor has another working directory. A symlink as the last part stays one: it is
+ * what the next upgrade follows anew. */
+static int make_absolute(struct ctl *c)
+{
+	const char *slash = strrchr(c->binary, '/'), *base = slash ? slash + 1 : c->binary;
+	char *dir = slash ? strndup(c->binary, (size_t)(slash - c->binary) + 1) : strdup(".");
+	char *real = NULL;
+	struct stat st;
+	int e = sys_stat(c->binary, &st);
+
+	if (!e && !S_ISREG(st.st_mode))
+		e = S_ISDIR(st.st_mode) ? -EISDIR : -EACCES;
+	if (!e && !(dir && (real = realpath(dir, NULL))))
+		e = -errno;
+	if (!e && asprintf(&c->binary_path, "%s/%s", strcmp(real, "/") ? real : "", base) < 0) {
+		c->binary_path = NULL;
+		e = -ENOMEM;
+	}
+	free(real);
+	free(dir);
+	if (e)
+		return out_error(&c->out, CTL_USAGE, "--binary %s: %s; give the path of an executable file",
+		                 c->binary, strerror(-e));
+	if (strlen(c->binary_path) > 4095 || !utf8_valid(c->binary_path, strlen(c->binary_path)))
+		return out_error(&c->out, CTL_USAGE, "--binary %s: its path is longer than 4095 bytes, or not UTF-8",
+		                 c->binary);
+	return 0;
+}
+
+int ctl_parse(struct ctl *c, int argc, char **argv)
+{
+	struct parser p = { .c = c, .argc = argc, .at = 1, .argv = argv };
+	int r = take_words(&p);
+
+	if (r || c->help || c->version)
+		return r;
+	if (!c->command)
+		return out_error(&c->out, CTL_USAGE, "which command? handoffctl --help shows them all");
+	r = check_options(&p);
+	return r || !c->binary ? r : make_absolute(c);
+}

@@ -1,0 +1,84 @@
+/* The tables of ctl.h: whatever handoffctl takes is said here, once. */
+#include <errno.h>
+
+#include "handoffctl/ctl.h"
+#include "proto/timers.h"
+
+const struct ctl_exit_row ctl_exits[] = {
+#define X(id, code, what) { code, what },
+	CTL_EXITS(X)
+#undef X
+	{ 0, NULL },
+};
+
+const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
+	[CTL_UPGRADE] = { "upgrade", true,
+		"replace the running daemon: its successor takes over, or nothing changes",
+		"The configuration is read again, so that a changed option takes effect too. Each phase\n"
+		"is a line. Ctrl-C asks for the abort and waits for its outcome; a second Ctrl-C leaves\n"
+		"at once, and the handoff goes on. A lost connection is made again, and the outcome\n"
+		"asked for. Run by systemd as ExecReload ($MAINPID is set) it gives up instead.",
+		"upgrade kvd\0the command of the configuration, as it is on disk now\0"
+		"upgrade kvd --binary /opt/kvd-2/bin/kvd --reason 'release 2'\0another binary, until the next upgrade\0"
+		"upgrade kvd --deadline 3s --drain-grace 500ms\0a shorter pause, or no upgrade\0"
+		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0for a script\0",
+		ctl_upgrade },
+	[CTL_PLAN] = { "plan", true,
+		"start the successor as far as its Hello, end it, say what an upgrade would do",
+		"The running daemon notices nothing.",
+		"plan kvd --binary /opt/kvd-2/bin/kvd\0would it start at all?\0",
+		ctl_plan },
+	[CTL_STATUS] = { "status", true,
+		"what runs, since when, and how the last handoff ended",
+		"Exit status 3: no supervisor runs, or it does not answer within 10 seconds.",
+		"status\0of the only service that runs here\0"
+		"--json status kvd | jq .pid\0the daemon's pid\0",
+		ctl_status },
+	[CTL_LIST] = { "list", false,
+		"all services of this host, with state, pid, version and last outcome",
+		"A supervisor that does not answer within 2 seconds is listed as such.",
+		"list\0a table\0"
+		"--json list | jq -r '.[].service'\0their names\0",
+		ctl_list },
+	[CTL_ABORT] = { "abort", true,
+		"end the handoff that is under way; the running daemon serves on",
+		"After the commit it is too late, and the answer says so.",
+		"abort kvd --reason 'error rate'\0\0",
+		ctl_abort },
+	[CTL_RESTART] = { "restart", true,
+		"stop the daemon, then start it: with a gap, clients wait in the queue",
+		"For a daemon that cannot be upgraded. Its listening sockets stay open.",
+		"restart kvd --reason 'lost its disk'\0\0",
+		ctl_restart },
+	[CTL_STOP] = { "stop", true,
+		"stop the daemon, then the supervisor",
+		"A handoff that is under way is settled first. Under systemd use `systemctl stop`.",
+		"stop kvd\0\0",
+		ctl_stop },
+};
+
+#define BIT(id) (1u << CTL_##id)
+#define EVERY   (BIT(COMMANDS) - 1)
+#define AT(field) offsetof(struct ctl, field)
+
+const struct ctl_option ctl_options[] = {
+	{ "json", 0, NULL, EVERY, CTL_FLAG, AT(json), 0, "objects, one a line, for scripts" },
+	{ "socket", 'S', "SOCKET", EVERY & ~BIT(LIST), CTL_PATH, AT(socket), 0,
+	  "the supervisor's control.sock, in place of NAME" },
+	{ "help", 'h', NULL, EVERY, CTL_FLAG, AT(help), 0, "this text; after a command, that command's" },
+	{ "version", 'V', NULL, EVERY, CTL_FLAG, AT(version), 0, "the version" },
+	{ "binary", 0, "PATH", BIT(UPGRADE) | BIT(PLAN), CTL_FILE, AT(binary), 4095,
+	  "run this file in place of the command's" },
+	{ "deadline", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(deadline), TIMER_DEADLINE,
+	  "the longest pause that you accept, beyond it: aborted" },
+	{ "drain-grace", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(drain), TIMER_DRAIN,
+	  "how long the running daemon may finish what is in flight" },
+	{ "reason", 0, "TEXT", BIT(UPGRADE) | BIT(ABORT) | BIT(RESTART) | BIT(STOP), CTL_TEXT,
+	  AT(reason), 1024, "why, for the logs" },
+	{ "trace-parent", 0, "TEXT", BIT(UPGRADE), CTL_TEXT, AT(trace_parent), 256,
+	  "a W3C trace context that the handoff belongs to" },
+	{ "correlation-id", 0, "ID", BIT(UPGRADE), CTL_TEXT, AT(correlation_id), 256,
+	  "an id of yours, for the logs" },
+	{ "tenant", 0, "TEXT", BIT(UPGRADE), CTL_TEXT, AT(tenant), 256, "a tenant, for the logs" },
+	{ NULL },
+};

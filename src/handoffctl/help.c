@@ -1,0 +1,77 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "handoffctl/ctl.h"
+
+static void option_lines(unsigned commands)
+{
+	char left[40];
+
+	for (const struct ctl_option *o = ctl_options; o->name; o++) {
+		if ((o->commands & commands) != commands)
+			continue;
+		snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "",
+		         o->argument ? o->argument : "");
+		if (o->letter)
+			printf("    -%c, %-21s %s\n", o->letter, left, o->what);
+		else
+			printf("    %-25s %s\n", left, o->what);
+	}
+}
+
+static void examples(const char *list)
+{
+	for (const char *p = list; *p; ) {
+		const char *what = p + strlen(p) + 1;
+
+		if (*what)
+			printf("    # %s\n", what);
+		printf("    handoffctl %s\n", p);
+		p = what + strlen(what) + 1;
+	}
+}
+
+static void exit_lines(void)
+{
+	printf("\nExit status:\n");
+	for (const struct ctl_exit_row *e = ctl_exits; e->what; e++)
+		printf("    %d  %s\n", e->code, e->what);
+}
+
+static void one(const struct ctl_command *c)
+{
+	const unsigned bit = 1u << (c - ctl_commands);
+
+	printf("usage: handoffctl %s%s [OPTION]...\n\n%s.\n\n%s\n\nOptions:\n", c->name,
+	       c->takes_name ? " [NAME]" : "", c->what, c->details);
+	option_lines(bit);
+	printf("\nExamples:\n");
+	examples(c->examples);
+	exit_lines();
+}
+
+void ctl_usage(void)
+{
+	fprintf(stderr, "usage: handoffctl [--json] COMMAND [NAME] [OPTION]...\n"
+	        "Try `handoffctl --help`.\n");
+}
+
+void ctl_help(const struct ctl_command *command)
+{
+	if (command) {
+		one(command);
+		return;
+	}
+	printf("usage: handoffctl [--json] COMMAND [NAME] [OPTION]...\n\n"
+	       "Replaces the binary of a running daemon without a lost request, and says how it is.\n"
+	       "NAME is the service; it may be left out where one service runs.\n\nCommands:\n");
+	for (const struct ctl_command *c = ctl_commands; c->name; c++)
+		printf("    %-8s %s\n", c->name, c->what);
+	printf("\nOptions of every command:\n");
+	option_lines(((1u << CTL_COMMANDS) - 1) & ~(1u << CTL_LIST));
+	printf("\nExamples:\n");
+	for (const struct ctl_command *c = ctl_commands; c->name; c++)
+		examples(c->examples);
+	printf("\nA command's own options: handoffctl COMMAND --help\n");
+	exit_lines();
+}

@@ -1,0 +1,25 @@
+/*
+ * json: small helpers over jansson. Every key is always there: a value that is not known is
+ * null, so that scripts need not ask twice. Numbers over 2^63 - 1 become that: JSON's
+ * readers have no more. Out of memory: the key is missing, nothing worse.
+ */
+#ifndef HANDOFF_CTL_JSON_H
+#define HANDOFF_CTL_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/msg.h"
+
+/* A new string; bytes that are not UTF-8 become '?'. */
+json_t *json_text(struct span s);
+void json_put_text(json_t *j, const char *key, const char *value);   /* NULL: null */
+void json_put_span(json_t *j, const char *key, bool has, struct span value);
+void json_put_uint(json_t *j, const char *key, bool has, uint64_t value);
+void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value);
+
+/* Prints j on a line of stdout, flushes, and releases j. */
+void json_print_line(json_t *j);
+
+#endif

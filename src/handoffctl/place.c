@@ -1,0 +1,267 @@
+#include "handoffctl/place.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "handoffctl/ask.h"
+#include "handoffd/conf.h"
+
+#define ROOT_PLACE "/run/handoff"
+
+static bool is_socket(const char *path)
+{
+	struct stat st;
+
+	return sys_stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static int no_memory(struct ctl *c)
+{
+	return out_error(&c->out, CTL_NO_SUPERVISOR, "out of memory");
+}
+
+int place_error(struct ctl *c, const char *name, const char *socket, int e, const char *detail)
+{
+	switch (e) {
+	case -ENOENT:
+	case -ENOTDIR:
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor of %s runs here (there is no %s); "
+		                 "start it: handoffd -c FILE", name, socket);
+	case -ECONNREFUSED:
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s is gone (nobody answers at "
+		                 "%s; its daemon may still serve); start it: handoffd -c FILE", name, socket);
+	case -EACCES:
+	case -EPERM:
+		return out_error(&c->out, CTL_DENIED, "permission denied: %s; be root, or in the group "
+		                 "`operators` of its configuration", socket);
+	case -ENAMETOOLONG:
+		return out_error(&c->out, CTL_USAGE, "%s is longer than the 107 bytes that a socket's path may "
+		                 "have; use a shorter one", socket);
+	case -ETIMEDOUT:
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s does not answer (at %s); "
+		                 "look whether it is stopped or hangs", name, socket);
+	case -EBADMSG:
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "what answers at %s does not speak this protocol: "
+		                 "%s; is that the socket of a handoffd, and of this version?", socket, detail);
+	case -ENODATA:
+	case -ECONNRESET:
+	case -EPIPE:
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s closed the connection without "
+		                 "an answer (at %s); try again, and see its log", name, socket);
+	default:
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s cannot be reached at %s: %s",
+		                 name, socket, strerror(-e));
+	}
+}
+
+/*
+ * Where a service of that name may be, best first: the caller's own place; for a user,
+ * who may be one of the operators of root's services, root's place too. Returns how many.
+ */
+static int candidates(const char *name, char dir[2][4096], char *err, size_t err_size)
+{
+	const char *ours = getenv("HANDOFF_RUNTIME_DIR");
+	int n = dirs_runtime(name, false, dir[0], sizeof dir[0], err, err_size) == 0;
+
+	if (geteuid() != 0 && !(ours && *ours))
+		n += snprintf(dir[n], sizeof dir[n], ROOT_PLACE "/%s", name) > 0;
+	return n;
+}
+
+static int find_named(struct ctl *c, char **ret_socket)
+{
+	char dir[2][4096], err[200] = "";
+	const int n = candidates(c->name, dir, err, sizeof err);
+
+	if (n == 0)
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "%s", err);
+	for (int i = 0; i < n; i++) {
+		free(*ret_socket);
+		if (asprintf(ret_socket, "%s/control.sock", dir[i]) < 0) {
+			*ret_socket = NULL;
+			return no_memory(c);
+		}
+		if (is_socket(*ret_socket))
+			return 0;
+	}
+	/* the first is the one to be named in a message */
+	free(*ret_socket);
+	if (asprintf(ret_socket, "%s/control.sock", dir[0]) < 0) {
+		*ret_socket = NULL;
+		return no_memory(c);
+	}
+	return 0;
+}
+
+/* ---- all of them ---- */
+
+static int add(struct places *p, const char *dir, const char *name)
+{
+	struct place *v, one = { 0 };
+
+	if (asprintf(&one.socket, "%s/%s/control.sock", dir, name) < 0)
+		return -ENOMEM;
+	if (!is_socket(one.socket)) {
+		free(one.socket);
+		return 0;
+	}
+	one.error = ask_knock(one.socket);
+	one.name = strdup(name);
+	v = one.name ? realloc(p->v, (p->n + 1) * sizeof *v) : NULL;
+	if (!v) {
+		free(one.name);
+		free(one.socket);
+		return -ENOMEM;
+	}
+	p->v = v;
+	p->v[p->n++] = one;
+	return 0;
+}
+
+static int scan_one(struct places *p, const char *dir)
+{
+	struct dirent *e;
+	int r = 0;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	while (!r && (e = readdir(d)))
+		if (conf_name_ok(e->d_name))
+			r = add(p, dir, e->d_name);
+	closedir(d);
+	return r;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+void places_free(struct places *p)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		free(p->v[i].name);
+		free(p->v[i].socket);
+	}
+	free(p->v);
+	*p = (struct places){ 0 };
+}
+
+int places_scan(struct ctl *c, struct places *ret)
+{
+	char dir[2][4096], err[200] = "";
+	const int n = candidates("x", dir, err, sizeof err);
+	int failed = -1, e = 0;
+
+	*ret = (struct places){ 0 };
+	if (n == 0)
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "%s", err);
+	for (int i = 0; i < n; i++) {
+		*strrchr(dir[i], '/') = '\0';
+		const int r = scan_one(ret, dir[i]);
+
+		if (r == -ENOMEM)
+			return no_memory(c);
+		if (r < 0)
+			failed = i, e = r;
+	}
+	if (!ret->n && failed >= 0)
+		return out_error(&c->out, e == -EACCES ? CTL_DENIED : CTL_NO_SUPERVISOR,
+		                 "%s cannot be listed: %s; name the service", dir[failed], strerror(-e));
+	if (ret->n)
+		qsort(ret->v, ret->n, sizeof *ret->v, by_name);
+	return 0;
+}
+
+/* ---- the only one ---- */
+
+static int several(struct ctl *c, const struct places *p)
+{
+	char *names = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&names, &size);
+	const char *sep = "";
+
+	if (!f)
+		return no_memory(c);
+	for (size_t i = 0; i < p->n; i++)
+		if (!p->v[i].error) {
+			fprintf(f, "%s%s", sep, p->v[i].name);
+			sep = ", ";
+		}
+	if (fclose(f))
+		return no_memory(c);
+	out_error(&c->out, CTL_USAGE, "several services run here: %s; say which: handoffctl %s NAME",
+	          names, c->command->name);
+	free(names);
+	return CTL_USAGE;
+}
+
+static int none(struct ctl *c, const struct places *p)
+{
+	char dir[2][4096], err[200];
+
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].error == -EACCES || p->v[i].error == -EPERM)
+			return out_error(&c->out, CTL_DENIED, "permission denied: %s; be root, or in the group "
+			                 "`operators` of its configuration", p->v[i].socket);
+	if (p->n)
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor runs here (nobody answers at %s); "
+		                 "start it: handoffd -c FILE", p->v[0].socket);
+	candidates("NAME", dir, err, sizeof err);
+	return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor runs here (there is no %s/control.sock); "
+	                 "start one: handoffd -c FILE", dir[0]);
+}
+
+static int find_only(struct ctl *c, char **ret_socket, char **ret_name)
+{
+	struct places p;
+	struct place *only = NULL;
+	size_t there = 0;
+	int r = places_scan(c, &p);
+
+	for (size_t i = 0; !r && i < p.n; i++)
+		if (!p.v[i].error) {
+			only = &p.v[i];
+			there++;
+		}
+	if (!r && there > 1)
+		r = several(c, &p);
+	else if (!r && !there)
+		r = none(c, &p);
+	if (!r) {
+		*ret_socket = only->socket;
+		*ret_name = only->name;
+		only->socket = only->name = NULL;
+	}
+	places_free(&p);
+	return r;
+}
+
+int place_find(struct ctl *c, char **ret_socket, char **ret_name)
+{
+	int r = 0;
+
+	*ret_socket = *ret_name = NULL;
+	if (!c->socket && !c->name)
+		return find_only(c, ret_socket, ret_name);
+	if (c->name)
+		r = find_named(c, ret_socket);
+	else if (!(*ret_socket = strdup(c->socket)))
+		r = no_memory(c);
+	if (!r && !(*ret_name = strdup(c->name ? c->name : c->socket)))
+		r = no_memory(c);
+	if (r) {
+		free(*ret_socket);
+		*ret_socket = NULL;
+	}
+	return r;
+}

@@ -1,0 +1,374 @@
+/* status and list: questions with a limit of time. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/sys.h"
+#include "handoffctl/ask.h"
+#include "handoffctl/ctl.h"
+#include "handoffctl/json.h"
+#include "handoffctl/place.h"
+#include "proto/timers.h"
+
+#define STATUS_MS 10000
+#define LIST_MS   2000
+
+#define HAS(m, field) MSG_HAS(m, op_state, field)
+
+/* ---- JSON ---- */
+
+static json_t *listeners_array(const struct texts *t)
+{
+	json_t *a = json_array();
+	struct span *v = calloc(t->n ? t->n : 1, sizeof *v);
+	const unsigned n = v ? texts_copy(t, v, t->n) : 0;
+
+	for (unsigned i = 0; i < n; i++)
+		json_array_append_new(a, json_text(v[i]));
+	free(v);
+	return a;
+}
+
+static json_t *timers_object(const struct uints *t)
+{
+	uint64_t v[TIMER_COUNT];
+	const unsigned n = uints_copy(t, v, TIMER_COUNT);
+	json_t *j = json_object();
+
+	for (unsigned i = 0; i < n; i++)
+		json_put_uint(j, timer_desc[i].name, true, v[i]);
+	return j;
+}
+
+static json_t *last_object(const struct msg *m)
+{
+	json_t *j;
+
+	if (!HAS(m, last_outcome))
+		return json_null();
+	j = json_object();
+	json_put_hid(j, "handoff", HAS(m, last_id), &m->op_state.last_id);
+	json_put_span(j, "outcome", true, m->op_state.last_outcome);
+	json_put_span(j, "message", HAS(m, last_message), m->op_state.last_message);
+	return j;
+}
+
+static json_t *state_object(const struct msg *m)
+{
+	const struct msg_op_state *s = &m->op_state;
+	json_t *j = json_object();
+
+	json_put_span(j, "service", true, s->service);
+	json_put_span(j, "state", true, s->state);
+	json_put_uint(j, "pid", HAS(m, pid), s->pid);
+	json_put_span(j, "build", HAS(m, build), s->build);
+	json_put_span(j, "version", HAS(m, software), s->software);
+	json_put_uint(j, "epoch", HAS(m, epoch), s->epoch);
+	json_put_uint(j, "since_ms", HAS(m, since_ms), s->since_ms);
+	json_put_uint(j, "supervisor_pid", s->supervisor_pid != 0, s->supervisor_pid);
+	json_put_span(j, "binary", HAS(m, binary), s->binary);
+	json_object_set_new(j, "listeners", listeners_array(&s->listeners));
+	json_put_hid(j, "handoff", HAS(m, id), &s->id);
+	json_put_uint(j, "successor_pid", HAS(m, successor_pid), s->successor_pid);
+	json_object_set_new(j, "last", last_object(m));
+	json_put_span(j, "refused", HAS(m, refused), s->refused);
+	json_put_span(j, "warning", HAS(m, warning), s->warning);
+	json_object_set_new(j, "timers", timers_object(&s->timers));
+	return j;
+}
+
+/* ---- for people ---- */
+
+static void field(const char *name)
+{
+	printf("  %-12s  ", name);
+}
+
+static void text_field(const struct out *o, const char *name, bool has, struct span s, enum out_color c)
+{
+	if (!has)
+		return;
+	field(name);
+	if (c)
+		out_color(stdout, o->color, c);
+	out_text(stdout, s);
+	if (c)
+		out_color(stdout, o->color, OUT_PLAIN);
+	putchar('\n');
+}
+
+static void show_daemon(const struct msg *m)
+{
+	const struct msg_op_state *s = &m->op_state;
+
+	field("daemon");
+	if (HAS(m, pid))
+		printf("pid %" PRIu64, s->pid);
+	else
+		printf("none");
+	if (HAS(m, software)) {
+		printf(", version ");
+		out_text(stdout, s->software);
+	}
+	if (HAS(m, build)) {
+		printf(", build ");
+		out_text(stdout, s->build);
+	}
+	if (HAS(m, epoch))
+		printf(", epoch %" PRIu64, s->epoch);
+	putchar('\n');
+}
+
+static void show_since(const struct msg *m)
+{
+	const uint64_t ms = m->op_state.since_ms, now = sys_wall_ms();
+	const time_t t = (time_t)(ms / 1000);
+	char when[40] = "?", age[32];
+	struct tm tm;
+
+	if (!HAS(m, since_ms))
+		return;
+	if (localtime_r(&t, &tm))
+		strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+	field("serves since");
+	printf("%s", when);
+	/* the clock may have been set back */
+	if (now >= ms)
+		printf(" (%s)", out_duration((now - ms) * 1000, age));
+	putchar('\n');
+}
+
+static void show_handoff(const struct msg *m)
+{
+	char id[37];
+
+	if (!HAS(m, id))
+		return;
+	hid_format(&m->op_state.id, id);
+	field("handoff");
+	printf("%s under way", id);
+	if (HAS(m, successor_pid))
+		printf(", successor pid %" PRIu64, m->op_state.successor_pid);
+	putchar('\n');
+}
+
+static void show_last(const struct msg *m)
+{
+	char id[37] = "";
+
+	if (!HAS(m, last_outcome))
+		return;
+	if (HAS(m, last_id))
+		hid_format(&m->op_state.last_id, id);
+	field("last handoff");
+	out_text(stdout, m->op_state.last_outcome);
+	if (*id)
+		printf(" (%s)", id);
+	if (HAS(m, last_message)) {
+		printf(": ");
+		out_text(stdout, m->op_state.last_message);
+	}
+	putchar('\n');
+}
+
+static void show_listeners(const struct msg *m)
+{
+	const struct texts *t = &m->op_state.listeners;
+	struct span *v = calloc(t->n ? t->n : 1, sizeof *v);
+	const unsigned n = v ? texts_copy(t, v, t->n) : 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		field(i ? "" : "listeners");
+		out_text(stdout, v[i]);
+		putchar('\n');
+	}
+	free(v);
+}
+
+static void show_timers(const struct msg *m)
+{
+	uint64_t v[TIMER_COUNT];
+	const unsigned n = uints_copy(&m->op_state.timers, v, TIMER_COUNT);
+	char buf[16];
+
+	for (unsigned i = 0; i < n; i++) {
+		field(i ? "" : "timers");
+		printf("%-14s %s\n", timer_desc[i].name, timers_format((uint32_t)v[i], buf));
+	}
+}
+
+static void show_state(const struct out *o, const struct msg *m)
+{
+	const struct msg_op_state *s = &m->op_state;
+
+	out_text(stdout, s->service);
+	printf(": ");
+	out_color(stdout, o->color, HAS(m, pid) ? OUT_GOOD : OUT_BAD);
+	out_text(stdout, s->state);
+	out_color(stdout, o->color, OUT_PLAIN);
+	putchar('\n');
+	show_daemon(m);
+	show_since(m);
+	text_field(o, "binary", HAS(m, binary), s->binary, OUT_PLAIN);
+	field("supervisor");
+	printf("pid %" PRIu64 "\n", s->supervisor_pid);
+	show_handoff(m);
+	show_last(m);
+	text_field(o, "refuses", HAS(m, refused), s->refused, OUT_WARN);
+	text_field(o, "warning", HAS(m, warning), s->warning, OUT_WARN);
+	show_listeners(m);
+	show_timers(m);
+}
+
+int ctl_status(struct ctl *c)
+{
+	const struct msg question = { .type = MSG_op_status };
+	char *socket, *name;
+	struct ask a;
+	int r = place_find(c, &socket, &name);
+
+	if (r)
+		return r;
+	a = ASK_INIT(socket);
+	ask_all(&a, 1, &question, STATUS_MS, -1);
+	if (a.result == 0 && a.msg.type == MSG_op_result)
+		/* an error of the supervisor's: permission, for one */
+		r = out_error(&c->out, (int)a.msg.op_result.code, "%.*s", (int)a.msg.op_result.message.n,
+		              a.msg.op_result.message.p);
+	else if (a.result < 0)
+		r = place_error(c, name, socket, a.result, a.chan.error);
+	else if (c->json)
+		json_print_line(state_object(&a.msg));
+	else
+		show_state(&c->out, &a.msg);
+	ask_end(&a);
+	free(socket);
+	free(name);
+	return r;
+}
+
+/* ---- list ---- */
+
+enum { COLUMNS = 5 };
+struct cell { char text[80]; };
+struct row { struct cell c[COLUMNS]; };
+
+static void set_cell(struct cell *c, bool has, struct span s)
+{
+	snprintf(c->text, sizeof c->text, "%.*s", has ? (int)s.n : 1, has ? s.p : "-");
+}
+
+/* What is wrong with a service that gave no state, as its state. */
+static const char *fault(int e)
+{
+	switch (e) {
+	case -EACCES:
+	case -EPERM:
+		return "permission denied";
+	case -ECONNREFUSED:
+	case -ENOENT:
+		return "no supervisor";
+	case -ETIMEDOUT:
+		return "no answer";
+	case -EBADMSG:
+		return "not this protocol";
+	default:
+		return "connection lost";
+	}
+}
+
+/* A state message for every place, so that both outputs know one shape only. */
+static void fill_state(struct ask *a, const struct place *p)
+{
+	const struct msg_op_result *r = &a->msg.op_result;
+
+	if (a->result == 0 && a->msg.type == MSG_op_state)
+		return;
+	if (a->result == 0 && r->code == CTL_DENIED)
+		a->result = -EACCES;
+	a->msg = (struct msg){ .type = MSG_op_state };
+	a->msg.op_state.service = SPAN(p->name);
+	a->msg.op_state.state = SPAN(fault(a->result));
+}
+
+static void fill_row(struct row *r, const struct msg *m)
+{
+	const struct msg_op_state *s = &m->op_state;
+	char pid[24];
+
+	snprintf(pid, sizeof pid, "%" PRIu64, s->pid);
+	set_cell(&r->c[0], true, s->service);
+	set_cell(&r->c[1], true, s->state);
+	set_cell(&r->c[2], HAS(m, pid), SPAN(pid));
+	set_cell(&r->c[3], HAS(m, software), s->software);
+	set_cell(&r->c[4], HAS(m, last_outcome), s->last_outcome);
+}
+
+static void print_table(const struct row *v, size_t n)
+{
+	int width[COLUMNS] = { 0 };
+
+	for (size_t i = 0; i < n; i++)
+		for (int k = 0; k < COLUMNS; k++)
+			if ((int)strlen(v[i].c[k].text) > width[k])
+				width[k] = (int)strlen(v[i].c[k].text);
+	for (size_t i = 0; i < n; i++)
+		for (int k = 0; k < COLUMNS; k++) {
+			out_text(stdout, SPAN(v[i].c[k].text));
+			if (k == COLUMNS - 1)
+				putchar('\n');
+			else
+				printf("%*s", width[k] - (int)strlen(v[i].c[k].text) + 2, "");
+		}
+}
+
+static int list_as_table(const struct ask *v, size_t n)
+{
+	struct row *rows = calloc(n + 1, sizeof *rows);
+
+	if (!rows)
+		return -ENOMEM;
+	rows[0] = (struct row){ { { "SERVICE" }, { "STATE" }, { "PID" }, { "VERSION" }, { "LAST" } } };
+	for (size_t i = 0; i < n; i++)
+		fill_row(&rows[i + 1], &v[i].msg);
+	print_table(rows, n + 1);
+	free(rows);
+	return 0;
+}
+
+static void list_as_json(const struct ask *v, size_t n)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(a, state_object(&v[i].msg));
+	json_print_line(a);
+}
+
+int ctl_list(struct ctl *c)
+{
+	const struct msg question = { .type = MSG_op_status };
+	struct places p;
+	int e = 0, r = places_scan(c, &p);
+	struct ask *v = r ? NULL : calloc(p.n + 1, sizeof *v);
+
+	if (!r && !v)
+		e = -ENOMEM;
+	for (size_t i = 0; v && i < p.n; i++)
+		v[i] = ASK_INIT(p.v[i].socket);
+	if (v)
+		ask_all(v, (unsigned)p.n, &question, LIST_MS, -1);
+	for (size_t i = 0; v && i < p.n; i++)
+		fill_state(&v[i], &p.v[i]);
+	if (v && c->json)
+		list_as_json(v, p.n);
+	else if (v)
+		e = list_as_table(v, p.n);
+	for (size_t i = 0; v && i < p.n; i++)
+		ask_end(&v[i]);
+	free(v);
+	places_free(&p);
+	return e ? out_error(&c->out, CTL_NO_SUPERVISOR, "out of memory") : r;
+}
