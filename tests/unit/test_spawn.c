@@ -209,6 +209,7 @@ static void handler(int sig)
 
 START_TEST(signals_are_reset)
 {
+	unsigned long long blocked, ignored;
 	sigset_t set;
 
 	signal(SIGHUP, SIG_IGN);
@@ -218,7 +219,11 @@ START_TEST(signals_are_reset)
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	SH("grep -E '^Sig(Blk|Ign)' /proc/self/status");
-	ck_assert_str_eq(output(), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+	ck_assert_int_eq(sscanf(output(), "SigBlk:\t%llx\nSigIgn:\t%llx\n", &blocked, &ignored), 2);
+	ck_assert_uint_eq(blocked, 0);
+	/* 32 and 33 are glibc's own: its posix_spawn leaves them ignored, as below make, and
+	 * its sigaction touches them for nobody */
+	ck_assert_uint_eq(ignored & ~(3ull << 31), 0);
 	sigprocmask(SIG_BLOCK, NULL, &set);
 	ck_assert_int_eq(sigismember(&set, SIGUSR1), 1);      /* the parent's own are as they were */
 	ck_assert_int_eq(sigismember(&set, SIGTERM), 0);
