@@ -104,7 +104,8 @@ void conn_open(struct conn *c, unsigned delay_ms)
 static int push(struct conn *c)
 {
 	while (c->out_sent < c->out_len) {
-		ssize_t n = send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent, MSG_NOSIGNAL);
+		ssize_t n = send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent,
+		                 MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;

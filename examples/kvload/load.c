@@ -484,7 +484,8 @@ int load_run(const struct load_options *o, struct keys *k, struct stats *s)
 
 	/* Milliseconds, as epoll_wait has them, would show up in each latency. */
 	if (config != NULL) {
-		event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER | EVENT_BASE_FLAG_NOLOCK);
+		event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER |
+		                              EVENT_BASE_FLAG_NOLOCK);
 		l.base = event_base_new_with_config(config);
 		event_config_free(config);
 	}

@@ -45,7 +45,7 @@ static const struct option_row rows[] = {
 	{ OPT_TIMEOUT, "timeout", "S", "a request without a reply has failed after it (10)" },
 	{ OPT_SEED, "seed", "N", "of what is chosen by chance" },
 	{ OPT_PREFIX, "prefix", "TEXT", "of the keys' names; they must not exist (kvload-RANDOM)" },
-	{ OPT_STATE, "state", "FILE", "save what was acknowledged at the end, for `kvload verify`" },
+	{ OPT_STATE, "state", "FILE", "save what was acknowledged, for `kvload verify`" },
 	{ OPT_REPORT, "report-every", "S", "a line of progress every S seconds" },
 	{ OPT_VERIFY, "verify", NULL, "at the end, read every key back" },
 	{ OPT_JSON, "json", NULL, "the result as JSON" },
@@ -63,7 +63,8 @@ static void help(void)
 	       "Writes and reads at a constant rate; latency counts from when a request was due.\n"
 	       "Remembers what the server acknowledged and checks every read against it.\n\n");
 	for (i = 0; i < ROWS; i++) {
-		snprintf(left, sizeof(left), "--%s %s", rows[i].name, rows[i].arg ? rows[i].arg : "");
+		snprintf(left, sizeof(left), "--%s %s", rows[i].name,
+		         rows[i].arg != NULL ? rows[i].arg : "");
 		printf("  %-22s %s\n", left, rows[i].text);
 	}
 	printf("\nSIGUSR1 prints the counts as a line of JSON.\n"
@@ -134,7 +135,9 @@ static int parse_seed(struct options *o, const char *text)
 	errno = 0;
 	o->load.seed = strtoull(text, &end, 10);
 	o->has_seed = true;
-	return errno == 0 && end != text && *end == '\0' ? 0 : bad("seed", text, "a number is wanted");
+	if (errno != 0 || end == text || *end != '\0')
+		return bad("seed", text, "a number is wanted");
+	return 0;
 }
 
 static int take_option(struct options *o, const struct option_row *row, const char *arg)

@@ -162,7 +162,8 @@ void stats_json(FILE *f, struct stats *s, struct window *w, const char *event, u
 	        ",\"ok\":%" PRIu64 ",\"failed\":%" PRIu64, event, (end - s->start_us) / 1000,
 	        requests, ok, failed);
 	for (i = 0; i < COUNT(total_counters); i++)
-		fprintf(f, ",\"%s\":%" PRIu64, total_counters[i].name, value(s, &total_counters[i]));
+		fprintf(f, ",\"%s\":%" PRIu64, total_counters[i].name,
+		        value(s, &total_counters[i]));
 	fprintf(f, ",\"unknown_writes\":%" PRIu64 ",\"unknown_open\":%" PRIu64,
 	        s->fresh.unknown_writes + s->keepalive.unknown_writes, s->open_unknown);
 	fprintf(f, ",\"stall_us\":%" PRIu64 ",\"stall_at_ms\":%" PRIu64,
@@ -211,24 +212,32 @@ static void summary_kind(FILE *f, const char *name, const struct kind_stats *kin
 			        kind_counters[i].name, kind_counters[i].text);
 }
 
+static void summary_load(FILE *f, const struct stats *s)
+{
+	uint64_t unknown = s->fresh.unknown_writes + s->keepalive.unknown_writes;
+
+	summary_kind(f, "fresh", &s->fresh, true);
+	summary_kind(f, "keep-alive", &s->keepalive, false);
+	fprintf(f, "writes      %" PRIu64 " acknowledged, %" PRIu64 " of them lost; %" PRIu64
+	        " wrong values\n", s->acked_writes, s->lost_writes, s->wrong_values);
+	if (unknown != 0)
+		fprintf(f, "unknown     %" PRIu64 " writes: %" PRIu64 " were applied, %" PRIu64
+		        " were not\n", unknown, s->unknown_applied, s->unknown_not_applied);
+	fprintf(f, "stall       %.2f ms between two replies at most (kvload itself woke up "
+	        "to %.2f ms late)\n", with_open_gap(s, s->stall_us, s->end_us) / 1e3,
+	        s->lag_us / 1e3);
+}
+
 void stats_summary(FILE *f, const struct stats *s)
 {
 	const struct verify_stats *v = &s->verify;
 
-	if (s->start_us != 0) {
-		summary_kind(f, "fresh", &s->fresh, true);
-		summary_kind(f, "keep-alive", &s->keepalive, false);
-		fprintf(f, "writes      %" PRIu64 " acknowledged, %" PRIu64 " of them lost; %" PRIu64
-		        " unknown (%" PRIu64 " were applied, %" PRIu64 " not); %" PRIu64
-		        " wrong values\n", s->acked_writes, s->lost_writes,
-		        s->fresh.unknown_writes + s->keepalive.unknown_writes, s->unknown_applied,
-		        s->unknown_not_applied, s->wrong_values);
-		fprintf(f, "stall       %.2f ms between two replies at most (kvload itself woke up to "
-		        "%.2f ms late)\n", with_open_gap(s, s->stall_us, s->end_us) / 1e3, s->lag_us / 1e3);
-	}
+	if (s->start_us != 0)
+		summary_load(f, s);
 	if (v->done)
 		fprintf(f, "verify      %" PRIu64 " keys read back: %" PRIu64 " good, %" PRIu64
-		        " lost, %" PRIu64 " wrong%s%s\n", v->keys, v->good, v->lost, v->wrong,
+		        " settled, %" PRIu64 " lost, %" PRIu64 " wrong%s%s\n", v->keys, v->good,
+		        v->applied + v->not_applied, v->lost, v->wrong,
 		        v->error[0] != '\0' ? "; " : "", v->error);
 	fflush(f);
 }
@@ -243,7 +252,7 @@ void stats_help(FILE *f)
 	for (i = 0; i < COUNT(total_counters); i++)
 		fprintf(f, "  %s: %s\n", total_counters[i].name, total_counters[i].text);
 	fprintf(f, "  unknown_writes, unknown_open: all of them; those not settled yet\n"
-	        "  stall_us, stall_at_ms: the longest time between two good replies; when it began\n"
+	        "  stall_us: the longest time between two good replies; stall_at_ms: its begin\n"
 	        "  lag_us: how late kvload itself woke up at worst; cpu_ms: what it used\n"
 	        "  window {ms, requests, ok, failed, stall_us, max_us}: since the last such line\n"
 	        "  verify {keys, good, lost, wrong, applied, not_applied, error}: null without "
@@ -253,5 +262,5 @@ void stats_help(FILE *f)
 		        kind_counters[i].failure == ALWAYS ? " (a failure)" :
 		        kind_counters[i].failure == KIND_FRESH ? " (a failure if fresh)" : "");
 	fprintf(f, "    failed: the failures' sum\n"
-	        "    p50_us p90_us p99_us p999_us max_us: latency from the due time to the reply\n");
+	        "    p50_us p90_us p99_us p999_us max_us: latency, from due to reply\n");
 }

@@ -174,7 +174,8 @@ int target_probe(const struct target *t, unsigned timeout_ms, char *err, size_t 
 	if (r == 0)
 		r = client_reply(&c, &reply, err, err_size);
 	if (r == 0 && reply.type != RESP_SIMPLE) {
-		snprintf(line, sizeof(line), "%.*s", (int)reply.len, reply.len > 0 ? reply.text : "");
+		snprintf(line, sizeof(line), "%.*s", (int)reply.len,
+		         reply.len > 0 ? reply.text : "");
 		r = failed(err, err_size, "PING is refused", line);
 	}
 	client_close(&c);
@@ -219,7 +220,7 @@ static int verify_batch(struct client *c, struct keys *k, unsigned first, unsign
 		if (client_reply(c, &reply, err, size) < 0)
 			return -1;
 		if (reply.type == RESP_ERROR)
-			return failed(err, size, "GET is refused", "the server answers with an error");
+			return failed(err, size, "GET is refused", "an error reply");
 		verify_reply(k, i, &reply, s);
 	}
 	return 0;
@@ -227,7 +228,7 @@ static int verify_batch(struct client *c, struct keys *k, unsigned first, unsign
 
 void target_verify(const struct target *t, struct keys *k, struct stats *s, unsigned timeout_ms)
 {
-	unsigned batch = BATCH_SIZE / k->value_size, i;
+	unsigned batch = BATCH_SIZE / k->value_size, i, end;
 	struct client c;
 
 	if (batch > BATCH)
@@ -235,9 +236,11 @@ void target_verify(const struct target *t, struct keys *k, struct stats *s, unsi
 	s->verify.done = true;
 	if (client_open(&c, t, batch * (k->value_size + 64) + 4096, timeout_ms, s->verify.error,
 	                sizeof(s->verify.error)) == 0) {
-		for (i = 0; i < k->count; i += batch)
-			if (verify_batch(&c, k, i, i + batch < k->count ? i + batch : k->count, s) < 0)
+		for (i = 0; i < k->count; i = end) {
+			end = i + batch < k->count ? i + batch : k->count;
+			if (verify_batch(&c, k, i, end, s) < 0)
 				break;
+		}
 		client_close(&c);
 	}
 	s->open_unknown = keys_open(k);
