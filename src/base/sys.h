@@ -79,7 +79,7 @@ int sys_socket(int domain, int type, int protocol);                  /* + CLOEXE
 int sys_socketpair(int type, int ret[2]);                            /* AF_UNIX; + CLOEXEC */
 int sys_bind(int fd, const struct sockaddr *sa, socklen_t n);
 int sys_listen(int fd, int backlog);
-int sys_connect(int fd, const struct sockaddr *sa, socklen_t n);     /* -EINPROGRESS, -EAGAIN pass */
+int sys_connect(int fd, const struct sockaddr *sa, socklen_t n);     /* -EINPROGRESS passes */
 int sys_accept(int fd);                                              /* CLOEXEC, NONBLOCK */
 ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags);      /* + MSG_NOSIGNAL */
 ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags);            /* + MSG_CMSG_CLOEXEC */

@@ -19,7 +19,8 @@ static void print_identity(const struct conf *c, FILE *f)
 	else
 		fprintf(f, "%-16s handoffd's own\n", "user");
 	if (c->gid != (gid_t)-1)
-		fprintf(f, "%-16s %s (gid %u)\n", "group", c->group ? c->group : "the user's", c->gid);
+		fprintf(f, "%-16s %s (gid %u)\n", "group", c->group ? c->group : "the user's",
+			c->gid);
 	if (c->gids) {
 		fprintf(f, "%-16s", "groups");
 		for (unsigned i = 0; i < c->ngids; i++)
@@ -27,8 +28,8 @@ static void print_identity(const struct conf *c, FILE *f)
 		fputs(c->ngids ? "\n" : " none\n", f);
 	}
 	if (c->operators)
-		fprintf(f, "%-16s root, handoffd's user, and group %s (gid %u)\n", "operators", c->operators,
-			c->operators_gid);
+		fprintf(f, "%-16s root, handoffd's user, and group %s (gid %u)\n", "operators",
+			c->operators, c->operators_gid);
 	else
 		fprintf(f, "%-16s root and handoffd's user\n", "operators");
 }
@@ -36,7 +37,8 @@ static void print_identity(const struct conf *c, FILE *f)
 static void print_limits(const struct conf *c, FILE *f)
 {
 	for (unsigned i = 0; i < c->nrlimits; i++) {
-		const rlim_t both[] = { c->rlimits[i].limit.rlim_cur, c->rlimits[i].limit.rlim_max };
+		const rlim_t both[] = { c->rlimits[i].limit.rlim_cur,
+					c->rlimits[i].limit.rlim_max };
 
 		fprintf(f, "%-16s", c->rlimits[i].option);
 		for (int k = 0; k < 2; k++)
@@ -50,7 +52,8 @@ static void print_limits(const struct conf *c, FILE *f)
 
 static void print_listener(const struct conf_listen *l, FILE *f)
 {
-	const bool path = l->sa.ss_family == AF_UNIX && ((const struct sockaddr_un *)&l->sa)->sun_path[0];
+	const bool path = l->sa.ss_family == AF_UNIX &&
+			  ((const struct sockaddr_un *)&l->sa)->sun_path[0];
 
 	fprintf(f, "%-16s %s: %s, backlog %d", "listen", l->name, l->address, l->backlog);
 	if (path)
@@ -65,10 +68,12 @@ static void print_listener(const struct conf_listen *l, FILE *f)
 static void print_process(const struct conf *c, FILE *f)
 {
 	print_list(f, "command", c->command);
-	fprintf(f, "%-16s %s\n", "data-dir", c->data_dir ? c->data_dir : "none; the lock lies in the runtime directory");
+	fprintf(f, "%-16s %s\n", "data-dir",
+		c->data_dir ? c->data_dir : "none; the lock lies in the runtime directory");
 	fprintf(f, "%-16s %s\n", "working-dir", c->working_dir);
 	print_identity(c, f);
-	fprintf(f, "%-16s %s\n", "environment", c->clear_environment ? "only what stands here" : "handoffd's, and:");
+	fprintf(f, "%-16s %s\n", "environment",
+		c->clear_environment ? "only what stands here" : "handoffd's, and:");
 	for (char **e = c->environment; e && *e; e++)
 		fprintf(f, "%-16s %s\n", "", *e);
 	fprintf(f, "%-16s %s\n", "output", c->output ? c->output : "handoffd's own");

@@ -55,13 +55,17 @@ static int unknown_in_service(struct reader *r, const struct conf_mark *m)
 	const char *near = conf_option_nearest(conf_options, m->name);
 
 	if (m->section)
-		return fail(r, m->line, "there is no section '%s'; a service has only listen NAME { ... }", m->name);
+		return fail(r, m->line,
+			    "there is no section '%s'; a service has only listen NAME { ... }",
+			    m->name);
 	if (conf_option_find(conf_listen_options, m->name) >= 0)
-		return fail(r, m->line, "'%s' is an option of a listener; write listen NAME { %s = ... }",
+		return fail(r, m->line,
+			    "'%s' is an option of a listener; write listen NAME { %s = ... }",
 			    m->name, m->name);
 	if (near)
 		return fail(r, m->line, "there is no option '%s'; did you mean %s?", m->name, near);
-	return fail(r, m->line, "there is no option '%s'; see handoff.conf(5) for all of them", m->name);
+	return fail(r, m->line, "there is no option '%s'; see handoff.conf(5) for all of them",
+		    m->name);
 }
 
 static int unknown_in_listen(struct reader *r, const struct conf_mark *m)
@@ -70,40 +74,52 @@ static int unknown_in_listen(struct reader *r, const struct conf_mark *m)
 	const char *near = conf_option_nearest(conf_listen_options, m->name);
 
 	if (m->section || conf_option_find(conf_options, m->name) >= 0)
-		return fail(r, m->line, "'%s' does not belong in listen %s; add the } that is missing since line %d, "
-			    "or move it out", m->name, listen->title, listen->line);
+		return fail(r, m->line,
+			    "'%s' does not belong in listen %s; add the } that is missing since "
+			    "line %d, or move it out",
+			    m->name, listen->title, listen->line);
 	if (near)
-		return fail(r, m->line, "there is no option '%s' in a listener; did you mean %s?", m->name, near);
-	return fail(r, m->line, "there is no option '%s' in a listener; it has address, backlog, mode, "
-		    "reuseaddr and v6only", m->name);
+		return fail(r, m->line, "there is no option '%s' in a listener; did you mean %s?",
+			    m->name, near);
+	return fail(r, m->line,
+		    "there is no option '%s' in a listener; it has address, backlog, mode, "
+		    "reuseaddr and v6only",
+		    m->name);
 }
 
-static int check_option(struct reader *r, const struct conf_mark *m, const struct conf_option *table, int *lines)
+static int check_option(struct reader *r, const struct conf_mark *m,
+			const struct conf_option *table, int *lines)
 {
 	const int i = conf_option_find(table, m->name);
 
 	if (m->section && i >= 0)
-		return fail(r, m->line, "'%s' is an option, not a section; write %s = VALUE", m->name, m->name);
+		return fail(r, m->line, "'%s' is an option, not a section; write %s = VALUE",
+			    m->name, m->name);
 	if (i < 0)
 		return table == conf_options ? unknown_in_service(r, m) : unknown_in_listen(r, m);
 	if (lines[i])
-		return fail(r, m->line, "'%s' is there twice, first on line %d; keep one of them", m->name, lines[i]);
+		return fail(r, m->line, "'%s' is there twice, first on line %d; keep one of them",
+			    m->name, lines[i]);
 	lines[i] = m->line;
 	if (m->list && table[i].kind != CONF_LIST)
-		return fail(r, m->line, "'%s' takes one value, not a list; write %s = VALUE", m->name, m->name);
+		return fail(r, m->line, "'%s' takes one value, not a list; write %s = VALUE",
+			    m->name, m->name);
 	return 0;
 }
 
 static int check_service(struct reader *r, const struct conf_mark *m, int *service)
 {
 	if (!m->section)
-		return fail(r, m->line, "'%s' stands outside of the service; write service NAME { %s = ... }",
+		return fail(r, m->line,
+			    "'%s' stands outside of the service; write service NAME { %s = ... }",
 			    m->name, m->name);
 	if (strcmp(m->name, "service"))
-		return fail(r, m->line, "there is no section '%s'; a file has one service NAME { ... }", m->name);
+		return fail(r, m->line,
+			    "there is no section '%s'; a file has one service NAME { ... }",
+			    m->name);
 	if (*service >= 0)
-		return fail(r, m->line, "a second service, after the one on line %d; give each a file of its own",
-			    r->scan.v[*service].line);
+		return fail(r, m->line, "a second service, after the one on line %d; give each a "
+			    "file of its own", r->scan.v[*service].line);
 	if (!m->title)
 		return fail(r, m->line, "this service has no name; write service NAME { ... }");
 	*service = m - r->scan.v;
@@ -115,18 +131,25 @@ static int check_listen(struct reader *r, const struct conf_mark *m)
 	const struct conf_mark *const v = r->scan.v;
 
 	if (!m->section)
-		return fail(r, m->line, "'listen' is a section; write listen NAME { address = ... }");
+		return fail(r, m->line,
+			    "'listen' is a section; write listen NAME { address = ... }");
 	if (!m->title)
-		return fail(r, m->line, "this listener has no name; write listen NAME { address = ... }");
+		return fail(r, m->line,
+			    "this listener has no name; write listen NAME { address = ... }");
 	if (!conf_name_ok(m->title))
-		return fail(r, m->line, "listen %s: not a name; use letters, digits, _ . @ -, at most %d, "
-			    "a letter, digit or _ first", m->title, CONF_MAX_NAME);
+		return fail(r, m->line,
+			    "listen %s: not a name; use letters, digits, _ . @ -, at most %d, "
+			    "a letter, digit or _ first",
+			    m->title, CONF_MAX_NAME);
 	for (const struct conf_mark *o = v; o < m; o++)
 		if (o->section && o->parent == m->parent && o->title && !strcmp(o->title, m->title))
-			return fail(r, m->line, "a second listener '%s', after the one on line %d; give it "
-				    "another name", m->title, o->line);
+			return fail(r, m->line,
+				    "a second listener '%s', after the one on line %d; give it "
+				    "another name",
+				    m->title, o->line);
 	if (++r->conf->nlisten > CONF_MAX_LISTENERS)
-		return fail(r, m->line, "more than %d listeners; a service can have no more", CONF_MAX_LISTENERS);
+		return fail(r, m->line, "more than %d listeners; a service can have no more",
+			    CONF_MAX_LISTENERS);
 	return 0;
 }
 
@@ -213,15 +236,19 @@ static int parse(struct reader *r, const char *text, cfg_t **ret)
 
 /* ---- values ---- */
 
-static int set(struct reader *r, void *base, const struct conf_option *o, int line, char *const *v, unsigned n)
+static int set(struct reader *r, void *base, const struct conf_option *o, int line, char *const *v,
+	       unsigned n)
 {
 	char why[512];
 	const int e = conf_value_set(base, o, v, n, why, sizeof why);
 
-	return e == -EINVAL ? fail(r, line, "%s", why) : e < 0 ? trouble(r, e, "cannot read it") : 0;
+	if (e == -EINVAL)
+		return fail(r, line, "%s", why);
+	return e < 0 ? trouble(r, e, "cannot read it") : 0;
 }
 
-static int take_option(struct reader *r, cfg_t *sec, void *base, const struct conf_option *o, int line)
+static int take_option(struct reader *r, cfg_t *sec, void *base, const struct conf_option *o,
+		       int line)
 {
 	cfg_opt_t *opt = cfg_getopt(sec, o->name);
 	const unsigned n = cfg_opt_size(opt);
@@ -257,16 +284,21 @@ static int check_listener(struct reader *r, const struct conf_listen *l, const i
 	const int *at;
 
 	if (!l->address)
-		return fail(r, l->line, "listen %s has no address; add address = \"tcp:127.0.0.1:PORT\", say", l->name);
+		return fail(r, l->line,
+			    "listen %s has no address; add address = \"tcp:127.0.0.1:PORT\", say",
+			    l->name);
 	at = &lines[conf_option_find(conf_listen_options, "mode")];
 	if (*at && !path)
-		return fail(r, *at, "mode is for unix:/PATH only; remove it from listen %s", l->name);
+		return fail(r, *at, "mode is for unix:/PATH only; remove it from listen %s",
+			    l->name);
 	at = &lines[conf_option_find(conf_listen_options, "reuseaddr")];
 	if (*at && family == AF_UNIX)
-		return fail(r, *at, "reuseaddr is for tcp:HOST:PORT only; remove it from listen %s", l->name);
+		return fail(r, *at, "reuseaddr is for tcp:HOST:PORT only; remove it from listen %s",
+			    l->name);
 	at = &lines[conf_option_find(conf_listen_options, "v6only")];
 	if (*at && family != AF_INET6)
-		return fail(r, *at, "v6only is for tcp:[HOST]:PORT only; remove it from listen %s", l->name);
+		return fail(r, *at, "v6only is for tcp:[HOST]:PORT only; remove it from listen %s",
+			    l->name);
 	return 0;
 }
 
@@ -318,8 +350,10 @@ static int take_service(struct reader *r, cfg_t *sec)
 	if (!c->name || !c->file)
 		return trouble(r, -ENOMEM, "cannot read it");
 	if (!conf_name_ok(c->name))
-		return fail(r, c->line, "service %s: not a name; use letters, digits, _ . @ -, at most %d, "
-			    "a letter, digit or _ first", c->name, CONF_MAX_NAME);
+		return fail(r, c->line,
+			    "service %s: not a name; use letters, digits, _ . @ -, at most %d, "
+			    "a letter, digit or _ first",
+			    c->name, CONF_MAX_NAME);
 	timers_default(c->timer);
 	e = take_defaults(r, c, conf_options);
 	for (int i = 0; !e && conf_options[i].name; i++)
@@ -361,9 +395,11 @@ static int check_environment(struct reader *r, const struct conf *c)
 		const size_t n = strcspn(*e, "=");
 
 		if (!(*e)[n] || n == 0)
-			return fail(r, line, "environment: '%s' has no name or no =; write NAME=VALUE", *e);
+			return fail(r, line,
+				    "environment: '%s' has no name or no =; write NAME=VALUE", *e);
 		if (!strncmp(*e, "HANDOFF_", 8))
-			return fail(r, line, "environment: %.*s is set by handoffd itself; use another name",
+			return fail(r, line,
+				    "environment: %.*s is set by handoffd itself; use another name",
 				    (int)n, *e);
 	}
 	return 0;
@@ -376,13 +412,18 @@ static int check_whole(struct reader *r)
 	enum timer t;
 
 	if (!c->command)
-		return fail(r, c->line, "service %s has no command; add command = { \"/path/of/daemon\" }", c->name);
+		return fail(r, c->line,
+			    "service %s has no command; add command = { \"/path/of/daemon\" }",
+			    c->name);
 	if (!c->command[0] || !c->command[0][0])
-		return fail(r, conf_line(c, "command"), "command is empty; write command = { \"/path/of/daemon\", "
+		return fail(r, conf_line(c, "command"),
+			    "command is empty; write command = { \"/path/of/daemon\", "
 			    "\"argument\" }");
 	if (c->command[0][0] != '/' && strchr(c->command[0], '/'))
-		return fail(r, conf_line(c, "command"), "command = %s is a relative path; write it from / on, or a "
-			    "name that is found in PATH", c->command[0]);
+		return fail(r, conf_line(c, "command"),
+			    "command = %s is a relative path; write it from / on, or a "
+			    "name that is found in PATH",
+			    c->command[0]);
 	t = timers_check(c->timer, why, sizeof why);
 	if (t != TIMER_COUNT)
 		return fail(r, timer_line(c, t, why), "%s", why);
@@ -423,7 +464,8 @@ static int read_text(struct reader *r, char **ret)
 	}
 	if (got > FILE_MAX) {
 		free(text);
-		return fail(r, 1, "the file is larger than %d bytes; is it a configuration?", FILE_MAX);
+		return fail(r, 1, "the file is larger than %d bytes; is it a configuration?",
+			    FILE_MAX);
 	}
 	text[got] = '\0';
 	*ret = text;

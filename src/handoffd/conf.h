@@ -97,8 +97,10 @@ int conf_check_machine(const struct conf *c, char *err, size_t err_size);
  * Also linked into handoffctl (there without systemd's variables: use_systemd false).
  * 0, or -ENAMETOOLONG / -ENOENT (nothing to go by) with a sentence in err.
  */
-int dirs_runtime(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
-int dirs_state(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
+int dirs_runtime(const char *name, bool use_systemd, char *ret, size_t size,
+		 char *err, size_t err_size);
+int dirs_state(const char *name, bool use_systemd, char *ret, size_t size,
+	       char *err, size_t err_size);
 
 /*
  * Makes a directory (and the missing ones above it, 0755) with that mode, or checks the one

@@ -45,13 +45,18 @@ static int check_ids(struct check *k)
 	if (geteuid() == 0)
 		return 0;
 	if (c->uid != (uid_t)-1 && c->uid != geteuid())
-		return fail(k, conf_line(c, "user"), -EPERM, "user = %s: only root may start daemons as somebody "
-			    "else; run handoffd as root, or leave user out", c->user);
+		return fail(k, conf_line(c, "user"), -EPERM,
+			    "user = %s: only root may start daemons as somebody "
+			    "else; run handoffd as root, or leave user out",
+			    c->user);
 	if (c->gid != (gid_t)-1 && c->group && c->gid != getegid())
-		return fail(k, conf_line(c, "group"), -EPERM, "group = %s: only root may start daemons with another "
-			    "group; run handoffd as root, or leave group out", c->group);
+		return fail(k, conf_line(c, "group"), -EPERM,
+			    "group = %s: only root may start daemons with another "
+			    "group; run handoffd as root, or leave group out",
+			    c->group);
 	if (c->groups)
-		return fail(k, conf_line(c, "groups"), -EPERM, "groups: only root may set them; run handoffd as "
+		return fail(k, conf_line(c, "groups"), -EPERM,
+			    "groups: only root may set them; run handoffd as "
 			    "root, or leave groups out");
 	return 0;
 }
@@ -77,27 +82,33 @@ static int look_at_data_dir(struct check *k, const char *dir, int line)
 	int fd, r = sys_lstat(dir, &st);
 
 	if (r == -ENOENT)
-		return fail(k, line, r, "data-dir %s does not exist; create it: install -d -m 0700 -o %s %s", dir,
-			    k->c->user ? k->c->user : "USER", dir);
+		return fail(k, line, r,
+			    "data-dir %s does not exist; create it: install -d -m 0700 -o %s %s",
+			    dir, k->c->user ? k->c->user : "USER", dir);
 	if (r < 0)
-		return fail(k, line, r, "data-dir %s: %s; let %s reach it", dir, strerror(-r), who(k));
+		return fail(k, line, r, "data-dir %s: %s; let %s reach it", dir, strerror(-r),
+			    who(k));
 	if (S_ISLNK(st.st_mode))
-		return fail(k, line, -ELOOP, "data-dir %s is a symbolic link; write the directory that it leads to, "
-			    "so that it cannot change under a lock", dir);
+		return fail(k, line, -ELOOP,
+			    "data-dir %s is a symbolic link; write the directory that it leads to, "
+			    "so that it cannot change under a lock",
+			    dir);
 	if (!S_ISDIR(st.st_mode))
 		return fail(k, line, -ENOTDIR, "data-dir %s is not a directory; name one", dir);
 	r = sys_faccessat(AT_FDCWD, dir, R_OK | W_OK | X_OK, AT_EACCESS);
 	if (r < 0)
-		return fail(k, line, r, "data-dir %s: %s may not write it (%s); chown or chmod it", dir, who(k),
-			    strerror(-r));
+		return fail(k, line, r, "data-dir %s: %s may not write it (%s); chown or chmod it",
+			    dir, who(k), strerror(-r));
 	fd = sys_open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	r = fd < 0 ? fd : sys_fs_type(fd, &magic);
 	sys_closep(&fd);
 	if (r < 0)
 		return fail(k, line, r, "data-dir %s: %s", dir, strerror(-r));
 	if (magic == NFS_SUPER_MAGIC)
-		return fail(k, line, -EOPNOTSUPP, "data-dir %s lies on NFS, where a lock does not keep two writers "
-			    "apart; use a local file system", dir);
+		return fail(k, line, -EOPNOTSUPP,
+			    "data-dir %s lies on NFS, where a lock does not keep two writers "
+			    "apart; use a local file system",
+			    dir);
 	return 0;
 }
 
@@ -117,8 +128,9 @@ static int check_working_dir(struct check *k, const char *dir)
 	const int r = look_at_dir(dir);
 
 	if (r < 0)
-		return fail(k, conf_line(k->c, "working-dir"), r, "working-dir %s: %s; create it, and let %s enter it",
-			    dir, strerror(-r), who(k));
+		return fail(k, conf_line(k->c, "working-dir"), r,
+			    "working-dir %s: %s; create it, and let %s enter it", dir, strerror(-r),
+			    who(k));
 	return 0;
 }
 
@@ -135,12 +147,13 @@ static int check_listener(struct check *k, const struct conf_listen *l)
 	slash[slash == dir] = '\0';
 	r = look_at_dir(dir);
 	if (r < 0)
-		return fail(k, l->line, r, "listen %s: directory %s: %s; create it, and let %s enter it", l->name, dir,
-			    strerror(-r), who(k));
+		return fail(k, l->line, r,
+			    "listen %s: directory %s: %s; create it, and let %s enter it", l->name,
+			    dir, strerror(-r), who(k));
 	r = sys_faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS);
 	if (r < 0)
-		return fail(k, l->line, r, "listen %s: directory %s: %s may not make a socket in it (%s); chown or "
-			    "chmod it", l->name, dir, who(k), strerror(-r));
+		return fail(k, l->line, r, "listen %s: directory %s: %s may not make a socket in "
+			    "it (%s); chown or chmod it", l->name, dir, who(k), strerror(-r));
 	return 0;
 }
 
@@ -170,7 +183,8 @@ int conf_check_machine(const struct conf *c, char *err, size_t err_size)
 		return r;
 	r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 	if (r < 0)
-		return fail(&k, conf_line(c, "user"), r, "cannot look at the machine as %s: %s", who(&k), strerror(-r));
+		return fail(&k, conf_line(c, "user"), r, "cannot look at the machine as %s: %s",
+			    who(&k), strerror(-r));
 	r = check_places(&k);
 	ids_leave(&saved);
 	return r;

@@ -70,7 +70,8 @@ static int skip(struct scanner *s)
 			char *end = strstr(p + 2, "*/");
 
 			if (!end)
-				return fail(s, s->line, "this comment is never closed; add */ at its end");
+				return fail(s, s->line,
+					    "this comment is never closed; add */ at its end");
 			blank(s, end + 2);
 		} else {
 			return 0;
@@ -87,7 +88,8 @@ static int variable(struct scanner *s, char *p, char **ret)
 	bool set;
 
 	if (*close != '}')
-		return fail(s, s->line, "${ without } on the same line; write ${NAME}, or \\${ for a plain ${");
+		return fail(s, s->line,
+			    "${ without } on the same line; write ${NAME}, or \\${ for a plain ${");
 	*ret = close + 1;
 	if (end && end < close)
 		return 0;          /* ${NAME:-default} */
@@ -96,8 +98,8 @@ static int variable(struct scanner *s, char *p, char **ret)
 	set = getenv(name) != NULL;
 	*close = saved;
 	if (!set)
-		return fail(s, s->line, "variable %.*s is not set; set it for handoffd, or write ${%.*s:-DEFAULT}",
-			    (int)(close - name), name, (int)(close - name), name);
+		return fail(s, s->line, "variable %.*s is not set; set it for handoffd, or write "
+			    "${%.*s:-DEFAULT}", (int)(close - name), name, (int)(close - name), name);
 	return 0;
 }
 
@@ -110,7 +112,9 @@ static int string(struct scanner *s, struct token *t)
 		int r;
 
 		if (*s->p == '\0' || *s->p == '\n')
-			return fail(s, s->line, "this text is not closed; add %c at its end, on the same line", quote);
+			return fail(s, s->line,
+				    "this text is not closed; add %c at its end, on the same line",
+				    quote);
 		if (s->p[0] == '\\' && s->p[1] != '\0' && s->p[1] != '\n')
 			s->p += 2;
 		else if (quote != '"' || s->p[0] != '$' || s->p[1] != '{')
@@ -143,7 +147,9 @@ static int word(struct scanner *s, struct token *t)
 	if (r < 0)
 		return r;
 	if (in_word(*s->p) || *s->p == '"' || *s->p == '\'' || (s->p[0] == '{' && s->p[-1] == '$'))
-		return fail(s, s->line, "a value that is more than one plain word needs quotes; write \"...\" around it");
+		return fail(s, s->line,
+			    "a value that is more than one plain word needs quotes; write \"...\" "
+			    "around it");
 	return 0;
 }
 
@@ -166,11 +172,13 @@ static int next(struct scanner *s, struct token *t)
 		return string(s, t);
 	}
 	if (s->p[0] == '+' && s->p[1] == '=')
-		return fail(s, s->line, "+= is not supported; write the whole list in one = { ... }");
+		return fail(s, s->line,
+			    "+= is not supported; write the whole list in one = { ... }");
 	if (!in_word(*s->p) && (unsigned char)*s->p < ' ')
 		return fail(s, s->line, "unexpected control character; remove it");
 	if (!in_word(*s->p))
-		return fail(s, s->line, "unexpected '%c'; put a value that holds it in quotes", *s->p);
+		return fail(s, s->line, "unexpected '%c'; put a value that holds it in quotes",
+			    *s->p);
 	t->type = T_WORD;
 	return word(s, t);
 }
@@ -212,7 +220,8 @@ static int list(struct scanner *s, const char *name)
 	struct token t;
 	int r;
 
-	snprintf(right, sizeof right, "write %.32s = { \"a\", \"b\" }, with commas between and } at the end", name);
+	snprintf(right, sizeof right,
+		 "write %.32s = { \"a\", \"b\" }, with commas between and } at the end", name);
 	for (bool value = false;; value = !value) {
 		if ((r = next(s, &t)) < 0)
 			return r;
@@ -275,13 +284,16 @@ static int statement(struct scanner *s, const struct token *name)
 		return r;
 	if (brace.type == T_OPEN)
 		return section(s, name, &t);
-	return fail(s, name->line, "'%.*s' has neither = nor {; %s", name->n < 64 ? name->n : 64, name->at, right);
+	return fail(s, name->line, "'%.*s' has neither = nor {; %s", name->n < 64 ? name->n : 64,
+		    name->at, right);
 }
 
 int conf_scan(const char *file, char *text, struct conf_scan *ret, char *err, size_t err_size)
 {
 	struct conf_scan out = { .open = -1 };
-	struct scanner s = { .file = file, .p = text, .line = 1, .out = &out, .err = err, .err_size = err_size };
+	struct scanner s = {
+		.file = file, .p = text, .line = 1, .out = &out, .err = err, .err_size = err_size
+	};
 	struct token t;
 	int r;
 
@@ -291,7 +303,9 @@ int conf_scan(const char *file, char *text, struct conf_scan *ret, char *err, si
 		else if (t.type == T_CLOSE && out.open >= 0)
 			out.open = out.v[out.open].parent;
 		else if (t.type == T_CLOSE)
-			r = fail(&s, t.line, "this } closes nothing; remove it, or add the { that it belongs to");
+			r = fail(&s, t.line,
+				 "this } closes nothing; remove it, or add the { that it belongs "
+				 "to");
 		else
 			r = unexpected(&s, &t, "write NAME = VALUE; a list is { \"a\", \"b\" }");
 		if (r < 0)

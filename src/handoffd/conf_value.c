@@ -25,7 +25,8 @@ static bool number(const char *text, int base, long long *ret)
 	return !*end && !errno;
 }
 
-static int set_text(char **field, const struct conf_option *o, const char *text, char *why, size_t why_size)
+static int set_text(char **field, const struct conf_option *o, const char *text, char *why,
+		    size_t why_size)
 {
 	char *copy;
 
@@ -59,7 +60,8 @@ static int set_list(char ***field, char *const *v, unsigned n, char *why, size_t
 	return 0;
 }
 
-static int set_number(int *field, const struct conf_option *o, const char *text, char *why, size_t why_size)
+static int set_number(int *field, const struct conf_option *o, const char *text, char *why,
+		      size_t why_size)
 {
 	long long n;
 
@@ -73,18 +75,20 @@ static int set_number(int *field, const struct conf_option *o, const char *text,
 	return 0;
 }
 
-static int set_octal(mode_t *field, const struct conf_option *o, const char *text, char *why, size_t why_size)
+static int set_octal(mode_t *field, const struct conf_option *o, const char *text, char *why,
+		     size_t why_size)
 {
 	long long n;
 
 	if (!number(text, 8, &n) || n > o->max)
-		return WRONG("%s = %s is not an octal mode; write one from 0000 to %04o", o->name, text,
-			     (unsigned)o->max);
+		return WRONG("%s = %s is not an octal mode; write one from 0000 to %04o", o->name,
+			     text, (unsigned)o->max);
 	*field = (mode_t)n;
 	return 0;
 }
 
-static int set_bool(bool *field, const struct conf_option *o, const char *text, char *why, size_t why_size)
+static int set_bool(bool *field, const struct conf_option *o, const char *text, char *why,
+		    size_t why_size)
 {
 	static const struct { const char *text; bool value; } words[] = {
 		{ "true", true }, { "yes", true }, { "on", true },
@@ -99,11 +103,14 @@ static int set_bool(bool *field, const struct conf_option *o, const char *text, 
 	return WRONG("%s = %s is neither true nor false; write one of these", o->name, text);
 }
 
-static int set_duration(uint32_t *field, const struct conf_option *o, const char *text, char *why, size_t why_size)
+static int set_duration(uint32_t *field, const struct conf_option *o, const char *text, char *why,
+			size_t why_size)
 {
 	if (timers_parse(text, field) < 0)
-		return WRONG("%s = %s is not a duration; write a whole number and its unit, such as "
-			     "500ms, 2s, 5min, 1h, at most 24h", o->name, text);
+		return WRONG(
+			"%s = %s is not a duration; write a whole number and its unit, such as "
+			"500ms, 2s, 5min, 1h, at most 24h",
+			o->name, text);
 	return 0;
 }
 
@@ -127,7 +134,8 @@ static bool limit(const char *text, size_t n, rlim_t *ret)
 	return true;
 }
 
-static int set_limit(struct conf *c, const struct conf_option *o, const char *text, char *why, size_t why_size)
+static int set_limit(struct conf *c, const struct conf_option *o, const char *text, char *why,
+		     size_t why_size)
 {
 	struct conf_rlimit *v, l = { .option = o->name, .resource = o->min };
 	const size_t n = strcspn(text, ":");
@@ -135,9 +143,11 @@ static int set_limit(struct conf *c, const struct conf_option *o, const char *te
 	if (!limit(text, n, &l.limit.rlim_cur) ||
 	    !(text[n] ? limit(text + n + 1, strlen(text + n + 1), &l.limit.rlim_max) :
 			limit(text, n, &l.limit.rlim_max)))
-		return WRONG("%s = %s is not a limit; write a number, unlimited, or SOFT:HARD", o->name, text);
+		return WRONG("%s = %s is not a limit; write a number, unlimited, or SOFT:HARD",
+			     o->name, text);
 	if (l.limit.rlim_cur > l.limit.rlim_max)
-		return WRONG("%s = %s has a soft limit above the hard one; write SOFT:HARD with SOFT <= HARD",
+		return WRONG("%s = %s has a soft limit above the hard one; write SOFT:HARD with "
+			     "SOFT <= HARD",
 			     o->name, text);
 	v = realloc(c->rlimits, (c->nrlimits + 1) * sizeof *v);
 	if (!v)
@@ -193,17 +203,20 @@ void conf_list_free(char **list)
 
 /* ---- addresses ---- */
 
-static int unix_address(const char *text, const char *name, struct sockaddr_un *sa, socklen_t *sa_len,
-			char *why, size_t why_size)
+static int unix_address(const char *text, const char *name, struct sockaddr_un *sa,
+			socklen_t *sa_len, char *why, size_t why_size)
 {
 	const size_t n = strlen(name);
 
 	*sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	if ((*name != '/' && *name != '@') || n < 2)
-		return WRONG("address = %s is not a unix address; write unix:/PATH, or unix:@NAME for an "
-			     "abstract one", text);
+		return WRONG("address = %s is not a unix address; write unix:/PATH, or unix:@NAME "
+			     "for an "
+			     "abstract one",
+			     text);
 	if (n > sizeof sa->sun_path - 1)
-		return WRONG("address = %s: %s of %zu bytes is too long; a unix socket takes at most %zu",
+		return WRONG("address = %s: %s of %zu bytes is too long; a unix socket takes at "
+			     "most %zu",
 			     text, *name == '/' ? "a path" : "a name", n, sizeof sa->sun_path - 1);
 	memcpy(sa->sun_path, name, n);
 	if (*name == '@')
@@ -227,8 +240,8 @@ static bool ipv6(char *host, struct sockaddr_in6 *sa)
 	return inet_pton(AF_INET6, host, &sa->sin6_addr) == 1;
 }
 
-static int tcp_address(const char *text, const char *rest, struct sockaddr_storage *sa, socklen_t *sa_len,
-		       char *why, size_t why_size)
+static int tcp_address(const char *text, const char *rest, struct sockaddr_storage *sa,
+		       socklen_t *sa_len, char *why, size_t why_size)
 {
 	struct sockaddr_in *in = (struct sockaddr_in *)sa;
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)sa;
@@ -259,8 +272,10 @@ static int tcp_address(const char *text, const char *rest, struct sockaddr_stora
 		if (ipv6(host + 1, in6))
 			return 0;
 	}
-	return WRONG("address = %s: the host is not an IP address; write one as in tcp:127.0.0.1:%lld, "
-		     "tcp:0.0.0.0:%lld or tcp:[::]:%lld", text, port, port, port);
+	return WRONG(
+		"address = %s: the host is not an IP address; write one as in tcp:127.0.0.1:%lld, "
+		"tcp:0.0.0.0:%lld or tcp:[::]:%lld",
+		text, port, port, port);
 }
 
 int conf_address(const char *text, struct sockaddr_storage *sa, socklen_t *sa_len,
@@ -269,6 +284,9 @@ int conf_address(const char *text, struct sockaddr_storage *sa, socklen_t *sa_le
 	if (!strncmp(text, "tcp:", 4))
 		return tcp_address(text, text + 4, sa, sa_len, why, why_size);
 	if (!strncmp(text, "unix:", 5))
-		return unix_address(text, text + 5, (struct sockaddr_un *)sa, sa_len, why, why_size);
-	return WRONG("address = %s has no known kind; write tcp:HOST:PORT, unix:/PATH or unix:@NAME", text);
+		return unix_address(text, text + 5, (struct sockaddr_un *)sa, sa_len, why,
+				    why_size);
+	return WRONG(
+		"address = %s has no known kind; write tcp:HOST:PORT, unix:/PATH or unix:@NAME",
+		text);
 }

@@ -8,7 +8,8 @@
 
 bool conf_name_ok(const char *name)
 {
-	const size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@-");
+	const size_t n = strspn(
+		name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@-");
 
 	return n > 0 && n <= CONF_MAX_NAME && !name[n] && !strchr(".@-", *name);
 }
@@ -24,7 +25,8 @@ static const char *set(const char *variable)
 static int put(char *ret, size_t size, char *err, size_t err_size, const char *base, size_t n,
 	       const char *rest, const char *name)
 {
-	const int r = snprintf(ret, size, "%.*s%s%s%s", (int)n, base, rest, name ? "/" : "", name ? name : "");
+	const int r = snprintf(ret, size, "%.*s%s%s%s", (int)n, base, rest, name ? "/" : "",
+			       name ? name : "");
 
 	if (r >= 0 && (size_t)r < size)
 		return 0;
@@ -61,22 +63,33 @@ static int find(const struct place *p, const char *name, bool use_systemd, char 
 	return -ENOENT;
 }
 
-int dirs_runtime(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size)
+int dirs_runtime(const char *name, bool use_systemd, char *ret, size_t size, char *err,
+		 size_t err_size)
 {
 	static const struct place p = {
-		"HANDOFF_RUNTIME_DIR", "RUNTIME_DIRECTORY", "/run/handoff", "XDG_RUNTIME_DIR", NULL,
-		"no runtime directory: neither HANDOFF_RUNTIME_DIR nor XDG_RUNTIME_DIR is set; set one of them",
+		"HANDOFF_RUNTIME_DIR",
+		"RUNTIME_DIRECTORY",
+		"/run/handoff",
+		"XDG_RUNTIME_DIR",
+		NULL,
+		"no runtime directory: neither HANDOFF_RUNTIME_DIR nor XDG_RUNTIME_DIR is set; set "
+		"one of them",
 	};
 
 	return find(&p, name, use_systemd, ret, size, err, err_size);
 }
 
-int dirs_state(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size)
+int dirs_state(const char *name, bool use_systemd, char *ret, size_t size, char *err,
+	       size_t err_size)
 {
 	static const struct place p = {
-		"HANDOFF_STATE_DIR", "STATE_DIRECTORY", "/var/lib/handoff", "XDG_STATE_HOME",
+		"HANDOFF_STATE_DIR",
+		"STATE_DIRECTORY",
+		"/var/lib/handoff",
+		"XDG_STATE_HOME",
 		"/.local/state/handoff",
-		"no state directory: none of HANDOFF_STATE_DIR, XDG_STATE_HOME and HOME is set; set one of them",
+		"no state directory: none of HANDOFF_STATE_DIR, XDG_STATE_HOME and HOME is set; "
+		"set one of them",
 	};
 
 	return find(&p, name, use_systemd, ret, size, err, err_size);

@@ -73,7 +73,8 @@ static int check_script(struct head *h, const char *path, char *err, size_t err_
 	interpreter[strcspn(interpreter, " \t\r\n")] = '\0';
 	r = *interpreter ? sys_faccessat(AT_FDCWD, interpreter, X_OK, AT_EACCESS) : -ENOEXEC;
 	if (r < 0)
-		return REFUSE(r, "%s: its interpreter '%s' cannot be run: %s; correct its first line",
+		return REFUSE(r,
+			      "%s: its interpreter '%s' cannot be run: %s; correct its first line",
 			      path, interpreter, strerror(-r));
 	return 0;
 }
@@ -92,8 +93,11 @@ static int check_elf(const struct head *h, const char *path, char *err, size_t e
 	ours = own.u.elf.e_machine;
 	if (h->u.bytes[EI_DATA] != own.u.bytes[EI_DATA] ||
 	    (theirs != ours && !(ours == EM_X86_64 && theirs == EM_386)))
-		return REFUSE(-ENOEXEC, "%s: built for another architecture (ELF machine %u, this one is %u); "
-			      "install the build for this machine", path, theirs, ours);
+		return REFUSE(
+			-ENOEXEC,
+			"%s: built for another architecture (ELF machine %u, this one is %u); "
+			"install the build for this machine",
+			path, theirs, ours);
 	return 0;
 }
 
@@ -105,7 +109,8 @@ static int check_bytes(struct exe *e, char *err, size_t err_size)
 	if (read_head(e->path, &h) < 0)
 		return 0;
 	e->script = is_script(&h);
-	return e->script ? check_script(&h, e->path, err, err_size) : check_elf(&h, e->path, err, err_size);
+	return e->script ? check_script(&h, e->path, err, err_size)
+			 : check_elf(&h, e->path, err, err_size);
 }
 
 /* ---- resolving ---- */
@@ -119,8 +124,10 @@ static int check_file(struct exe *e, char *err, size_t err_size)
 	if (e->fd < 0 && (e->fd == -ENOENT || e->fd == -ENOTDIR))
 		return REFUSE(e->fd, "%s: no such file; install it, or correct command", e->path);
 	if (e->fd < 0)
-		return REFUSE(e->fd, "%s: cannot be opened: %s; let the daemon's user search its directories",
-			      e->path, strerror(-e->fd));
+		return REFUSE(
+			e->fd,
+			"%s: cannot be opened: %s; let the daemon's user search its directories",
+			e->path, strerror(-e->fd));
 	r = sys_fstat(e->fd, &st);
 	if (r < 0)
 		return REFUSE(r, "%s: %s", e->path, strerror(-r));
@@ -129,21 +136,28 @@ static int check_file(struct exe *e, char *err, size_t err_size)
 			      S_ISDIR(st.st_mode) ? "a directory" : "a special file");
 	r = sys_faccessat(AT_FDCWD, e->path, X_OK, AT_EACCESS);
 	if (r < 0)
-		return REFUSE(r, "%s: not executable by the daemon's user: %s; chmod +x it, and look for noexec "
-			      "mounts", e->path, strerror(-r));
+		return REFUSE(r,
+			      "%s: not executable by the daemon's user: %s; chmod +x it, and look "
+			      "for noexec "
+			      "mounts",
+			      e->path, strerror(-r));
 	e->dev = st.st_dev;
 	e->ino = st.st_ino;
 	return check_bytes(e, err, err_size);
 }
 
-static int resolve(const struct conf *c, const char *path, struct exe *e, char *err, size_t err_size)
+static int resolve(const struct conf *c, const char *path, struct exe *e, char *err,
+		   size_t err_size)
 {
 	if (strchr(path, '/')) {
 		if (snprintf(e->path, sizeof e->path, "%s", path) >= (int)sizeof e->path)
-			return REFUSE(-ENAMETOOLONG, "%.64s...: the path is too long; use a shorter one", path);
+			return REFUSE(-ENAMETOOLONG,
+				      "%.64s...: the path is too long; use a shorter one", path);
 	} else if (!in_path(daemon_path(c), path, e->path)) {
-		return REFUSE(-ENOENT, "%s: not found in the daemon's PATH (%s); install it, or write its path",
-			      path, daemon_path(c));
+		return REFUSE(
+			-ENOENT,
+			"%s: not found in the daemon's PATH (%s); install it, or write its path",
+			path, daemon_path(c));
 	}
 	return check_file(e, err, err_size);
 }
@@ -155,7 +169,8 @@ int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err,
 	int r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 
 	if (r < 0)
-		return REFUSE(r, "%s: cannot look at it as the daemon's user: %s", path, strerror(-r));
+		return REFUSE(r, "%s: cannot look at it as the daemon's user: %s", path,
+			      strerror(-r));
 	r = resolve(c, path, &e, err, err_size);
 	ids_leave(&saved);
 	if (r < 0)

@@ -43,7 +43,8 @@ static bool by_number(const char *name, unsigned *ret)
 	return !errno && !*end && n < (uid_t)-1;
 }
 
-static int wrong(struct answer *a, const char *option, const char *what, const char *name, const char *hint)
+static int wrong(struct answer *a, const char *option, const char *what, const char *name,
+		 const char *hint)
 {
 	snprintf(a->option, sizeof a->option, "%s", option);
 	snprintf(a->why, sizeof a->why, "%s = %.64s: no such %s; %s", option, name, what, hint);
@@ -57,7 +58,8 @@ static int group(struct answer *a, const char *option, const char *name, gid_t *
 	if (g)
 		*ret = g->gr_gid;
 	else if (!by_number(name, ret))
-		return wrong(a, option, "group", name, "create it with addgroup, or name one that exists");
+		return wrong(a, option, "group", name,
+			     "create it with addgroup, or name one that exists");
 	return 0;
 }
 
@@ -70,11 +72,13 @@ static int user(struct answer *a, const struct conf *c, gid_t *gids)
 	if (!p && by_number(c->user, &uid)) {
 		p = getpwuid(uid);
 		if (!p && !c->group)
-			return wrong(a, "user", "user", c->user, "a number without an account needs group = as well");
+			return wrong(a, "user", "user", c->user,
+				     "a number without an account needs group = as well");
 		a->uid = uid;
 	}
 	if (!p && a->uid == (uid_t)-1)
-		return wrong(a, "user", "user", c->user, "create it with adduser --system, or name one that exists");
+		return wrong(a, "user", "user", c->user,
+			     "create it with adduser --system, or name one that exists");
 	a->has_gids = true;
 	if (!p)
 		return 0;
@@ -225,10 +229,13 @@ int ids_resolve(struct conf *c, const char **ret_option, char *why, size_t why_s
 		return 0;
 	r = ask_child(c, ret_option, why, why_size);
 	if (r == -ETIMEDOUT)
-		snprintf(why, why_size, "the name service did not answer within %d s; "
-			 "use numbers for user and groups, or repair it (getent passwd)", TIMEOUT_MS / 1000);
+		snprintf(why, why_size,
+			 "the name service did not answer within %d s; "
+			 "use numbers for user and groups, or repair it (getent passwd)",
+			 TIMEOUT_MS / 1000);
 	else if (r < 0 && !*why)
-		snprintf(why, why_size, "cannot look up users and groups: %s; try again", strerror(-r));
+		snprintf(why, why_size, "cannot look up users and groups: %s; try again",
+			 strerror(-r));
 	return r;
 }
 

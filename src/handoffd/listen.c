@@ -71,8 +71,9 @@ static int new_listener(const struct conf *c, const struct conf_listen *cl, stru
 	};
 	r = !ret->name || !ret->address ? -ENOMEM : ret->fd < 0 ? ret->fd : 0;
 	if (r >= 0)
-		r = cl->sa.ss_family == AF_UNIX ? listen_unix_bind(ret->fd, c, cl, ret, why, why_size)
-						: bind_tcp(ret->fd, cl);
+		r = cl->sa.ss_family == AF_UNIX
+			    ? listen_unix_bind(ret->fd, c, cl, ret, why, why_size)
+			    : bind_tcp(ret->fd, cl);
 	if (r >= 0)
 		r = sys_listen(ret->fd, cl->backlog);
 	if (r < 0) {
@@ -83,7 +84,8 @@ static int new_listener(const struct conf *c, const struct conf_listen *cl, stru
 }
 
 /* What a person should know and do about a bind that failed. */
-static void explain(const struct conf *c, const struct conf_listen *cl, int error, char *why, size_t size)
+static void explain(const struct conf *c, const struct conf_listen *cl, int error, char *why,
+		    size_t size)
 {
 	const struct sockaddr_in *in = (const struct sockaddr_in *)&cl->sa;
 	const bool tcp = cl->sa.ss_family != AF_UNIX;
@@ -95,9 +97,12 @@ static void explain(const struct conf *c, const struct conf_listen *cl, int erro
 	else if (error == -EADDRINUSE)
 		snprintf(why, size, "address in use: find its owner with: ss -xlp");
 	else if (error == -EADDRNOTAVAIL)
-		snprintf(why, size, "no interface of this machine has the address; correct it, or set it up first");
+		snprintf(why, size,
+			 "no interface of this machine has the address; correct it, or set it up "
+			 "first");
 	else if (error == -EACCES && tcp)
-		snprintf(why, size, "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE");
+		snprintf(why, size,
+			 "not permitted: a port below 1024 needs root or CAP_NET_BIND_SERVICE");
 	else if (error == -EACCES || error == -EPERM)
 		snprintf(why, size, "not permitted: let %s write its directory", who);
 	else if (error == -ENOENT || error == -ENOTDIR)
@@ -158,10 +163,13 @@ static int option_of(int fd, int name)
 	return r < 0 ? r : v;
 }
 
-static bool same_address(const struct sockaddr_storage *a, socklen_t na, const struct conf_listen *cl)
+static bool same_address(const struct sockaddr_storage *a, socklen_t na,
+			 const struct conf_listen *cl)
 {
-	const struct sockaddr_in *x = (const struct sockaddr_in *)a, *y = (const struct sockaddr_in *)&cl->sa;
-	const struct sockaddr_in6 *x6 = (const struct sockaddr_in6 *)a, *y6 = (const struct sockaddr_in6 *)&cl->sa;
+	const struct sockaddr_in *x = (const struct sockaddr_in *)a,
+				 *y = (const struct sockaddr_in *)&cl->sa;
+	const struct sockaddr_in6 *x6 = (const struct sockaddr_in6 *)a,
+				  *y6 = (const struct sockaddr_in6 *)&cl->sa;
 
 	if (a->ss_family != cl->sa.ss_family)
 		return false;
@@ -197,10 +205,14 @@ static int check_adopted(int fd, const struct conf_listen *cl, const char **what
 
 static int take(struct listeners *l, const struct conf *c, const struct conf_listen *cl, int fd)
 {
-	struct listener one = { .fd = fd, .name = strdup(cl->name), .address = strdup(cl->address) };
+	struct listener one = { .fd = fd,
+				.name = strdup(cl->name),
+				.address = strdup(cl->address) };
 	int r, flags = sys_fcntl(fd, F_GETFL, 0);
 
-	r = !one.name || !one.address ? -ENOMEM : flags < 0 ? flags : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+	r = !one.name || !one.address ? -ENOMEM
+	    : flags < 0               ? flags
+				      : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
 	/* it was set when the socket was made; the daemon shares it, so only if it is not */
 	if (r >= 0 && !(flags & O_NONBLOCK))
 		r = sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
@@ -212,7 +224,8 @@ static int take(struct listeners *l, const struct conf *c, const struct conf_lis
 	return keep(l, &one);
 }
 
-int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err, size_t err_size)
+int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err,
+		    size_t err_size)
 {
 	const struct conf_listen *cl = configured(c, name);
 	const char *what = "";
@@ -236,7 +249,8 @@ int listeners_adopt(struct listeners *l, const struct conf *c, const char *name,
 	else if (r == -EEXIST)
 		snprintf(err, err_size, "listener %s: in hand already", name);
 	else
-		snprintf(err, err_size, "listener %s: what came is %s (%s); it is closed", name, what, cl->address);
+		snprintf(err, err_size, "listener %s: what came is %s (%s); it is closed", name,
+			 what, cl->address);
 	return r;
 }
 

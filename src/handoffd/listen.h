@@ -39,10 +39,11 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
  * Takes fd (consumed in every case) as the listener name, if it is one: checks
  * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c; the path of a unix
  * listener is its own again if the kernel says that its inode is the one at that path.
- * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no listener of that name is configured;
- * -ENOTSOCK, -EINVAL not what was announced: a sentence in err.
+ * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no listener of that name is
+ * configured; -ENOTSOCK, -EINVAL not what was announced: a sentence in err.
  */
-int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err, size_t err_size);
+int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd,
+		    char *err, size_t err_size);
 
 /*
  * Closes and unlinks those that c does not name with that address. After a handoff: c is

@@ -30,7 +30,8 @@ static int check_stale(const struct conf_listen *cl, const char *path, char *why
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	if (!S_ISSOCK(st.st_mode)) {
-		snprintf(why, why_size, "%s exists and is no socket; remove it, or choose another path", path);
+		snprintf(why, why_size,
+			 "%s exists and is no socket; remove it, or choose another path", path);
 		return -EADDRINUSE;
 	}
 	fd = sys_socket(AF_UNIX, SOCK_STREAM, 0);
@@ -40,7 +41,8 @@ static int check_stale(const struct conf_listen *cl, const char *path, char *why
 	sys_close(fd);
 	if (r == -ECONNREFUSED)
 		return 0;
-	snprintf(why, why_size, "another process listens there; find it with: ss -xlp src %s", path);
+	snprintf(why, why_size, "another process listens there; find it with: ss -xlp src %s",
+		 path);
 	return -EADDRINUSE;
 }
 
@@ -131,8 +133,12 @@ static int vfs_of(const char *buf, size_t n, struct unix_diag_vfs *ret)
 static int bound_inode(int fd, struct unix_diag_vfs *ret)
 {
 	struct diag_request q = {
-		.h = { .nlmsg_len = sizeof q, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST },
-		.r = { .sdiag_family = AF_UNIX, .udiag_states = -1, .udiag_show = UDIAG_SHOW_VFS,
+		.h = { .nlmsg_len = sizeof q,
+		       .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		       .nlmsg_flags = NLM_F_REQUEST },
+		.r = { .sdiag_family = AF_UNIX,
+		       .udiag_states = -1,
+		       .udiag_show = UDIAG_SHOW_VFS,
 		       .udiag_cookie = { -1, -1 } },
 	};
 	char buf[512] __attribute__((aligned(NLMSG_ALIGNTO)));

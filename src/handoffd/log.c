@@ -22,7 +22,10 @@ static struct {
 } state = { .max = LOG_L_INFO };
 
 static const char *const level_name[] = {
-	[LOG_L_ERROR] = "error", [LOG_L_WARNING] = "warning", [LOG_L_INFO] = "info", [LOG_L_DEBUG] = "debug",
+	[LOG_L_ERROR] = "error",
+	[LOG_L_WARNING] = "warning",
+	[LOG_L_INFO] = "info",
+	[LOG_L_DEBUG] = "debug",
 };
 
 void log_open(const char *service, enum log_level max)
@@ -53,8 +56,8 @@ static int prefix(char *to, size_t size, enum log_level level)
 		return snprintf(to, size, "<%d>", level);
 	gmtime_r(&s, &tm);
 	strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%S", &tm);
-	return snprintf(to, size, "%s.%03uZ handoffd[%s]: %s: ", at, (unsigned)(now % 1000), state.service,
-			level_name[level]);
+	return snprintf(to, size, "%s.%03uZ handoffd[%s]: %s: ", at, (unsigned)(now % 1000),
+			state.service, level_name[level]);
 }
 
 /* What is said may come from outside: a line stays a line. */
@@ -77,7 +80,8 @@ static void put(const char *line, size_t n)
 
 	if (state.type == S_IFSOCK)
 		sys_sendmsg(STDERR_FILENO, &m, MSG_DONTWAIT);
-	else if (state.type == S_IFREG || (sys_poll(&p, 1, 0) == 1 && !(p.revents & (POLLERR | POLLNVAL))))
+	else if (state.type == S_IFREG ||
+		 (sys_poll(&p, 1, 0) == 1 && !(p.revents & (POLLERR | POLLNVAL))))
 		sys_write(STDERR_FILENO, line, n);
 }
 

@@ -217,7 +217,8 @@ static void set_limits(const struct plan *p)
 
 static bool is_me(const struct conf *c)
 {
-	return geteuid() != 0 && c->uid == geteuid() && (c->gid == (gid_t)-1 || c->gid == getegid()) && !c->groups;
+	return geteuid() != 0 && c->uid == geteuid() &&
+	       (c->gid == (gid_t)-1 || c->gid == getegid()) && !c->groups;
 }
 
 static void become_user(const struct plan *p)
@@ -291,7 +292,8 @@ static void __attribute__((noreturn)) run(struct plan *p, int gate, int exe)
 	/* the interpreter of a script opens it again, through /dev/fd */
 	if (p->a->exe->script)
 		want(p, sys_fcntl(exe, F_SETFD, 0), "keep the script open");
-	die(p, sys_execveat(exe, "", p->argv, p->envp, AT_EMPTY_PATH), "cannot run %s", p->a->exe->path);
+	die(p, sys_execveat(exe, "", p->argv, p->envp, AT_EMPTY_PATH), "cannot run %s",
+	    p->a->exe->path);
 }
 
 static void __attribute__((noreturn)) child(struct plan *p)
@@ -309,7 +311,8 @@ static void __attribute__((noreturn)) child(struct plan *p)
 	become_user(p);
 	enter_place(p);
 	/* a process that is started from a descriptor is named after its number */
-	if (sys_stat(p->a->exe->path, &st) == 0 && st.st_dev == p->a->exe->dev && st.st_ino == p->a->exe->ino)
+	if (sys_stat(p->a->exe->path, &st) == 0 && st.st_dev == p->a->exe->dev &&
+	    st.st_ino == p->a->exe->ino)
 		exe = -1;
 	keep[0] = gate;
 	keep[1] = exe;
@@ -366,9 +369,11 @@ int spawn_daemon(const struct spawn_args *a, struct child *ret, char *err, size_
 		r = fork_child(&p, ret);
 	free_plan(&p);
 	if (r == -EMFILE || r == -ENFILE)
-		snprintf(err, err_size, "cannot start a process: %s; raise LimitNOFILE=", strerror(-r));
+		snprintf(err, err_size,
+			 "cannot start a process: %s; raise LimitNOFILE=", strerror(-r));
 	else if (r == -EAGAIN)
-		snprintf(err, err_size, "cannot start a process: the limit of processes is reached; "
+		snprintf(err, err_size,
+			 "cannot start a process: the limit of processes is reached; "
 			 "raise TasksMax= or LimitNPROC=");
 	else if (r < 0)
 		snprintf(err, err_size, "cannot start a process: %s", strerror(-r));

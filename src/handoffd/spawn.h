@@ -33,7 +33,7 @@ void exe_close(struct exe *e);  /* and sets fd to -1 */
 
 struct spawn_args {
 	const struct conf *conf;
-	const struct exe *exe;  /* run by path while that still is the inode, else by the descriptor */
+	const struct exe *exe;  /* run by path while that is the inode, else by the descriptor */
 	int channel;            /* the child's end of the channel; borrowed: the caller closes it */
 	const char *runtime_dir;
 	const char *lock_dir;   /* NULL where conf->data_dir is set */
@@ -53,8 +53,9 @@ struct child {
  * clean environment (handoffd's own without NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*,
  * JOURNAL_STREAM, HANDOFF_*; plus conf's; or only conf's), then HANDOFF_FD=3,
  * HANDOFF_ROLE, HANDOFF_DIR=runtime_dir, HANDOFF_SERVICE, HANDOFF_LOCK_DIR; every
- * descriptor above 3 closed (close_range); then exec with argv[0] = exe->path. A step that fails is written as one
- * line to stderr with its reason, and the child exits with 126 (127: no such file). With output set, exec's own failure goes there.
+ * descriptor above 3 closed (close_range); then exec with argv[0] = exe->path. A step that
+ * fails is written as one line to stderr with its reason, and the child exits with 126 (127:
+ * exec found no such file). With output set, exec's own failure goes there.
  * All that the child needs is prepared before the fork (no malloc after it).
  * 0 and *ret, or -errno (-EAGAIN, -ENOMEM, -EMFILE) with a sentence in err. Never blocks.
  */

@@ -63,16 +63,22 @@ static const struct mistake syntax[] = {
 	{ "", "1: there is no service; write service NAME { command = ... }" },
 	{ "# nothing\n", "1: there is no service; write service NAME { command = ... }" },
 	{ "service kvd {\ncommand = /bin/true\n", "1: service kvd { is never closed; add its }" },
-	{ "service kvd {\ncommand = x\nlisten a {\naddress = unix:@a", "3: listen a { is never closed; add its }" },
+	{ "service kvd {\ncommand = x\nlisten a {\naddress = unix:@a",
+	  "3: listen a { is never closed; add its }" },
 	{ SERVICE("listen a {\naddress = unix:@a\nuser = x }"),
-	  "5: 'user' does not belong in listen a; add the } that is missing since line 3, or move it out" },
+	  "5: 'user' does not belong in listen a; add the } that is missing since line 3, or move "
+	  "it out" },
 	{ SERVICE("listen a {\nlisten b { address = unix:@a } }"),
-	  "4: 'listen' does not belong in listen a; add the } that is missing since line 3, or move it out" },
+	  "4: 'listen' does not belong in listen a; add the } that is missing since line 3, or "
+	  "move it out" },
 	{ SERVICE("}"), "4: this } closes nothing; remove it, or add the { that it belongs to" },
 	{ SERVICE("/* x\n y"), "3: this comment is never closed; add */ at its end" },
-	{ SERVICE("/* x\n*/ user = \"x"), "4: this text is not closed; add \" at its end, on the same line" },
-	{ SERVICE("user = 'x\n'"), "3: this text is not closed; add ' at its end, on the same line" },
-	{ SERVICE("user = \"x\\"), "3: this text is not closed; add \" at its end, on the same line" },
+	{ SERVICE("/* x\n*/ user = \"x"),
+	  "4: this text is not closed; add \" at its end, on the same line" },
+	{ SERVICE("user = 'x\n'"),
+	  "3: this text is not closed; add ' at its end, on the same line" },
+	{ SERVICE("user = \"x\\"),
+	  "3: this text is not closed; add \" at its end, on the same line" },
 	{ SERVICE("output = \"/a${UNSET}\""),
 	  "3: variable UNSET is not set; set it for handoffd, or write ${UNSET:-DEFAULT}" },
 	{ SERVICE("user = ${UNSET}"),
@@ -88,62 +94,83 @@ static const struct mistake syntax[] = {
 	{ SERVICE("umask = 0*2"), "3: unexpected '*'; put a value that holds it in quotes" },
 	{ SERVICE("user = (x)"), "3: unexpected '('; put a value that holds it in quotes" },
 	{ SERVICE("user = \001"), "3: unexpected control character; remove it" },
-	{ SERVICE("command += x"), "3: += is not supported; write the whole list in one = { ... }" },
+	{ SERVICE("command += x"),
+	  "3: += is not supported; write the whole list in one = { ... }" },
 	{ SERVICE("user ="), "4: unexpected '}'; write user = VALUE" },
 	{ SERVICE("user = = x"), "3: unexpected '='; write user = VALUE" },
-	{ SERVICE("user"), "4: unexpected '}'; write user = VALUE, or user NAME { ... } for a section" },
+	{ SERVICE("user"),
+	  "4: unexpected '}'; write user = VALUE, or user NAME { ... } for a section" },
 	{ SERVICE("user root\nnice = 1"),
 	  "3: 'user' has neither = nor {; write user = VALUE, or user NAME { ... } for a section" },
 	{ SERVICE("= x"), "3: unexpected '='; write NAME = VALUE; a list is { \"a\", \"b\" }" },
-	{ SERVICE("groups = { a b }"),
-	  "3: unexpected 'b'; write groups = { \"a\", \"b\" }, with commas between and } at the end" },
-	{ SERVICE("groups = { a,, b }"),
-	  "3: unexpected ','; write groups = { \"a\", \"b\" }, with commas between and } at the end" },
+	{ SERVICE("groups = { a b }"), "3: unexpected 'b'; write groups = { \"a\", \"b\" }, with "
+				       "commas between and } at the end" },
+	{ SERVICE("groups = { a,, b }"), "3: unexpected ','; write groups = { \"a\", \"b\" }, with "
+					 "commas between and } at the end" },
 	{ "service kvd {\ncommand = /bin/true\ngroups = { a,\nb\n",
-	  "5: the file ends too early; write groups = { \"a\", \"b\" }, with commas between and } at the end" },
-	{ SERVICE("groups = { a\n nice = 1"),
-	  "4: unexpected 'nice'; write groups = { \"a\", \"b\" }, with commas between and } at the end" },
+	  "5: the file ends too early; write groups = { \"a\", \"b\" }, with commas between and } "
+	  "at the end" },
+	{ SERVICE("groups = { a\n nice = 1"), "4: unexpected 'nice'; write groups = { \"a\", \"b\" "
+					      "}, with commas between and } at the end" },
 	{ SERVICE("user = \"\\777\""), "3: invalid octal number '\\777'; see handoff.conf(5)" },
 	{ SERVICE("user = \"\\99\""), "3: bad escape sequence '\\99'; see handoff.conf(5)" },
 };
 
 static const struct mistake structure[] = {
-	{ "command = /bin/true\n", "1: 'command' stands outside of the service; write service NAME { command = ... }" },
+	{ "command = /bin/true\n",
+	  "1: 'command' stands outside of the service; write service NAME { command = ... }" },
 	{ "\nlisten a { address = unix:@a }\n",
 	  "2: there is no section 'listen'; a file has one service NAME { ... }" },
-	{ "service {\ncommand = /bin/true }\n", "1: this service has no name; write service NAME { ... }" },
-	{ SERVICE("") SERVICE(""), "5: a second service, after the one on line 1; give each a file of its own" },
+	{ "service {\ncommand = /bin/true }\n",
+	  "1: this service has no name; write service NAME { ... }" },
+	{ SERVICE("") SERVICE(""),
+	  "5: a second service, after the one on line 1; give each a file of its own" },
 	{ "service \"a b\" {\ncommand = /bin/true }\n",
-	  "1: service a b: not a name; use letters, digits, _ . @ -, at most 64, a letter, digit or _ first" },
+	  "1: service a b: not a name; use letters, digits, _ . @ -, at most 64, a letter, digit "
+	  "or _ first" },
 	{ "service .a {\ncommand = /bin/true }\n",
-	  "1: service .a: not a name; use letters, digits, _ . @ -, at most 64, a letter, digit or _ first" },
-	{ "service kvd { }\n", "1: service kvd has no command; add command = { \"/path/of/daemon\" }" },
+	  "1: service .a: not a name; use letters, digits, _ . @ -, at most 64, a letter, digit or "
+	  "_ first" },
+	{ "service kvd { }\n",
+	  "1: service kvd has no command; add command = { \"/path/of/daemon\" }" },
 	{ SERVICE("comand = x"), "3: there is no option 'comand'; did you mean command?" },
 	{ SERVICE("data_dir = /x"), "3: there is no option 'data_dir'; did you mean data-dir?" },
-	{ SERVICE("zzzzzzzz = x"), "3: there is no option 'zzzzzzzz'; see handoff.conf(5) for all of them" },
-	{ SERVICE("backlog = 5"), "3: 'backlog' is an option of a listener; write listen NAME { backlog = ... }" },
+	{ SERVICE("zzzzzzzz = x"),
+	  "3: there is no option 'zzzzzzzz'; see handoff.conf(5) for all of them" },
+	{ SERVICE("backlog = 5"),
+	  "3: 'backlog' is an option of a listener; write listen NAME { backlog = ... }" },
 	{ SERVICE("limits { nofile = 5 }"),
 	  "3: there is no section 'limits'; a service has only listen NAME { ... }" },
 	{ SERVICE("user { x = 5 }"), "3: 'user' is an option, not a section; write user = VALUE" },
-	{ SERVICE("deadline x { }"), "3: 'deadline' is an option, not a section; write deadline = VALUE" },
+	{ SERVICE("deadline x { }"),
+	  "3: 'deadline' is an option, not a section; write deadline = VALUE" },
 	{ SERVICE("user = { a, b }"), "3: 'user' takes one value, not a list; write user = VALUE" },
-	{ SERVICE("nice = 1\nnice = 1"), "4: 'nice' is there twice, first on line 3; keep one of them" },
-	{ SERVICE("command = /bin/false"), "3: 'command' is there twice, first on line 2; keep one of them" },
+	{ SERVICE("nice = 1\nnice = 1"),
+	  "4: 'nice' is there twice, first on line 3; keep one of them" },
+	{ SERVICE("command = /bin/false"),
+	  "3: 'command' is there twice, first on line 2; keep one of them" },
 	{ SERVICE("listen = x"), "3: 'listen' is a section; write listen NAME { address = ... }" },
 	{ SERVICE("listen { address = unix:@a }"),
 	  "3: this listener has no name; write listen NAME { address = ... }" },
 	{ SERVICE("listen -a { address = unix:@a }"),
-	  "3: listen -a: not a name; use letters, digits, _ . @ -, at most 64, a letter, digit or _ first" },
+	  "3: listen -a: not a name; use letters, digits, _ . @ -, at most 64, a letter, digit or "
+	  "_ first" },
 	{ SERVICE("listen a { address = unix:@a }\nlisten a { address = unix:@b }"),
 	  "4: a second listener 'a', after the one on line 3; give it another name" },
-	{ SERVICE("listen a { }"), "3: listen a has no address; add address = \"tcp:127.0.0.1:PORT\", say" },
-	{ LISTEN("adress = unix:@a"), "4: there is no option 'adress' in a listener; did you mean address?" },
-	{ LISTEN("zzzzzzzz = 1"), "4: there is no option 'zzzzzzzz' in a listener; it has address, backlog, mode, "
+	{ SERVICE("listen a { }"),
+	  "3: listen a has no address; add address = \"tcp:127.0.0.1:PORT\", say" },
+	{ LISTEN("adress = unix:@a"),
+	  "4: there is no option 'adress' in a listener; did you mean address?" },
+	{ LISTEN("zzzzzzzz = 1"),
+	  "4: there is no option 'zzzzzzzz' in a listener; it has address, backlog, mode, "
 	  "reuseaddr and v6only" },
-	{ LISTEN("address = unix:@b"), "4: 'address' is there twice, first on line 3; keep one of them" },
+	{ LISTEN("address = unix:@b"),
+	  "4: 'address' is there twice, first on line 3; keep one of them" },
 	{ LISTEN("mode = 0600"), "4: mode is for unix:/PATH only; remove it from listen a" },
-	{ LISTEN("reuseaddr = true"), "4: reuseaddr is for tcp:HOST:PORT only; remove it from listen a" },
-	{ LISTEN("v6only = true"), "4: v6only is for tcp:[HOST]:PORT only; remove it from listen a" },
+	{ LISTEN("reuseaddr = true"),
+	  "4: reuseaddr is for tcp:HOST:PORT only; remove it from listen a" },
+	{ LISTEN("v6only = true"),
+	  "4: v6only is for tcp:[HOST]:PORT only; remove it from listen a" },
 };
 
 #define P50 "/1234567890123456789012345678901234567890123456789"
@@ -152,90 +179,116 @@ static const struct mistake values[] = {
 	  "2: command is empty; write command = { \"/path/of/daemon\", \"argument\" }" },
 	{ "service kvd {\ncommand = \"\"\n}\n",
 	  "2: command is empty; write command = { \"/path/of/daemon\", \"argument\" }" },
-	{ "service kvd {\ncommand = ./kvd\n}\n",
-	  "2: command = ./kvd is a relative path; write it from / on, or a name that is found in PATH" },
-	{ SERVICE("data-dir = var/lib"), "3: data-dir = var/lib is a relative path; write it from / on" },
+	{ "service kvd {\ncommand = ./kvd\n}\n", "2: command = ./kvd is a relative path; write it "
+						 "from / on, or a name that is found in PATH" },
+	{ SERVICE("data-dir = var/lib"),
+	  "3: data-dir = var/lib is a relative path; write it from / on" },
 	{ SERVICE("working-dir = ."), "3: working-dir = . is a relative path; write it from / on" },
 	{ SERVICE("output = log"), "3: output = log is a relative path; write it from / on" },
 	{ SERVICE("data-dir = \"\""), "3: data-dir is empty; give it a value, or leave it out" },
 	{ SERVICE("user = \"\""), "3: user is empty; give it a value, or leave it out" },
 	{ SERVICE("clear-environment = maybe"),
 	  "3: clear-environment = maybe is neither true nor false; write one of these" },
-	{ SERVICE("nice = high"), "3: nice = high is not a whole number; write one from -20 to 19" },
+	{ SERVICE("nice = high"),
+	  "3: nice = high is not a whole number; write one from -20 to 19" },
 	{ SERVICE("nice = 1.5"), "3: nice = 1.5 is not a whole number; write one from -20 to 19" },
-	{ SERVICE("nice = 0x10"), "3: nice = 0x10 is not a whole number; write one from -20 to 19" },
+	{ SERVICE("nice = 0x10"),
+	  "3: nice = 0x10 is not a whole number; write one from -20 to 19" },
 	{ SERVICE("nice = \"\""), "3: nice =  is not a whole number; write one from -20 to 19" },
 	{ SERVICE("nice = 20"), "3: nice = 20 is out of range; write a number from -20 to 19" },
 	{ SERVICE("oom-score-adj = -1001"),
 	  "3: oom-score-adj = -1001 is out of range; write a number from -1000 to 1000" },
 	{ SERVICE("oom-score-adj = 99999999999999999999"),
-	  "3: oom-score-adj = 99999999999999999999 is not a whole number; write one from -1000 to 1000" },
+	  "3: oom-score-adj = 99999999999999999999 is not a whole number; write one from -1000 to "
+	  "1000" },
 	{ SERVICE("umask = 8"), "3: umask = 8 is not an octal mode; write one from 0000 to 0777" },
-	{ SERVICE("umask = 1000"), "3: umask = 1000 is not an octal mode; write one from 0000 to 0777" },
+	{ SERVICE("umask = 1000"),
+	  "3: umask = 1000 is not an octal mode; write one from 0000 to 0777" },
 	{ SERVICE("limit-nofile = many"),
 	  "3: limit-nofile = many is not a limit; write a number, unlimited, or SOFT:HARD" },
 	{ SERVICE("limit-nofile = 5:"),
 	  "3: limit-nofile = 5: is not a limit; write a number, unlimited, or SOFT:HARD" },
 	{ SERVICE("limit-core = -1"),
 	  "3: limit-core = -1 is not a limit; write a number, unlimited, or SOFT:HARD" },
-	{ SERVICE("limit-nofile = 6:5"), "3: limit-nofile = 6:5 has a soft limit above the hard one; "
+	{ SERVICE("limit-nofile = 6:5"),
+	  "3: limit-nofile = 6:5 has a soft limit above the hard one; "
 	  "write SOFT:HARD with SOFT <= HARD" },
 	{ SERVICE("environment = { \"A=1\", B }"),
 	  "3: environment: 'B' has no name or no =; write NAME=VALUE" },
-	{ SERVICE("environment = \"=1\""), "3: environment: '=1' has no name or no =; write NAME=VALUE" },
+	{ SERVICE("environment = \"=1\""),
+	  "3: environment: '=1' has no name or no =; write NAME=VALUE" },
 	{ SERVICE("environment = \"HANDOFF_FD=1\""),
 	  "3: environment: HANDOFF_FD is set by handoffd itself; use another name" },
-	{ SERVICE("user = \"no such\""),
-	  "3: user = no such: no such user; create it with adduser --system, or name one that exists" },
+	{ SERVICE("user = \"no such\""), "3: user = no such: no such user; create it with adduser "
+					 "--system, or name one that exists" },
 	{ SERVICE("user = 4294967000"),
 	  "3: user = 4294967000: no such user; a number without an account needs group = as well" },
 	{ SERVICE("group = nosuch"),
 	  "3: group = nosuch: no such group; create it with addgroup, or name one that exists" },
 	{ SERVICE("groups = { root, nosuch }"),
 	  "3: groups = nosuch: no such group; create it with addgroup, or name one that exists" },
-	{ SERVICE("operators = nosuch"),
-	  "3: operators = nosuch: no such group; create it with addgroup, or name one that exists" },
-	{ LISTEN("backlog = 0"), "4: backlog = 0 is out of range; write a number from 1 to 2147483647" },
-	{ LISTEN("backlog = x"), "4: backlog = x is not a whole number; write one from 1 to 2147483647" },
+	{ SERVICE("operators = nosuch"), "3: operators = nosuch: no such group; create it with "
+					 "addgroup, or name one that exists" },
+	{ LISTEN("backlog = 0"),
+	  "4: backlog = 0 is out of range; write a number from 1 to 2147483647" },
+	{ LISTEN("backlog = x"),
+	  "4: backlog = x is not a whole number; write one from 1 to 2147483647" },
 	{ SERVICE("listen a { address = unix:/x\nmode = rw }"),
 	  "4: mode = rw is not an octal mode; write one from 0000 to 0777" },
 	{ SERVICE("listen a { address = 6380 }"),
 	  "3: address = 6380 has no known kind; write tcp:HOST:PORT, unix:/PATH or unix:@NAME" },
-	{ SERVICE("listen a { address = tcp:6380 }"), "3: address = tcp:6380 is not a tcp address; write "
+	{ SERVICE("listen a { address = tcp:6380 }"),
+	  "3: address = tcp:6380 is not a tcp address; write "
 	  "tcp:HOST:PORT, such as tcp:127.0.0.1:6380 or tcp:[::]:6380" },
-	{ SERVICE("listen a { address = tcp:localhost:80 }"), "3: address = tcp:localhost:80: the host is not an IP "
+	{ SERVICE("listen a { address = tcp:localhost:80 }"),
+	  "3: address = tcp:localhost:80: the host is not an IP "
 	  "address; write one as in tcp:127.0.0.1:80, tcp:0.0.0.0:80 or tcp:[::]:80" },
-	{ SERVICE("listen a { address = tcp:::1:80 }"), "3: address = tcp:::1:80: the host is not an IP "
+	{ SERVICE("listen a { address = tcp:::1:80 }"),
+	  "3: address = tcp:::1:80: the host is not an IP "
 	  "address; write one as in tcp:127.0.0.1:80, tcp:0.0.0.0:80 or tcp:[::]:80" },
-	{ SERVICE("listen a { address = tcp:127.0.0.1:0 }"), "3: address = tcp:127.0.0.1:0: the port is not a number "
+	{ SERVICE("listen a { address = tcp:127.0.0.1:0 }"),
+	  "3: address = tcp:127.0.0.1:0: the port is not a number "
 	  "from 1 to 65535; write tcp:HOST:PORT, such as tcp:127.0.0.1:6380" },
-	{ SERVICE("listen a { address = tcp:127.0.0.1:65536 }"), "3: address = tcp:127.0.0.1:65536: the port is not "
+	{ SERVICE("listen a { address = tcp:127.0.0.1:65536 }"),
+	  "3: address = tcp:127.0.0.1:65536: the port is not "
 	  "a number from 1 to 65535; write tcp:HOST:PORT, such as tcp:127.0.0.1:6380" },
-	{ SERVICE("listen a { address = unix:run/x }"), "3: address = unix:run/x is not a unix address; write "
+	{ SERVICE("listen a { address = unix:run/x }"),
+	  "3: address = unix:run/x is not a unix address; write "
 	  "unix:/PATH, or unix:@NAME for an abstract one" },
-	{ SERVICE("listen a { address = unix:@ }"), "3: address = unix:@ is not a unix address; write "
+	{ SERVICE("listen a { address = unix:@ }"),
+	  "3: address = unix:@ is not a unix address; write "
 	  "unix:/PATH, or unix:@NAME for an abstract one" },
-	{ SERVICE("listen a { address = unix:" P50 P50 "/123456" "8 }"), "3: address = unix:" P50 P50 "/1234568: a path "
+	{ SERVICE("listen a { address = unix:" P50 P50 "/123456"
+		  "8 }"),
+	  "3: address = unix:" P50 P50 "/1234568: a path "
 	  "of 108 bytes is too long; a unix socket takes at most 107" },
 };
 
 static const struct mistake timers[] = {
-	{ SERVICE("deadline = 10"), "3: deadline = 10 is not a duration; write a whole number and its unit, such as "
+	{ SERVICE("deadline = 10"),
+	  "3: deadline = 10 is not a duration; write a whole number and its unit, such as "
 	  "500ms, 2s, 5min, 1h, at most 24h" },
-	{ SERVICE("deadline = 1.5s"), "3: deadline = 1.5s is not a duration; write a whole number and its unit, such "
+	{ SERVICE("deadline = 1.5s"),
+	  "3: deadline = 1.5s is not a duration; write a whole number and its unit, such "
 	  "as 500ms, 2s, 5min, 1h, at most 24h" },
-	{ SERVICE("deadline = 10s;"), "3: deadline = 10s; is not a duration; write a whole number and its unit, such "
+	{ SERVICE("deadline = 10s;"),
+	  "3: deadline = 10s; is not a duration; write a whole number and its unit, such "
 	  "as 500ms, 2s, 5min, 1h, at most 24h" },
-	{ SERVICE("deadline = 25h"), "3: deadline = 25h is not a duration; write a whole number and its unit, such "
+	{ SERVICE("deadline = 25h"),
+	  "3: deadline = 25h is not a duration; write a whole number and its unit, such "
 	  "as 500ms, 2s, 5min, 1h, at most 24h" },
-	{ SERVICE("start-timeout = 1ms"), "3: start-timeout must be at least 10ms and at most 24h" },
+	{ SERVICE("start-timeout = 1ms"),
+	  "3: start-timeout must be at least 10ms and at most 24h" },
 	{ SERVICE("heartbeat = 0"), "3: heartbeat must be at least 5ms and at most 24h" },
 	{ SERVICE("deadline = 1s"), "3: drain-grace (2s) must not exceed deadline (1s)" },
-	{ SERVICE("deadline = 5s\ndrain-grace = 6s"), "4: drain-grace (6s) must not exceed deadline (5s)" },
+	{ SERVICE("deadline = 5s\ndrain-grace = 6s"),
+	  "4: drain-grace (6s) must not exceed deadline (5s)" },
 	{ SERVICE("heartbeat = 3s"), "3: self-fence (4s) must be at least twice heartbeat (3s)" },
-	{ SERVICE("heartbeat = 1s\nself-fence = 1s"), "4: self-fence (1s) must be at least twice heartbeat (1s)" },
+	{ SERVICE("heartbeat = 1s\nself-fence = 1s"),
+	  "4: self-fence (1s) must be at least twice heartbeat (1s)" },
 	{ SERVICE("self-fence = 5s"), "3: presumed-dead (5s) must be longer than self-fence (5s)" },
-	{ SERVICE("presumed-dead = 4s"), "3: presumed-dead (4s) must be longer than self-fence (4s)" },
+	{ SERVICE("presumed-dead = 4s"),
+	  "3: presumed-dead (4s) must be longer than self-fence (4s)" },
 };
 
 static void check_all(const struct mistake *m, size_t n)
@@ -245,10 +298,12 @@ static void check_all(const struct mistake *m, size_t n)
 		struct conf *c = (struct conf *)-1;
 
 		put(m[i].text, strlen(m[i].text));
-		ck_assert_msg(conf_read(file, &c, err, sizeof err) == -EINVAL, "row %zu was taken:\n%s", i, m[i].text);
+		ck_assert_msg(conf_read(file, &c, err, sizeof err) == -EINVAL,
+			      "row %zu was taken:\n%s", i, m[i].text);
 		ck_assert_msg(c == (struct conf *)-1, "row %zu gave a result", i);
 		ck_assert_msg(!strncmp(err, file, prefix - 1) && !strcmp(err + prefix, m[i].said),
-			      "row %zu:\n%ssaid   %s\nwanted %s:%s", i, m[i].text, err, file, m[i].said);
+			      "row %zu:\n%ssaid   %s\nwanted %s:%s", i, m[i].text, err, file,
+			      m[i].said);
 		ck_assert_msg(!strchr(err, '\n'), "more than a line: %s", err);
 	}
 }
@@ -273,11 +328,13 @@ START_TEST(not_a_text)
 	put(big, 2 << 20);
 	free(big);
 	ck_assert_int_eq(conf_read(file, &c, err, sizeof err), -EINVAL);
-	snprintf(said, sizeof said, "%s:1: the file is larger than 1048576 bytes; is it a configuration?", file);
+	snprintf(said, sizeof said,
+		 "%s:1: the file is larger than 1048576 bytes; is it a configuration?", file);
 	ck_assert_str_eq(err, said);
 	ck_assert_int_eq(conf_read(dir, &c, err, sizeof err), -EISDIR);
 	ck_assert_int_eq(conf_read("/nonexistent/x", &c, err, sizeof err), -ENOENT);
-	ck_assert_str_eq(err, "/nonexistent/x: cannot open the configuration: No such file or directory");
+	ck_assert_str_eq(
+		err, "/nonexistent/x: cannot open the configuration: No such file or directory");
 }
 END_TEST
 
@@ -295,8 +352,9 @@ END_TEST
 /* Any text at all is answered: each prefix of a good file, and each with a byte spoiled. */
 START_TEST(every_prefix_is_answered)
 {
-	static const char text[] = "# c\nservice kvd { command = {\"/bin/true\", '${x}'} /* */ deadline = 10s\n"
-				   "listen a { address = \"unix:@${SET}\" } }";
+	static const char text[] =
+		"# c\nservice kvd { command = {\"/bin/true\", '${x}'} /* */ deadline = 10s\n"
+		"listen a { address = \"unix:@${SET}\" } }";
 	char copy[sizeof text];
 
 	for (size_t n = 0; n < sizeof text - 1; n++) {
@@ -372,7 +430,9 @@ START_TEST(full)
 	const struct sockaddr_in6 *v6;
 	char path[512];
 
-	ck_assert_msg(conf_read(source("good/full.conf", path, sizeof path), &c, err, sizeof err) == 0, "%s", err);
+	ck_assert_msg(conf_read(source("good/full.conf", path, sizeof path), &c, err, sizeof err) ==
+			      0,
+		      "%s", err);
 	/* it shows all that there is */
 	for (int i = 0; conf_options[i].name; i++)
 		ck_assert_msg(c->option_line[i], "full.conf lacks %s", conf_options[i].name);
@@ -396,13 +456,16 @@ START_TEST(full)
 	ck_assert_int_eq(c->listen[0].line, 41);
 	ck_assert(!c->listen[0].reuseaddr && c->listen[0].backlog == 128);
 	v6 = (const struct sockaddr_in6 *)&c->listen[1].sa;
-	ck_assert(v6->sin6_family == AF_INET6 && v6->sin6_port == htons(6380) && c->listen[1].v6only);
+	ck_assert(v6->sin6_family == AF_INET6 && v6->sin6_port == htons(6380) &&
+		  c->listen[1].v6only);
 	ck_assert_uint_eq(c->listen[2].mode, 0600);
-	ck_assert_uint_eq(c->listen[2].sa_len, offsetof(struct sockaddr_un, sun_path) + sizeof "/run/full.sock");
+	ck_assert_uint_eq(c->listen[2].sa_len,
+			  offsetof(struct sockaddr_un, sun_path) + sizeof "/run/full.sock");
 	ck_assert_uint_eq(c->listen[3].sa_len, offsetof(struct sockaddr_un, sun_path) + 5);
 	for (unsigned i = 0; i < c->nrlimits; i++)
 		if (c->rlimits[i].resource == RLIMIT_NOFILE)
-			ck_assert(c->rlimits[i].limit.rlim_cur == 1024 && c->rlimits[i].limit.rlim_max == 4096);
+			ck_assert(c->rlimits[i].limit.rlim_cur == 1024 &&
+				  c->rlimits[i].limit.rlim_max == 4096);
 	conf_free(c);
 }
 END_TEST
@@ -432,8 +495,9 @@ END_TEST
 
 START_TEST(variables_are_expanded)
 {
-	struct conf *c = read_good(SERVICE("output = \"/a/${SET}/${UNSET:-b}/\\${SET}\"\nuser = ${UNSET:-root}\n"
-					   "environment = { 'A=${SET}', \"B=${SET}\" }"));
+	struct conf *c = read_good(
+		SERVICE("output = \"/a/${SET}/${UNSET:-b}/\\${SET}\"\nuser = ${UNSET:-root}\n"
+			"environment = { 'A=${SET}', \"B=${SET}\" }"));
 
 	ck_assert_str_eq(c->output, "/a/value/b/${SET}");
 	ck_assert_str_eq(c->user, "root");
@@ -479,8 +543,10 @@ START_TEST(names)
 	longest[CONF_MAX_NAME] = '\0';
 	ck_assert(conf_name_ok(longest));
 	ck_assert(conf_name_ok("_a.b@c-d9") && conf_name_ok("9"));
-	ck_assert(!conf_name_ok("") && !conf_name_ok(".") && !conf_name_ok("..") && !conf_name_ok("a/b"));
-	ck_assert(!conf_name_ok("-a") && !conf_name_ok("@a") && !conf_name_ok("a b") && !conf_name_ok("\303\244"));
+	ck_assert(!conf_name_ok("") && !conf_name_ok(".") && !conf_name_ok("..") &&
+		  !conf_name_ok("a/b"));
+	ck_assert(!conf_name_ok("-a") && !conf_name_ok("@a") && !conf_name_ok("a b") &&
+		  !conf_name_ok("\303\244"));
 }
 END_TEST
 
@@ -506,18 +572,23 @@ START_TEST(data_dirs)
 
 	snprintf(option, sizeof option, "data-dir = \"%s\"", dir);
 	machine(option, 0, "");
-	snprintf(said, sizeof said, "data-dir %s lies on NFS, where a lock does not keep two writers apart; "
-		 "use a local file system", dir);
+	snprintf(said, sizeof said,
+		 "data-dir %s lies on NFS, where a lock does not keep two writers apart; "
+		 "use a local file system",
+		 dir);
 	sys_fs_type_override = 0x6969;
 	machine(option, -EOPNOTSUPP, said);
 	sys_fs_type_override = 0;
-	machine("data-dir = /nonexistent", -ENOENT, "data-dir /nonexistent does not exist; create it: "
+	machine("data-dir = /nonexistent", -ENOENT,
+		"data-dir /nonexistent does not exist; create it: "
 		"install -d -m 0700 -o USER /nonexistent");
 	snprintf(link, sizeof link, "%s/link", dir);
 	ck_assert_int_eq(symlink(dir, link), 0);
 	snprintf(option, sizeof option, "data-dir = \"%s\"", link);
-	snprintf(said, sizeof said, "data-dir %s is a symbolic link; write the directory that it leads to, "
-		 "so that it cannot change under a lock", link);
+	snprintf(said, sizeof said,
+		 "data-dir %s is a symbolic link; write the directory that it leads to, "
+		 "so that it cannot change under a lock",
+		 link);
 	machine(option, -ELOOP, said);
 	unlink(link);
 	snprintf(plain, sizeof plain, "%s/x.conf", dir);
@@ -531,12 +602,15 @@ START_TEST(places)
 {
 	char said[512];
 
-	machine("working-dir = /nonexistent", -ENOENT, "working-dir /nonexistent: No such file or directory; "
+	machine("working-dir = /nonexistent", -ENOENT,
+		"working-dir /nonexistent: No such file or directory; "
 		"create it, and let handoffd's user enter it");
-	machine("listen a { address = unix:/nonexistent/x }", -ENOENT, "listen a: directory /nonexistent: "
+	machine("listen a { address = unix:/nonexistent/x }", -ENOENT,
+		"listen a: directory /nonexistent: "
 		"No such file or directory; create it, and let handoffd's user enter it");
 	if (geteuid() != 0) {
-		machine("user = root", -EPERM, "user = root: only root may start daemons as somebody else; "
+		machine("user = root", -EPERM,
+			"user = root: only root may start daemons as somebody else; "
 			"run handoffd as root, or leave user out");
 		return;
 	}
@@ -550,8 +624,10 @@ START_TEST(places)
 		snprintf(text, sizeof text, SERVICE("%s\ndata-dir = \"%s\""), said, dir);
 		c = read_good(text);
 		ck_assert_int_eq(conf_check_machine(c, err, sizeof err), -EACCES);
-		snprintf(wanted, sizeof wanted, "%s:5: data-dir %s: nobody may not write it (Permission denied); "
-			 "chown or chmod it", file, dir);
+		snprintf(wanted, sizeof wanted,
+			 "%s:5: data-dir %s: nobody may not write it (Permission denied); "
+			 "chown or chmod it",
+			 file, dir);
 		ck_assert_str_eq(err, wanted);
 		conf_free(c);
 	}
@@ -566,7 +642,8 @@ START_TEST(print)
 	size_t n = 0;
 	FILE *f = open_memstream(&text, &n);
 
-	ck_assert_int_eq(conf_read(source("good/full.conf", path, sizeof path), &c, err, sizeof err), 0);
+	ck_assert_int_eq(
+		conf_read(source("good/full.conf", path, sizeof path), &c, err, sizeof err), 0);
 	ck_assert_int_eq(check_print(c, f), 0);
 	fclose(f);
 	ck_assert_ptr_nonnull(strstr(text, "full.conf is in order: service full.1\n"));
@@ -574,8 +651,10 @@ START_TEST(print)
 	ck_assert_ptr_nonnull(strstr(text, "\nuser             0 (uid 0)\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nlimit-nofile     1024:4096\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nlimit-stack      8388608:unlimited\n"));
-	ck_assert_ptr_nonnull(strstr(text, "\nlisten           v4: tcp:127.0.0.1:6380, backlog 128, no reuseaddr\n"));
-	ck_assert_ptr_nonnull(strstr(text, "\nlisten           path: unix:/run/full.sock, backlog 4096, mode 0600\n"));
+	ck_assert_ptr_nonnull(strstr(
+		text, "\nlisten           v4: tcp:127.0.0.1:6380, backlog 128, no reuseaddr\n"));
+	ck_assert_ptr_nonnull(strstr(
+		text, "\nlisten           path: unix:/run/full.sock, backlog 4096, mode 0600\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\ndeadline         5s       Prepare to Ready"));
 	free(text);
 	f = fopen("/dev/full", "we");
@@ -603,13 +682,17 @@ START_TEST(directories)
 	ck_assert_int_eq(dirs_runtime("kvd", false, path, sizeof path, err, sizeof err), 0);
 	ck_assert_str_eq(path, geteuid() == 0 ? "/run/handoff/kvd" : "/x/handoff/kvd");
 	ck_assert_int_eq(dirs_state("kvd", false, path, sizeof path, err, sizeof err), 0);
-	ck_assert_str_eq(path, geteuid() == 0 ? "/var/lib/handoff/kvd" : "/home/u/.local/state/handoff/kvd");
+	ck_assert_str_eq(path, geteuid() == 0 ? "/var/lib/handoff/kvd"
+					      : "/home/u/.local/state/handoff/kvd");
 	ck_assert_int_eq(dirs_state("kvd", false, path, 10, err, sizeof err), -ENAMETOOLONG);
 	if (geteuid() != 0) {
 		unsetenv("XDG_RUNTIME_DIR");
-		ck_assert_int_eq(dirs_runtime("kvd", false, path, sizeof path, err, sizeof err), -ENOENT);
-		ck_assert_str_eq(err, "no runtime directory: neither HANDOFF_RUNTIME_DIR nor XDG_RUNTIME_DIR is "
-				 "set; set one of them");
+		ck_assert_int_eq(dirs_runtime("kvd", false, path, sizeof path, err, sizeof err),
+				 -ENOENT);
+		ck_assert_str_eq(
+			err,
+			"no runtime directory: neither HANDOFF_RUNTIME_DIR nor XDG_RUNTIME_DIR is "
+			"set; set one of them");
 	}
 }
 END_TEST

@@ -128,7 +128,8 @@ END_TEST
 
 START_TEST(dual_stack_and_v6only)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct conf_listen *both = tcp_row("both", "[::]"), *six = tcp_row("six", "[::]");
 
 	six->v6only = true;
@@ -162,7 +163,8 @@ START_TEST(tcp_in_use)
 
 	open_all();
 	row("b", a->address);
-	snprintf(said, sizeof said, "listener b (%s): address in use: find its owner with: ss -tlnp sport = :%s",
+	snprintf(said, sizeof said,
+		 "listener b (%s): address in use: find its owner with: ss -tlnp sport = :%s",
 		 a->address, strrchr(a->address, ':') + 1);
 	refused(-EADDRINUSE, said);
 	ck_assert_uint_eq(l.n, 1);             /* what was bound stays */
@@ -180,8 +182,10 @@ START_TEST(unix_in_use)
 	open_all();
 	other = l;
 	l = (struct listeners){ 0 };
-	snprintf(said, sizeof said, "listener a (unix:%s): another process listens there; find it with: ss -xlp src %s",
-		 path, path);
+	snprintf(
+		said, sizeof said,
+		"listener a (unix:%s): another process listens there; find it with: ss -xlp src %s",
+		path, path);
 	refused(-EADDRINUSE, said);
 	ck_assert_int_eq(reach_row(&rows[0]), 0);
 	listeners_close(&other, true);
@@ -207,7 +211,9 @@ START_TEST(path_that_is_no_socket)
 
 	close(fd);
 	unix_row("a", path);
-	snprintf(said, sizeof said, "listener a (unix:%s): %s exists and is no socket; remove it, or choose another path",
+	snprintf(said, sizeof said,
+		 "listener a (unix:%s): %s exists and is no socket; remove it, or choose another "
+		 "path",
 		 path, path);
 	refused(-EADDRINUSE, said);
 	ck_assert_int_eq(access(path, F_OK), 0);
@@ -218,14 +224,16 @@ END_TEST
 START_TEST(no_directory)
 {
 	unix_row("a", "/nonexistent/s");
-	refused(-ENOENT, "listener a (unix:/nonexistent/s): its directory does not exist; create it for handoffd's user");
+	refused(-ENOENT, "listener a (unix:/nonexistent/s): its directory does not exist; create "
+			 "it for handoffd's user");
 }
 END_TEST
 
 START_TEST(no_such_interface)
 {
 	row("a", "tcp:192.0.2.1:6380");
-	refused(-EADDRNOTAVAIL, "listener a (tcp:192.0.2.1:6380): no interface of this machine has the address; "
+	refused(-EADDRNOTAVAIL,
+		"listener a (tcp:192.0.2.1:6380): no interface of this machine has the address; "
 		"correct it, or set it up first");
 }
 END_TEST
@@ -259,7 +267,8 @@ START_TEST(path_belongs_to_the_user)
 	conf.uid = conf.gid = 65534;
 	conf.user = (char *)"nobody";
 	unix_row("a", path);
-	snprintf(said, sizeof said, "listener a (unix:%s): not permitted: let nobody write its directory", path);
+	snprintf(said, sizeof said,
+		 "listener a (unix:%s): not permitted: let nobody write its directory", path);
 	refused(-EACCES, said);
 	ck_assert_int_eq(chown(dir, 65534, 65534), 0);
 	open_all();
@@ -283,8 +292,12 @@ START_TEST(adopted)
 	row("abstract", abstract);
 	open_all();
 	for (unsigned i = 0; i < l.n; i++) {
-		ck_assert_int_eq(listeners_adopt(&back, &conf, l.v[i].name, dup(l.v[i].fd), err, sizeof err), 0);
-		ck_assert_int_eq(listeners_adopt(&back, &conf, l.v[i].name, dup(l.v[i].fd), err, sizeof err), -EEXIST);
+		ck_assert_int_eq(
+			listeners_adopt(&back, &conf, l.v[i].name, dup(l.v[i].fd), err, sizeof err),
+			0);
+		ck_assert_int_eq(
+			listeners_adopt(&back, &conf, l.v[i].name, dup(l.v[i].fd), err, sizeof err),
+			-EEXIST);
 		ck_assert_int_eq(fcntl(back.v[i].fd, F_GETFD), FD_CLOEXEC);
 	}
 	ck_assert(listeners_complete(&back, &conf));
@@ -332,18 +345,23 @@ static void not_adopted(const char *name, int fd, int error, const char *said)
 START_TEST(not_what_was_announced)
 {
 	struct conf_listen *a = tcp_row("a", "127.0.0.1");
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	char said[512];
 	int fd;
 
-	not_adopted("b", open("/dev/null", O_RDONLY | O_CLOEXEC), -ENOENT, "listener b: not configured; it is closed");
-	snprintf(said, sizeof said, "listener a: what came is not a socket (%s); it is closed", a->address);
+	not_adopted("b", open("/dev/null", O_RDONLY | O_CLOEXEC), -ENOENT,
+		    "listener b: not configured; it is closed");
+	snprintf(said, sizeof said, "listener a: what came is not a socket (%s); it is closed",
+		 a->address);
 	not_adopted("a", open("/dev/null", O_RDONLY | O_CLOEXEC), -ENOTSOCK, said);
-	snprintf(said, sizeof said, "listener a: what came is not a listening stream socket (%s); it is closed",
+	snprintf(said, sizeof said,
+		 "listener a: what came is not a listening stream socket (%s); it is closed",
 		 a->address);
 	not_adopted("a", sys_socket(AF_INET, SOCK_STREAM, 0), -EINVAL, said);
 	not_adopted("a", sys_socket(AF_INET, SOCK_DGRAM, 0), -EINVAL, said);
-	snprintf(said, sizeof said, "listener a: what came is of another address than configured (%s); it is closed",
+	snprintf(said, sizeof said,
+		 "listener a: what came is of another address than configured (%s); it is closed",
 		 a->address);
 	fd = sys_socket(AF_INET, SOCK_STREAM, 0);
 	ck_assert_int_eq(sys_bind(fd, (struct sockaddr *)&in, sizeof in), 0);
@@ -364,7 +382,7 @@ START_TEST(changed_address_waits_for_the_decision)
 	snprintf(other, sizeof other, "%s/t", dir);
 	unix_row("a", path);
 	open_all();
-	unix_row("a", other);                  /* the second row is the new configuration's only one */
+	unix_row("a", other); /* the second row is the new configuration's only one */
 	now[0] = rows[1];
 	ck_assert_int_eq(listeners_open(&l, &next, err, sizeof err), 0);
 	ck_assert_uint_eq(l.n, 2);
@@ -426,7 +444,7 @@ START_TEST(each_call_fails)
 			failures++;
 		}
 		sys_fault = NULL;
-		/* an lstat that fails right after bind leaves a path that nobody knows: it is stale */
+		/* an lstat that fails after bind leaves a path that nobody knows: stale */
 		listeners_close(&l, true);
 		unlink(path);
 		sys_fault = nth;

@@ -62,7 +62,8 @@ START_TEST(a_line)
 	log_open("kvd", LOG_L_INFO);
 	log_debug("not this");
 	log_warning("number %d: a\nb\033", 5);
-	matches(heard(), "^20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\\.[0-9]{3}Z "
+	matches(heard(),
+		"^20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\\.[0-9]{3}Z "
 		"handoffd\\[kvd\\]: warning: number 5: a\\?b\\?\n$");
 	memset(big, 'x', sizeof big);
 	big[sizeof big - 1] = '\0';
@@ -81,7 +82,8 @@ START_TEST(journal)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end), 0);
 	stderr_is(end[1]);
 	ck_assert_int_eq(fstat(2, &st), 0);
-	snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino);
 	setenv("JOURNAL_STREAM", stream, 1);
 	log_open("kvd", LOG_L_DEBUG);
 	log_debug("x");
@@ -96,7 +98,8 @@ END_TEST
 static void fill_up(void)
 {
 	log_open("kvd", LOG_L_INFO);
-	for (int i = 0; i < 100000; i++)       /* far more than either takes; the fixture's time limit waits */
+	for (int i = 0; i < 100000;
+	     i++) /* far more than either takes; the fixture's time limit waits */
 		log_info("a line that nobody reads");
 	matches(heard(), "a line that nobody reads\n");
 }

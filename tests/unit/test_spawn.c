@@ -22,8 +22,13 @@ static void setup(void)
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(out, sizeof out, "%s/out", dir);
 	snprintf(exe_path, sizeof exe_path, "%s/exe", dir);
-	conf = (struct conf){ .name = (char *)"kvd", .file = (char *)"kvd.conf", .command = argv, .uid = -1,
-			      .gid = -1, .umask = 022, .output = out };
+	conf = (struct conf){ .name = (char *)"kvd",
+			      .file = (char *)"kvd.conf",
+			      .command = argv,
+			      .uid = -1,
+			      .gid = -1,
+			      .umask = 022,
+			      .output = out };
 	signal(SIGPIPE, SIG_IGN);
 	leak_setup();
 }
@@ -83,7 +88,9 @@ static struct exe resolve(void)
 static int start(const struct exe *e, struct child *c)
 {
 	int pair[2], r;
-	struct spawn_args a = { .conf = &conf, .exe = e, .runtime_dir = "/run/kvd", .role = "first" };
+	struct spawn_args a = {
+		.conf = &conf, .exe = e, .runtime_dir = "/run/kvd", .role = "first"
+	};
 
 	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
 	a.channel = pair[1];
@@ -140,7 +147,8 @@ static int run_command(const char *a, const char *b, const char *c)
 
 START_TEST(environment)
 {
-	static char *given[] = { (char *)"A=1", (char *)"B=2", (char *)"A=3", (char *)"KEPT=new", NULL };
+	static char *given[] = { (char *)"A=1", (char *)"B=2", (char *)"A=3", (char *)"KEPT=new",
+				 NULL };
 	int n = 0;
 
 	clearenv();
@@ -154,8 +162,10 @@ START_TEST(environment)
 	setenv("HANDOFF_RUNTIME_DIR", "x", 1);
 	conf.environment = given;
 	ck_assert_int_eq(run_command("/usr/bin/env", NULL, NULL), 0);
-	ck_assert_str_eq(output(), "OTHER=x\nLISTENER=stays\nB=2\nA=3\nKEPT=new\nHANDOFF_FD=3\nHANDOFF_ROLE=first\n"
-			 "HANDOFF_DIR=/run/kvd\nHANDOFF_SERVICE=kvd\n");
+	ck_assert_str_eq(
+		output(),
+		"OTHER=x\nLISTENER=stays\nB=2\nA=3\nKEPT=new\nHANDOFF_FD=3\nHANDOFF_ROLE=first\n"
+		"HANDOFF_DIR=/run/kvd\nHANDOFF_SERVICE=kvd\n");
 	unlink(out);
 	conf.clear_environment = true;
 	ck_assert_int_eq(run_command("/usr/bin/env", NULL, NULL), 0);
@@ -167,7 +177,9 @@ END_TEST
 
 START_TEST(lock_dir)
 {
-	struct spawn_args a = { .conf = &conf, .runtime_dir = "/r", .lock_dir = "/r/lock", .role = "successor" };
+	struct spawn_args a = {
+		.conf = &conf, .runtime_dir = "/r", .lock_dir = "/r/lock", .role = "successor"
+	};
 	struct child c;
 	struct exe e;
 
@@ -179,8 +191,10 @@ START_TEST(lock_dir)
 	ck_assert_int_eq(spawn_daemon(&a, &c, err, sizeof err), 0);
 	ck_assert_int_eq(spawn_release(&c), 0);
 	ck_assert_int_eq(finish(&c), 0);
-	ck_assert_str_eq(output(), "HANDOFF_FD=3\nHANDOFF_ROLE=successor\nHANDOFF_DIR=/r\nHANDOFF_SERVICE=kvd\n"
-			 "HANDOFF_LOCK_DIR=/r/lock\n");
+	ck_assert_str_eq(
+		output(),
+		"HANDOFF_FD=3\nHANDOFF_ROLE=successor\nHANDOFF_DIR=/r\nHANDOFF_SERVICE=kvd\n"
+		"HANDOFF_LOCK_DIR=/r/lock\n");
 	close(a.channel);
 	exe_close(&e);
 }
@@ -225,7 +239,7 @@ START_TEST(signals_are_reset)
 	 * its sigaction touches them for nobody */
 	ck_assert_uint_eq(ignored & ~(3ull << 31), 0);
 	sigprocmask(SIG_BLOCK, NULL, &set);
-	ck_assert_int_eq(sigismember(&set, SIGUSR1), 1);      /* the parent's own are as they were */
+	ck_assert_int_eq(sigismember(&set, SIGUSR1), 1); /* the parent's own are as they were */
 	ck_assert_int_eq(sigismember(&set, SIGTERM), 0);
 }
 END_TEST
@@ -233,7 +247,8 @@ END_TEST
 START_TEST(place_and_limits)
 {
 	struct conf_rlimit limits[] = {
-		{ "limit-nofile", RLIMIT_NOFILE, { 99, 100 } }, { "limit-core", RLIMIT_CORE, { 0, 0 } },
+		{ "limit-nofile", RLIMIT_NOFILE, { 99, 100 } },
+		{ "limit-core", RLIMIT_CORE, { 0, 0 } },
 	};
 
 	conf.umask = 027;
@@ -245,7 +260,8 @@ START_TEST(place_and_limits)
 	conf.nrlimits = 2;
 	SH("umask; pwd; nice; cat /proc/self/oom_score_adj; ulimit -Sn; ulimit -Hn; ulimit -c;"
 	   "read a b c d e session rest </proc/$$/stat; test $session = $$ && echo leads");
-	snprintf(said, sizeof said, "0027\n/proc\n%d\n321\n99\n100\n0\nleads\n", getpriority(PRIO_PROCESS, 0) + 3);
+	snprintf(said, sizeof said, "0027\n/proc\n%d\n321\n99\n100\n0\nleads\n",
+		 getpriority(PRIO_PROCESS, 0) + 3);
 	ck_assert_str_eq(output(), said);
 }
 END_TEST
@@ -367,7 +383,8 @@ static int crowded(int channel_at, int exe_at)
 	e.ino++;                               /* so that it is run by its descriptor */
 	a.exe = &e;
 	a.channel = fcntl(1, F_DUPFD_CLOEXEC, channel_at);
-	if (a.channel != channel_at || spawn_daemon(&a, &c, err, sizeof err) < 0 || spawn_release(&c) < 0)
+	if (a.channel != channel_at || spawn_daemon(&a, &c, err, sizeof err) < 0 ||
+	    spawn_release(&c) < 0)
 		return 99;
 	return waitpid(c.pid, &status, 0) == c.pid ? status : 97;
 }
@@ -446,24 +463,32 @@ START_TEST(not_executable)
 	ck_assert_int_eq(mkdir(exe_path, 0755), 0);
 	REFUSED(-EACCES, "a directory, not a file; name the executable itself");
 	rmdir(exe_path);
-	refused("/dev/null", -EACCES, "/dev/null: a special file, not a file; name the executable itself");
+	refused("/dev/null", -EACCES,
+		"/dev/null: a special file, not a file; name the executable itself");
 	put(exe_path, "#!/bin/sh\n", 10, 0644);
-	REFUSED(-EACCES, "not executable by the daemon's user: Permission denied; chmod +x it, and look for noexec mounts");
+	REFUSED(-EACCES, "not executable by the daemon's user: Permission denied; chmod +x it, and "
+			 "look for noexec mounts");
 	put(exe_path, "#!/nonexistent/sh -e\n", 21, 0755);
-	REFUSED(-ENOENT, "its interpreter '/nonexistent/sh' cannot be run: No such file or directory; "
+	REFUSED(-ENOENT,
+		"its interpreter '/nonexistent/sh' cannot be run: No such file or directory; "
 		"correct its first line");
 	put(exe_path, "#!\n", 3, 0755);
-	REFUSED(-ENOEXEC, "its interpreter '' cannot be run: Exec format error; correct its first line");
+	REFUSED(-ENOEXEC,
+		"its interpreter '' cannot be run: Exec format error; correct its first line");
 	put(exe_path, "", 0, 0755);
-	REFUSED(-ENOEXEC, "neither an ELF executable nor a script with #!; was it copied completely?");
+	REFUSED(-ENOEXEC,
+		"neither an ELF executable nor a script with #!; was it copied completely?");
 	put(exe_path, "echo x\n", 7, 0755);
-	REFUSED(-ENOEXEC, "neither an ELF executable nor a script with #!; was it copied completely?");
+	REFUSED(-ENOEXEC,
+		"neither an ELF executable nor a script with #!; was it copied completely?");
 	elf[18] = 0xf3;                        /* RISC-V */
 	put(exe_path, elf, sizeof elf, 0755);
 	ck_assert_int_eq(exe_open(&conf, exe_path, &(struct exe){ 0 }, err, sizeof err), -ENOEXEC);
-	ck_assert_ptr_nonnull(strstr(err, "/exe: built for another architecture (ELF machine 243, this one is "));
+	ck_assert_ptr_nonnull(
+		strstr(err, "/exe: built for another architecture (ELF machine 243, this one is "));
 	conf.environment = path_env;
-	refused("no-such-daemon", -ENOENT, "no-such-daemon: not found in the daemon's PATH (/nonexistent:/bin); "
+	refused("no-such-daemon", -ENOENT,
+		"no-such-daemon: not found in the daemon's PATH (/nonexistent:/bin); "
 		"install it, or write its path");
 	ck_assert_int_eq(run_command("sh", "-c", "echo $0"), 0);
 	ck_assert_str_eq(output(), "/bin/sh\n");
@@ -476,10 +501,12 @@ START_TEST(as_the_daemons_user)
 		return;
 	conf.uid = conf.gid = 65534;
 	copy("/bin/true", exe_path);
-	REFUSED(-EACCES, "cannot be opened: Permission denied; let the daemon's user search its directories");
+	REFUSED(-EACCES, "cannot be opened: Permission denied; let the daemon's user search its "
+			 "directories");
 	ck_assert_int_eq(chmod(dir, 0755), 0);
 	ck_assert_int_eq(chmod(exe_path, 0700), 0);
-	REFUSED(-EACCES, "not executable by the daemon's user: Permission denied; chmod +x it, and look for noexec mounts");
+	REFUSED(-EACCES, "not executable by the daemon's user: Permission denied; chmod +x it, and "
+			 "look for noexec mounts");
 }
 END_TEST
 
@@ -529,17 +556,21 @@ START_TEST(steps_that_fail)
 	e = resolve();
 	conf.working_dir = (char *)"/nonexistent";
 	ck_assert_int_eq(run_heard(&e), 126);
-	ck_assert_str_eq(err, "handoffd[kvd]: cannot change to working-dir /nonexistent: No such file or directory\n");
+	ck_assert_str_eq(err, "handoffd[kvd]: cannot change to working-dir /nonexistent: No such "
+			      "file or directory\n");
 	conf.working_dir = NULL;
 	conf.output = (char *)"/nonexistent/x";
 	ck_assert_int_eq(run_heard(&e), 126);
-	ck_assert_str_eq(err, "handoffd[kvd]: cannot open output /nonexistent/x: No such file or directory\n");
+	ck_assert_str_eq(
+		err,
+		"handoffd[kvd]: cannot open output /nonexistent/x: No such file or directory\n");
 	conf.output = NULL;
 	conf.rlimits = &limit;
 	conf.nrlimits = 1;
 	conf.line = 9;
 	ck_assert_int_eq(run_heard(&e), 126);
-	ck_assert_str_eq(err, "handoffd[kvd]: cannot set limit-rtprio (kvd.conf:9): Invalid argument\n");
+	ck_assert_str_eq(err,
+			 "handoffd[kvd]: cannot set limit-rtprio (kvd.conf:9): Invalid argument\n");
 	conf.nrlimits = 0;
 	exe_close(&e);
 	put(exe_path, "#!/nonexistent\n", 15, 0755);
@@ -619,7 +650,8 @@ START_TEST(each_call_of_the_parent_fails)
 		r = start(&e, &c);
 		sys_fault = NULL;
 		ck_assert_int_eq(r, -EMFILE);
-		ck_assert_str_eq(err, "cannot start a process: Too many open files; raise LimitNOFILE=");
+		ck_assert_str_eq(err,
+				 "cannot start a process: Too many open files; raise LimitNOFILE=");
 		ck_assert_int_eq(c.pid, -77);
 		ck_assert_str_eq(output(), "");
 	}
