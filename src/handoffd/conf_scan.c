@@ -98,8 +98,8 @@ static int variable(struct scanner *s, char *p, char **ret)
 	set = getenv(name) != NULL;
 	*close = saved;
 	if (!set)
-		return fail(s, s->line, "variable %.*s is not set; set it for handoffd, or write "
-			    "${%.*s:-DEFAULT}", (int)(close - name), name, (int)(close - name), name);
+		return fail(s, s->line, "variable %.*s is not set; set it for handoffd, or "
+			    "write ${%.*s:-DEFAULT}", (int)(close - name), name, (int)(close - name), name);
 	return 0;
 }
 
