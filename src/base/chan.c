@@ -97,7 +97,7 @@ static int fill(struct chan *c, uint8_t *p, size_t *got, size_t want)
 		struct iovec iov = { p + *got, want - *got };
 		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
 		                    .msg_controllen = sizeof control };
-		ssize_t n = sys_recvmsg(c->fd, &m, 0);
+		ssize_t n = sys_recvmsg(c->fd, &m, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return 0;
 		if (n < 0)
@@ -218,7 +218,7 @@ static ssize_t send_some(int to, const uint8_t *p, size_t n, const int *fds, uns
 		h->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
 		memcpy(CMSG_DATA(h), fds, sizeof(int) * nfds);
 	}
-	return sys_sendmsg(to, &m, 0);
+	return sys_sendmsg(to, &m, MSG_DONTWAIT);
 }
 
 /* The rest of a frame, from byte done on, to the queue, with copies of fds. */

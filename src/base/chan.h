@@ -35,7 +35,7 @@ struct chan {
 	char error[160];               /* after -EBADMSG: what was wrong */
 };
 
-void chan_init(struct chan *c, int fd);   /* consumes fd, which must be O_NONBLOCK */
+void chan_init(struct chan *c, int fd);   /* consumes fd; never blocks, whatever its flags */
 /* Closes and frees all; takes a closed one. */
 void chan_close(struct chan *c);
 

@@ -17,7 +17,7 @@ struct parser {
 	unsigned given;            /* bits, as ctl_options is ordered */
 };
 
-/* How many letters differ, roughly: for "did you mean". */
+/* How many letters differ: for "did you mean". */
 static unsigned distance(const char *a, const char *b)
 {
 	const size_t na = strlen(a), nb = strlen(b);
@@ -42,10 +42,16 @@ static unsigned distance(const char *a, const char *b)
 	return row[nb];
 }
 
+/* What is further away is another word, not a slip of the finger. */
+static unsigned nearest(const char *name)
+{
+	return strlen(name) < 6 ? 3 : 4;
+}
+
 static int unknown_option(struct parser *p, const char *name)
 {
 	const struct ctl_option *best = NULL;
-	unsigned least = 4;
+	unsigned least = nearest(name);
 
 	for (const struct ctl_option *o = ctl_options; o->name; o++) {
 		const unsigned d = distance(name, o->name);
@@ -62,7 +68,7 @@ static int unknown_option(struct parser *p, const char *name)
 static int unknown_command(struct parser *p, const char *name)
 {
 	const struct ctl_command *best = NULL;
-	unsigned least = 4;
+	unsigned least = nearest(name);
 
 	for (const struct ctl_command *k = ctl_commands; k->name; k++) {
 		const unsigned d = distance(name, k->name);

@@ -109,7 +109,9 @@ static void step_abort(struct follow *f)
 	if (f->abort.result == -EAGAIN)
 		return;
 	f->heard_ms = sys_now_ms();
-	if (f->abort.result == 0 && f->abort.msg.type == MSG_op_result && f->abort.msg.op_result.code)
+	if (f->abort.result < 0)
+		out_note(&f->c->out, "the abort could not be asked for: %s", strerror(-f->abort.result));
+	else if (f->abort.msg.type == MSG_op_result && f->abort.msg.op_result.code)
 		out_note(&f->c->out, "no abort: %.*s", (int)f->abort.msg.op_result.message.n,
 		         f->abort.msg.op_result.message.p);
 	ask_end(&f->abort);
@@ -216,8 +218,9 @@ static int check_alive(struct follow *f)
 static int take_messages(struct follow *f, int *ret_error)
 {
 	struct msg m;
-	int r = chan_flush(&f->chan);
+	int r;
 
+	chan_flush(&f->chan);   /* -EPIPE: what it has sent can still be read */
 	while ((r = chan_recv(&f->chan, &m)) == 1) {
 		f->heard_ms = sys_now_ms();
 		if (m.type == MSG_op_event) {
