@@ -99,7 +99,8 @@ static int variable(struct scanner *s, char *p, char **ret)
 	*close = saved;
 	if (!set)
 		return fail(s, s->line, "variable %.*s is not set; set it for handoffd, or "
-			    "write ${%.*s:-DEFAULT}", (int)(close - name), name, (int)(close - name), name);
+			    "write ${%.*s:-DEFAULT}", (int)(close - name), name,
+			    (int)(close - name), name);
 	return 0;
 }
 
