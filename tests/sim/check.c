@@ -62,6 +62,15 @@ static bool serves_or_dead(struct world *w, unsigned pid)
 	return !p || p->life != ALIVE || p->writer || (p->d.state == D_SERVE && p->qi < p->q.n);
 }
 
+/* What struck before it began is over, or a short delay: it may not end this attempt. */
+static bool met_no_fault(const struct world *w, unsigned h)
+{
+	const unsigned asked = 1u << F_OP_ABORT | 1u << F_OP_STOP | 1u << F_OP_RESTART;
+
+	return w->begun[h] && w->fast && !w->tight && !(w->seen & asked) && w->struck_at < w->begun_at[h] &&
+	       w->hang_end < w->begun_at[h] + 1500 * MS;
+}
+
 /* 7: what is reported is true when it is reported; here it becomes durable. */
 void check_outcome(struct world *w, unsigned h, enum s_outcome o)
 {
@@ -75,6 +84,8 @@ void check_outcome(struct world *w, unsigned h, enum s_outcome o)
 		violated(w, "h%u is reported aborted, its successor has served", h);
 	if (o != OUTCOME_ABORTED && !w->decided[h])
 		violated(w, "h%u is reported %s, it was never decided", h, outcome_name[o]);
+	if (o != OUTCOME_COMMITTED && met_no_fault(w, h))
+		violated(w, "h%u met no fault and is reported %s", h, outcome_name[o]);
 	if (w->j.inc && !serves_or_dead(w, w->j.inc))
 		violated(w, "h%u is reported %s while %s does not serve", h, outcome_name[o], pname(w->j.inc));
 }
@@ -155,7 +166,7 @@ void check_end(struct world *w)
 	if (!p->listens || !w->sup.listens)
 		violated(w, "at rest a listening socket is in one hand only");
 	/* 6: a supervisor that dies costs nothing but an attempt */
-	if (w->seen == 1u << F_KILL_S && w->fast && !w->tight && !w->cold_at && w->cold_starts)
+	if (w->seen == 1u << F_KILL_S && w->fast && !w->tight && !w->cold && w->cold_starts)
 		violated(w, "only the supervisor died, and the service was started cold");
 	/* never nobody: O's death alone does not stop a handoff that has begun */
 	if (w->fast && !w->tight && w->seen && !(w->seen & ~(1u << F_KILL_O | 1u << F_HELPER)))

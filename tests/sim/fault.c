@@ -9,7 +9,7 @@ const char *const fault_name[F_COUNT] = {
 
 static const unsigned char weight[F_COUNT] = {
 	[F_KILL_S] = 8, [F_KILL_O] = 8, [F_KILL_N] = 8, [F_HANG_S] = 6, [F_HANG_O] = 6, [F_HANG_N] = 6,
-	[F_HELPER] = 3, [F_BREAK_O] = 2, [F_OP_ABORT] = 3, [F_OP_STOP] = 2, [F_OP_RESTART] = 2,
+	[F_HELPER] = 3, [F_BREAK_O] = 2, [F_BREAK_N] = 1, [F_OP_ABORT] = 3, [F_OP_STOP] = 2, [F_OP_RESTART] = 2,
 	[F_JOURNAL] = 3, [F_SPAWN] = 1, [F_LOCK] = 1, [F_SEAL] = 2, [F_UNHEALTHY] = 1, [F_STALE] = 1, [F_BAD] = 2,
 };
 
@@ -83,37 +83,71 @@ static void plan_one(struct world *w)
 	f->after = w->nfault > 1 && chance(w, 3);
 }
 
+/* ... only after the fault before it */
+static struct fault *then(struct fault *f)
+{
+	f->after = true;
+	return f;
+}
+
+static uint64_t least(const struct world *w, enum timer a, enum timer b)
+{
+	return (uint64_t)(w->timer[a] < w->timer[b] ? w->timer[a] : w->timer[b]) * MS;
+}
+
 /* Rare sequences on purpose: what only a chain of three faults shows. */
 static void plan_scene(struct world *w)
 {
 	uint64_t fence = (uint64_t)w->timer[TIMER_FENCE] * MS;
-	struct fault *f;
 
-	switch (rnd(w, 4)) {
+	switch (rnd(w, 10)) {
 	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
 		add(w, F_HANG_S, AT_N, D_LOCK, (unsigned)rnd(w, 2))->length = fence + fence / 3 + rnd(w, fence / 3);
-		f = add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 12));
-		f->after = true;
+		then(add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 12)));
 		break;
 	case 1:   /* N dies while S sleeps after the commit; O finds the flock free */
 		add(w, F_HANG_S, AT_N, D_SERVE, (unsigned)rnd(w, 8))->length = fence + rnd(w, 2 * fence);
-		f = add(w, F_KILL_N, AT_N, D_SERVE, (unsigned)rnd(w, 3));
-		f->after = true;
+		then(add(w, F_KILL_N, AT_N, D_SERVE, (unsigned)rnd(w, 3)));
+		if (chance(w, 2))
+			then(add(w, F_BREAK_O, AT_O, D_SEALED, 0));
 		break;
 	case 2:   /* answers of an ended handoff arrive in the next */
 		add(w, F_HANG_S, AT_O, chance(w, 2) ? D_DRAINED : D_DRAINING, (unsigned)rnd(w, 3))->length = fence + rnd(w, fence / 2);
-		add(w, chance(w, 2) ? F_KILL_N : F_OP_ABORT, AT_O, D_UNDRAIN, (unsigned)rnd(w, 3))->after = true;
-		f = add(w, F_HANG_O, AT_O, D_SERVE, (unsigned)rnd(w, 4));
-		f->after = true;
-		f->length = 5 * MS + rnd(w, 30 * MS);
+		then(add(w, F_KILL_N, AT_O, D_UNDRAIN, (unsigned)rnd(w, 3)));
+		then(add(w, F_HANG_O, AT_O, D_SERVE, 1 + (unsigned)rnd(w, 3)))->length = fence / 2 + rnd(w, fence / 4);
 		w->upgrades += 2;
 		break;
-	default:  /* everything dies around the decision */
+	case 3:   /* everything dies around the decision */
 		add(w, F_KILL_N, AT_S, S_TAKE, (unsigned)rnd(w, 6));
 		add(w, F_KILL_O, AT_S, S_TAKE, (unsigned)rnd(w, 12));
 		add(w, F_KILL_S, AT_S, S_TAKE, (unsigned)rnd(w, 12));
+		break;
+	case 4:   /* N reads its Commit when S has just given it up */
+		add(w, F_HANG_N, AT_S, S_TAKE, 0)->length = least(w, TIMER_COMMIT, TIMER_DEAD) - MS / 2 + rnd(w, 2 * MS);
+		break;
+	case 5:   /* O is silent in the seal, not dead */
+		add(w, F_STALE, AT_STEP, 0, 0);
+		add(w, F_HANG_O, AT_O, chance(w, 4) ? D_DRAINED : D_SEALING, (unsigned)rnd(w, 3))->length =
+			(uint64_t)w->timer[TIMER_DEAD] * MS + rnd(w, (uint64_t)w->timer[TIMER_DEAD] * MS / 2);
+		break;
+	case 6:   /* O's helper has the flock, S sleeps: N waits alone */
+		add(w, F_HELPER, AT_O, chance(w, 2) ? D_DRAINING : D_SEALING, 0);
+		add(w, F_HANG_S, AT_N, D_LOCK_DEAD, 0)->length = fence + rnd(w, 2 * fence);
+		break;
+	case 7:   /* O's channel is lost when N is warm, and something else goes wrong */
+		add(w, chance(w, 2) ? F_BREAK_O : F_KILL_O, AT_N, D_WBEGIN, (unsigned)rnd(w, 3));
+		add(w, (enum fault_kind[]){ F_OP_ABORT, F_OP_STOP, F_KILL_N, F_HANG_O }[rnd(w, 4)], AT_S, S_AWAIT_O, 0);
+		break;
+	case 8:   /* both are silent, and the drain has time */
+		w->timer[TIMER_DRAIN] = w->timer[TIMER_DEADLINE];
+		add(w, F_HANG_N, AT_S, S_DRAIN, (unsigned)rnd(w, 3))->length = all_timers(w);
+		add(w, F_HANG_O, AT_S, S_DRAIN, 2 + (unsigned)rnd(w, 3))->length = all_timers(w);
+		break;
+	default:  /* a restarted S, an incumbent that is silent for long */
+		add(w, F_KILL_S, AT_STEP, 0, (unsigned)rnd(w, 100));
+		add(w, F_HANG_O, AT_STEP, 0, (unsigned)rnd(w, 100))->length = all_timers(w) + rnd(w, all_timers(w));
 		break;
 	}
 }
@@ -155,7 +189,7 @@ void fault_note(struct world *w, enum fault_kind k)
 {
 	w->seen |= 1u << k;
 	w->strikes++;
-	w->last_fault = w->now;
+	w->last_fault = w->struck_at = w->now;
 	if (!attempt(w)) {
 		cover_cell(k, fault_phase(w), OUTCOME_NONE);
 		return;
@@ -196,6 +230,7 @@ static bool hang(struct world *w, struct proc *p, struct fault *f)
 		length = (uint64_t)w->timer[TIMER_FENCE] * MS;
 	p->stopped = true;
 	p->cont_at = length == NEVER ? NEVER : w->now + length;
+	w->hang_end = p->cont_at;
 	return true;
 }
 
@@ -206,8 +241,8 @@ static bool hang_s(struct world *w, struct fault *f)
 	if (!u->alive || u->stopped)
 		return false;
 	u->stopped = true;
-	u->hung_since = w->now;
 	u->cont_at = w->now + (f->length == NEVER ? all_timers(w) * 3 : f->length);
+	w->hang_end = u->cont_at;
 	return true;
 }
 
@@ -219,8 +254,31 @@ static bool kill_s(struct world *w)
 	if (!u->alive)
 		return false;
 	sup_die(w);
-	u->restart_at = w->now + (chance(w, 2) ? rnd(w, 5 * MS) : rnd(w, chance(w, 2) ? dead : 3 * dead));
+	u->restart_at = w->now + (chance(w, 10) ? 3 * all_timers(w) : chance(w, 2) ? rnd(w, 5 * MS) : rnd(w, chance(w, 2) ? dead : 3 * dead));
 	return true;
+}
+
+/* The channel ends and both live, as on a frame that cannot be read. S's end: what it
+ * had sent is still read. The daemon's: nothing of S lies there unread. */
+static bool may_break(const struct world *w, const struct proc *o)
+{
+	const struct conn *c = &o->conn;
+
+	if (!c->s_open || !c->d_open || !c->accepted || !w->sup.alive || !w->sup.booted)
+		return false;
+	return !w->sup.stopped || (!o->stopped && pipe_empty(&c->to_d) && o->qi == o->q.n && !o->answer);
+}
+
+static void break_o(struct world *w, struct proc *o)
+{
+	if (!w->sup.stopped) {
+		conn_close_s(o);
+		w->sup.broken = o->pid;
+		return;
+	}
+	conn_close_d(o);
+	d_step(&o->d, D_E_EOF, w->now / MS, &o->q);
+	o->qi = 0;
 }
 
 static bool strike(struct world *w, struct fault *f)
@@ -234,7 +292,8 @@ static bool strike(struct world *w, struct fault *f)
 	case F_HANG_O: return o && !o->gated && !o->stopped;
 	case F_KILL_N: return n;
 	case F_HANG_N: return n && !n->gated && !n->stopped;
-	case F_BREAK_O: return o && o->conn.s_open && o->conn.accepted && w->sup.alive && w->sup.booted && !w->sup.stopped;
+	case F_BREAK_N: return n && n->conn.s_open && w->sup.alive && w->sup.booted && !w->sup.stopped;
+	case F_BREAK_O: return o && may_break(w, o);
 	case F_OP_ABORT: case F_OP_STOP: case F_OP_RESTART: return w->sup.alive && w->sup.booted;
 	default: return true;
 	}
@@ -250,14 +309,10 @@ static void carry_out(struct world *w, struct fault *f)
 	case F_KILL_O: proc_kill(w, o, false); break;
 	case F_HELPER: proc_kill(w, o, true); break;
 	case F_HANG_O: hang(w, o, f); break;
-	case F_KILL_N: proc_kill(w, n, false); break;
+	case F_KILL_N: proc_kill(w, n, !w->fast && chance(w, 6)); break;
+	case F_BREAK_N: conn_close_s(n); w->sup.broken = n->pid; break;
 	case F_HANG_N: hang(w, n, f); break;
-	case F_BREAK_O:   /* as on a frame that cannot be read; S looks at it at its next turn */
-		conn_close_d(o);
-		o->conn.s_reset = true;
-		if (o->d.state != D_START)
-			d_step(&o->d, D_E_EOF, w->now / MS, &o->q), o->qi = 0;
-		break;
+	case F_BREAK_O: break_o(w, o); break;
 	case F_OP_ABORT: w->want_abort = true; break;
 	case F_OP_STOP: w->want_stop = true; w->upgrades = 0; break;
 	case F_OP_RESTART: w->want_restart = true; break;
@@ -292,9 +347,6 @@ void fault_check(struct world *w)
 	for (unsigned i = 0; i < w->nfault; i++) {
 		struct fault *f = &w->fault[i];
 		if (f->done || (f->after && i && !w->fault[i - 1].done) || !due(w, f) || !strike(w, f))
-			continue;
-		/* between two visible actions, not within the answer to one */
-		if (f->kind == F_BREAK_O && (target(w, false)->qi < target(w, false)->q.n || target(w, false)->answer))
 			continue;
 		f->done = true;
 		say(w, "*", "FAULT: %s", fault_name[f->kind]);

@@ -163,7 +163,7 @@ void proc_kill(struct world *w, struct proc *p, bool helper)
 	p->reap_at = (p->eof_at > p->unlock_at ? p->eof_at : p->unlock_at) + rnd(w, slow);
 	if (helper) {
 		p->eof_at = p->unlock_at = NEVER;
-		p->helper_until = w->now + 1 + rnd(w, w->timer[TIMER_DEADLINE] * MS / 3);
+		p->helper_until = w->now + 1 + rnd(w, (uint64_t)w->timer[TIMER_DEADLINE] * MS * (w->fast ? 1 : 6) / 3);
 	}
 }
 

@@ -78,6 +78,7 @@ struct journal {
 
 struct sup {
 	bool alive, stopped, booted, ended, listens, reading_o, writing;
+	unsigned broken;        /* the channel of this pid was ended by S */
 	bool o_told, n_told;    /* GONE was given */
 	struct s s;
 	struct s_out q;
@@ -90,14 +91,14 @@ struct sup {
 	uint64_t jseq;
 	unsigned jslot;         /* the one to write next */
 	unsigned kill_pid;      /* at kill_n_at */
-	uint64_t busy, beat_at, kill_n_at, cont_at, restart_at, hung_since;
+	uint64_t busy, beat_at, kill_n_at, cont_at, restart_at;
 };
 
 /* ---- faults ---- */
 #define FAULTS(X) \
 	X(KILL_S, "kill S") X(KILL_O, "kill O") X(KILL_N, "kill N") \
 	X(HANG_S, "hang S") X(HANG_O, "hang O") X(HANG_N, "hang N") \
-	X(HELPER, "kill O, helper stays") X(BREAK_O, "break O's channel") \
+	X(HELPER, "kill O, helper stays") X(BREAK_O, "break O's channel") X(BREAK_N, "break N's channel") \
 	X(OP_ABORT, "operator aborts") X(OP_STOP, "stop") X(OP_RESTART, "restart daemon") \
 	X(JOURNAL, "journal write fails") X(SPAWN, "spawn fails") X(LOCK, "lock fails") \
 	X(SEAL, "seal fails") X(UNHEALTHY, "unhealthy") X(STALE, "stale open") \
@@ -141,7 +142,10 @@ struct world {
 	bool verbose, failed;
 	char violation[256];
 	uint32_t timer[TIMER_COUNT];
-	bool tight, fast, pdeath, clean;
+	bool tight;             /* timers of milliseconds: each fires early and late */
+	bool fast;              /* hooks and turns take well under every timer */
+	bool pdeath;            /* daemons are tied to S */
+	bool clean;             /* the last upgrade: no fault */
 	struct sup sup;
 	struct proc proc[MAX_PROC];
 	unsigned nproc, last_pid;
@@ -154,7 +158,8 @@ struct world {
 	struct journal j;       /* the truth on disk */
 	/* the operator */
 	unsigned upgrades;      /* still to be asked for */
-	uint64_t op_at, last_fault, cold_at;
+	uint64_t op_at, last_fault;
+	bool cold;              /* the run begins with a cold start */
 	bool want_abort, want_stop, want_restart;
 	/* faults */
 	struct fault fault[MAX_FAULT];
@@ -164,6 +169,7 @@ struct world {
 	unsigned strikes;
 	/* ghosts */
 	unsigned nhand, cold_starts;
+	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
 	bool begun[MAX_HAND + 1], badbin[MAX_HAND + 1];
 	enum s_outcome out[MAX_HAND + 1];

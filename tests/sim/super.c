@@ -135,6 +135,22 @@ static enum s_event understand(struct world *w, struct proc *p, struct msg *m)
 	return s_event_of(&u->s, from_n, m, now);
 }
 
+static bool told_to_serve(const struct s *s)
+{
+	return (s->state >= S_TAKE && s->state <= S_OEXIT) || s->state == S_R_COMMITTED || s->state == S_COLD_TAKE;
+}
+
+static void lost(struct world *w, struct proc *p)
+{
+	struct sup *u = &w->sup;
+
+	if (p->pid == u->o && !u->o_told)
+		give(w, S_E_O_LOST, NULL);
+	/* a successor that has not been told to serve cannot be told any more */
+	else if (p->pid == u->n && !told_to_serve(&u->s))
+		proc_kill(w, p, false);
+}
+
 static void receive(struct world *w, struct proc *p)
 {
 	struct sup *u = &w->sup;
@@ -157,8 +173,7 @@ static void receive(struct world *w, struct proc *p)
 	}
 	say(w, "S", "reads %s of %s", p->conn.s_reset ? "ECONNRESET" : "EOF", pname(p->pid));
 	conn_close_s(p);
-	if (p->pid == u->o && !u->o_told)
-		give(w, S_E_O_LOST, NULL);
+	lost(w, p);
 }
 
 /* --------------------------------------------------------------- actions --- */
@@ -259,7 +274,7 @@ static void sigkill(struct world *w, unsigned pid)
 	if (!p)
 		return;
 	say(w, "S", "  SIGKILL %s", pname(pid));
-	proc_kill(w, p, false);
+	proc_kill(w, p, !w->fast && !w->clean && chance(w, 12));
 }
 
 /* Abort is a courtesy; what ends N is SIGKILL. */
@@ -314,12 +329,15 @@ static void term_o(struct world *w)
 static void promote(struct world *w)
 {
 	struct sup *u = &w->sup;
+	struct proc *p;
 
 	u->o = u->n;
 	u->o_told = u->n_told;
 	u->n = 0;
 	u->n_told = false;
-	(void)w;
+	p = proc_find(w, u->o);
+	if (!p || !p->conn.s_open || !p->conn.accepted)
+		u->answer = S_E_O_LOST;
 }
 
 static void report(struct world *w)
@@ -467,6 +485,7 @@ static bool operate(struct world *w)
 		return true;
 	w->upgrades--;
 	u->hand = ++w->nhand;
+	w->begun_at[u->hand] = w->now;
 	u->new = u->hand;
 	w->badbin[u->new] = fault_strikes(w, F_BAD);
 	u->s.id = hid_of(u->hand);
@@ -502,7 +521,7 @@ uint64_t sup_next(struct world *w)
 		return u->ended ? NEVER : u->restart_at;
 	if (u->stopped)
 		return u->cont_at;
-	if (!u->booted || u->qi < u->q.n || u->answer || u->reading_o || pick_readable(w) || somebody_gone(w) ||
+	if (!u->booted || u->qi < u->q.n || u->answer || u->reading_o || u->broken || pick_readable(w) || somebody_gone(w) ||
 	    w->want_abort || w->want_stop || w->want_restart)
 		return u->busy;
 	n = s_next(&u->s);
@@ -526,6 +545,7 @@ static void boot(struct world *w)
 	u->o = u->j.inc;
 	u->n = u->j.succ;
 	u->o_told = u->n_told = u->reading_o = false;
+	u->broken = 0;
 	u->hand = u->j.hand;
 	u->cur = u->j.cur;
 	u->new = u->j.new;
@@ -607,6 +627,11 @@ void sup_step(struct world *w)
 		e = u->answer;
 		u->answer = S_NOW;
 		give(w, e, NULL);
+	} else if (u->broken) {
+		p = proc_find(w, u->broken);
+		u->broken = 0;
+		if (p)
+			lost(w, p);
 	} else if (u->kill_n_at <= w->now) {
 		u->kill_n_at = NEVER;
 		sigkill(w, u->kill_pid);

@@ -138,7 +138,7 @@ static void set_up(struct world *w, uint64_t seed, bool verbose)
 	w->op_at = rnd(w, 4 * MS);
 	fault_plan(w);
 	if (chance(w, 6)) {
-		w->cold_at = 1;
+		w->cold = true;
 		sup_start(w);
 	} else {
 		begin_serving(w);
@@ -182,21 +182,21 @@ static void *next_actor(struct world *w, uint64_t *ret_at, bool *ret_kernel)
 	return who;
 }
 
-/* S has hung for longer than every timer: its clients are served all the same. */
-static void check_hung(struct world *w)
+/* S hangs or is away for longer than every timer: clients are served all the same. */
+static void check_away(struct world *w, uint64_t until, enum fault_kind k)
 {
 	unsigned n = 0;
 	uint64_t all = 0;
 
 	for (unsigned i = 0; i < TIMER_COUNT; i++)
 		all += w->timer[i];
-	if (w->seen != 1u << F_HANG_S || w->strikes != 1 || !w->fast || w->cold_starts || w->cold_at ||
-	    w->sup.cont_at - w->sup.hung_since < all * 2 * MS)
+	if (w->seen != 1u << k || w->strikes != 1 || !w->fast || w->cold_starts || w->cold ||
+	    until - w->struck_at < all * 2 * MS)
 		return;
 	for (unsigned i = 0; i < w->nproc; i++)
 		n += daemon_serves(&w->proc[i]) && w->proc[i].life == ALIVE;
 	if (n != 1)
-		violated(w, "the supervisor hangs for good and %u daemons serve", n);
+		violated(w, "the supervisor %s for good and %u daemons serve", k == F_HANG_S ? "hangs" : "is away", n);
 }
 
 static bool step(struct world *w)
@@ -212,7 +212,9 @@ static bool step(struct world *w)
 	w->steps++;
 	if (who == &w->sup) {
 		if (w->sup.stopped)
-			check_hung(w);
+			check_away(w, w->now, F_HANG_S);
+		else if (!w->sup.alive)
+			check_away(w, w->now, F_KILL_S);
 		sup_step(w);
 	} else if (kernel) {
 		proc_kernel_step(w, who);
