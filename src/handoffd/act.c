@@ -40,6 +40,25 @@ static enum s_event journal_started(struct service *s)
 	return write_journal(s, "handoff started");
 }
 
+static void compose(struct service *s, char *out, size_t size)
+{
+	const char *why = s->s.why ? s->s.why : "no reason is known";
+	bool serves = s->o != NULL && s->s.state != S_COLD;
+
+	if (s->s.outcome == OUTCOME_COMMITTED && serves)
+		snprintf(out, size, "the successor (pid %d) serves", (int)s->o->pid);
+	else if (s->s.outcome == OUTCOME_COMMITTED)
+		snprintf(out, size, "%s%.700s; both daemons died, the new binary is started again", why, s->attempt.why);
+	else if (!serves)
+		snprintf(out, size, "%s%.700s; both daemons died, the old binary is started again", why, s->attempt.why);
+	else if (s->s.outcome == OUTCOME_ROLLED_BACK)
+		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves again, a client may have met the successor",
+		         why, s->attempt.why, (int)s->o->pid);
+	else
+		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves, no client met the successor", why,
+		         s->attempt.why, (int)s->o->pid);
+}
+
 static enum s_event journal_outcome(struct service *s)
 {
 	struct journal *j = &s->journal;
@@ -72,6 +91,10 @@ static enum s_event journal_outcome(struct service *s)
 	j->incumbent = process_of(s->o);
 	j->successor = (struct process){ 0, 0 };
 	j->new_binary[0] = '\0';
+	if (!s->attempt.plan) {
+		compose(s, j->message, sizeof j->message);
+		utf8_mend(j->message);
+	}
 	write_journal(s, "outcome");
 	return S_NOW;
 }
@@ -154,6 +177,7 @@ static enum s_event spawn_cold(struct service *s)
 {
 	service_bury(s, &s->o);
 	service_bury(s, &s->n);
+	s->attempt.why[0] = '\0';
 	return spawn(s, true);
 }
 
@@ -267,25 +291,6 @@ static void kill_peer(struct peer *p, const char *who, int sig)
 	peer_signal(p, sig);
 }
 
-static void compose(struct service *s, char *out, size_t size)
-{
-	const char *why = s->s.why ? s->s.why : "no reason is known";
-	bool serves = s->o != NULL && s->s.state != S_COLD;
-
-	if (s->s.outcome == OUTCOME_COMMITTED && serves)
-		snprintf(out, size, "the successor (pid %d) serves", (int)s->o->pid);
-	else if (s->s.outcome == OUTCOME_COMMITTED)
-		snprintf(out, size, "%s%.700s; both daemons died, the new binary is started again", why, s->attempt.why);
-	else if (!serves)
-		snprintf(out, size, "%s%.700s; both daemons died, the old binary is started again", why, s->attempt.why);
-	else if (s->s.outcome == OUTCOME_ROLLED_BACK)
-		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves again, a client may have met the successor",
-		         why, s->attempt.why, (int)s->o->pid);
-	else
-		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves, no client met the successor", why,
-		         s->attempt.why, (int)s->o->pid);
-}
-
 static void report(struct service *s)
 {
 	bool cold = s->s.state == S_COLD;
@@ -296,8 +301,6 @@ static void report(struct service *s)
 		return;
 	}
 	hid_format(&s->s.id, id);
-	compose(s, s->journal.message, sizeof s->journal.message);
-	utf8_mend(s->journal.message);
 	log_line(s->s.outcome == OUTCOME_COMMITTED ? LOG_L_INFO : LOG_L_WARNING, "handoff %.8s %s: %s", id,
 	         outcome_name[s->s.outcome], s->journal.message);
 	if (cold)

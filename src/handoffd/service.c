@@ -43,15 +43,14 @@ static void show(struct service *s)
 		return;
 	}
 	hid_format(&s->s.id, id);
-	id[8] = '\0';
-	if (s_in_handoff(&s->s) || s_state_desc[s->shown].id[0] == 'R' || s->s.state == S_IDLE)
-		log_info("%s%s%s%s (%s took %.1f ms)", hid_none(&s->s.id) ? "" : "handoff ", hid_none(&s->s.id) ? "" : id,
-		         hid_none(&s->s.id) ? "" : ": ", name, before, (double)(now - s->shown_at_us) / 1000);
-	else
+	if (s_in_handoff(&s->s))
+		log_info("handoff %.8s: %s (%s took %.1f ms)", id, name, before, (double)(now - s->shown_at_us) / 1000);
+	else if (s->s.state != S_IDLE)   /* how one got there is said by what follows */
 		log_info("%s", name);
 	s->shown = s->s.state;
 	s->shown_at_us = now;
-	ops_phase(s, name, NULL);
+	if (s->s.state != S_IDLE)
+		ops_phase(s, name, NULL);
 }
 
 static void step(struct service *s, enum s_event e, const struct msg *m)
@@ -88,6 +87,15 @@ static void note_why(struct service *s, const struct span *words)
 	utf8_mend(s->attempt.why);
 }
 
+static void show_progress(struct service *s, const struct msg *m)
+{
+	char text[100];
+
+	snprintf(text, sizeof text, "%u of %u shards sealed", (unsigned)m->seal_progress.done,
+	         (unsigned)m->seal_progress.total);
+	ops_phase(s, "seal", text);
+}
+
 void service_message(struct service *s, struct peer *p, const struct msg *m)
 {
 	bool from_n = p == s->n;
@@ -107,6 +115,8 @@ void service_message(struct service *s, struct peer *p, const struct msg *m)
 		note_why(s, &m->seal_failed.error);
 	if (m->type == MSG_ready && !m->ready.healthy && MSG_HAS(m, ready, why))
 		note_why(s, &m->ready.why);
+	if (m->type == MSG_seal_progress && s->s.state == S_SEAL)
+		show_progress(s, m);
 	if (m->type == MSG_status && MSG_HAS(m, status, epoch))
 		p->epoch = m->status.epoch;
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
@@ -137,10 +147,10 @@ void service_gone(struct service *s, struct peer *p)
 	char end[64];
 
 	peer_end(p, end);
-	if (p == s->n && s->s.state >= S_WARM && s->s.state <= S_TAKE)
+	if (p == s->n && s->s.state >= S_WARM && s->s.state <= S_TAKE && !s->attempt.why[0])
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": it %s", end);
 	if (p == s->n)
-		snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s", (int)p->pid, end);
+		snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s%.500s", (int)p->pid, end, s->attempt.why);
 	if (p == s->o && s->s.state == S_IDLE)
 		log_error("the daemon (pid %d) %s: it is started again", (int)p->pid, end);
 	else
