@@ -23,6 +23,6 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
 	src/handoffd/store.c src/handoffd/store.h \
 	src/handoffd/door.c src/handoffd/door.h
-handoffd_CFLAGS = $(PIE_CFLAGS)
-handoffd_LDFLAGS = $(PIE_LDFLAGS)
+handoffd_CFLAGS = $(PIE_C)
+handoffd_LDFLAGS = $(PIE_LD)
 handoffd_LDADD = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CBOR_LIBS) $(CONFUSE_LIBS)
