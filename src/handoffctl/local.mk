@@ -12,6 +12,6 @@ handoffctl_SOURCES = \
 	src/handoffctl/ask.c src/handoffctl/ask.h \
 	src/handoffctl/out.c src/handoffctl/out.h \
 	src/handoffctl/json.c src/handoffctl/json.h
-handoffctl_CFLAGS = $(PIE_CFLAGS)
-handoffctl_LDFLAGS = $(PIE_LDFLAGS)
+handoffctl_CFLAGS = $(PIE_C)
+handoffctl_LDFLAGS = $(PIE_LD)
 handoffctl_LDADD = libhandoffd.la libbase.la libproto.la $(CBOR_LIBS) $(UUID_LIBS) $(JANSSON_LIBS)
