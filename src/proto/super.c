@@ -116,6 +116,8 @@ ROW("READY Ready, healthy, rev == sealed rev", DECIDING, JOURNAL_FAILED, ALWAYS,
 /* ---- committed */
 ROW("TAKE Status of N", TAKE, N_STATUS, ALWAYS, DO(A(MAY)), PROBATION, NULL)
 ROW("TAKE Status of N", TAKE, N_SERVING, ALWAYS, DO(A(MAY)), PROBATION, NULL)
+/* what it sends now is not heard: it may serve, whether it registers again or not */
+ROW("TAKE Status of N", TAKE, N_LOST, ALWAYS, DO(A(MAY)), TAKE, NULL)
 ROW("TAKE N dead", TAKE, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died when it was to serve")
 ROW("TAKE T_take", TAKE, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor did not serve within commit-timeout")
 ROW("TAKE T_take", TAKE, N_SILENT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor was silent for presumed-dead when it was to serve")

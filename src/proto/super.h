@@ -64,6 +64,7 @@ enum s_state {
 	X(N_HELLO)       /* N is warm: Hello came and the last socket was acknowledged */ \
 	X(N_READY) X(N_STATUS) X(N_SERVING) /* registered again */ \
 	X(N_GONE)        /* death verified, and what it had sent was read */ \
+	X(N_LOST)        /* S itself has ended its channel: a frame that could not be read */ \
 	X(N_SILENT) \
 	X(O_DRAINED) X(O_SEALED) X(O_SEAL_FAILED) X(O_STATUS) \
 	X(O_SERVING)     /* registered again, with its sockets: it serves */ \
