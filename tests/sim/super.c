@@ -140,7 +140,7 @@ static bool told_to_serve(const struct s *s)
 	return (s->state >= S_TAKE && s->state <= S_OEXIT) || s->state == S_R_COMMITTED || s->state == S_COLD_TAKE;
 }
 
-static void lost(struct world *w, struct proc *p)
+static void lost(struct world *w, struct proc *p, bool by_s)
 {
 	struct sup *u = &w->sup;
 
@@ -149,6 +149,8 @@ static void lost(struct world *w, struct proc *p)
 	/* a successor that has not been told to serve cannot be told any more */
 	else if (p->pid == u->n && !told_to_serve(&u->s))
 		proc_kill(w, p, false);
+	else if (p->pid == u->n && by_s)
+		give(w, S_E_N_LOST, NULL);
 }
 
 static void receive(struct world *w, struct proc *p)
@@ -173,7 +175,7 @@ static void receive(struct world *w, struct proc *p)
 	}
 	say(w, "S", "reads %s of %s", p->conn.s_reset ? "ECONNRESET" : "EOF", pname(p->pid));
 	conn_close_s(p);
-	lost(w, p);
+	lost(w, p, false);
 }
 
 /* --------------------------------------------------------------- actions --- */
@@ -631,7 +633,7 @@ void sup_step(struct world *w)
 		p = proc_find(w, u->broken);
 		u->broken = 0;
 		if (p)
-			lost(w, p);
+			lost(w, p, true);
 	} else if (u->kill_n_at <= w->now) {
 		u->kill_n_at = NEVER;
 		sigkill(w, u->kill_pid);
