@@ -73,20 +73,22 @@ const char *out_duration(uint64_t us, char buf[32])
 
 /* ---- phases ---- */
 
-/* "   0.123 s  drain      " */
+/* "   0.41 ms  drain" */
 static void phase_head(const struct out *o, const char *phase, uint64_t us)
 {
+	char buf[32];
+
 	out_color(stdout, o->color, OUT_DIM);
-	printf("%8.3f s", (double)us / 1e6);
+	printf("%12s", out_duration(us, buf));
 	out_color(stdout, o->color, OUT_PLAIN);
-	printf("  %-8s", phase);
+	printf("  %s", phase);
 }
 
 static void phase_line(const struct out *o, const char *phase, uint64_t us, struct span text)
 {
 	phase_head(o, phase, us);
 	if (text.n) {
-		fputs("  ", stdout);
+		printf("%*s", strlen(phase) < 10 ? 12 - (int)strlen(phase) : 2, "");
 		out_text(stdout, text);
 	}
 	putchar('\n');

@@ -135,8 +135,10 @@ static void show_since(const struct msg *m)
 	field("serves since");
 	printf("%s", when);
 	/* the clock may have been set back */
-	if (now >= ms)
+	if (now >= ms + 60000)
 		printf(" (%s)", out_duration((now - ms) * 1000, age));
+	else if (now >= ms)
+		printf(" (%u s)", (unsigned)((now - ms) / 1000));
 	putchar('\n');
 }
 
