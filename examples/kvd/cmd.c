@@ -97,6 +97,7 @@ void cmd_run(struct conn *c)
 	int shown = arg_n(&k, 0) < 64 ? (int)arg_n(&k, 0) : 64;
 
 	c->commands++;
+	c->last_wall_ms = k.now;
 	c->sv->total_commands++;
 	if (!cmd)
 		reply_error(k.out, "ERR unknown command '%.*s'", shown, arg_p(&k, 0));

@@ -46,12 +46,12 @@ static void info_server(const struct call *k, struct buf *b)
 
 	buf_printf(b, "# Server\r\n"
 		   "redis_version:2.8.0\r\n" /* the protocol's level: client libraries look */
-		   "kvd_version:" KVD_VERSION "\r\n"
+		   "kvd_version:%s\r\n"
 		   "process_id:%d\r\n"
 		   "uptime_in_seconds:%llu\r\n"
 		   "epoch:%llu\r\n"
 		   "generation:%s\r\n\r\n",
-		   (int)getpid(), (unsigned long long)(mono_ms() - sv->started_ms) / 1000,
+		   kvd_version, (int)getpid(), (unsigned long long)(mono_ms() - sv->started_ms) / 1000,
 		   (unsigned long long)k->st->epoch, role_name[sv->role]);
 }
 
@@ -134,10 +134,17 @@ void cmd_info(struct call *k)
 
 static void describe(const struct conn *c, struct buf *b)
 {
-	buf_printf(b, "id=%llu addr=%s fd=%d name=%s age=%llu qbuf=%zu omem=%zu cmds=%llu\n",
+	uint64_t now = wall_ms(), idle = now - c->last_wall_ms;
+
+	/* client libraries expect all of these words */
+	buf_printf(b, "id=%llu addr=%s fd=%d name=%s age=%llu idle=%llu flags=N db=0 sub=0 psub=0 "
+		   "multi=-1 qbuf=%zu qbuf-free=%zu argv-mem=0 obl=%zu oll=0 omem=0 tot-mem=%zu "
+		   "events=r cmds=%llu\n",
 		   (unsigned long long)c->id, c->peer, c->fd, c->name,
-		   (unsigned long long)(mono_ms() - c->since_ms) / 1000, c->in.len,
-		   c->out.len - c->out_at, (unsigned long long)c->commands);
+		   (unsigned long long)(mono_ms() - c->since_ms) / 1000,
+		   c->last_wall_ms && now > c->last_wall_ms ? (unsigned long long)idle / 1000 : 0,
+		   c->in.len, c->in.cap - c->in.len, c->out.len - c->out_at,
+		   sizeof(*c) + c->in.cap + c->out.cap, (unsigned long long)c->commands);
 }
 
 static void client_setname(struct call *k)

@@ -46,7 +46,7 @@ static void state(struct server *sv, struct handoff_state *s, uint64_t *revs, en
 static int open_handoff(struct server *sv)
 {
 	const struct handoff_options o = {
-		.size = sizeof(o), .data_dir = sv->opt->data_dir, .version = KVD_VERSION,
+		.size = sizeof(o), .data_dir = sv->opt->data_dir, .version = kvd_version,
 		.log = on_log, .flags = HANDOFF_NONBLOCK,
 	};
 	int r = handoff_open(&o, &sv->h);

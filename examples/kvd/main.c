@@ -23,7 +23,7 @@ static int serve(struct server *sv)
 {
 	int code;
 
-	log_line("kvd " KVD_VERSION " serves: epoch %llu, %llu keys",
+	log_line("kvd %s serves: epoch %llu, %llu keys", kvd_version,
 		 (unsigned long long)sv->store.epoch,
 		 (unsigned long long)store_count(&sv->store));
 	server_serve(sv);

@@ -54,7 +54,8 @@ static int may_read(const struct conn *c)
  * something to say is disarmed, then. */
 static void conn_arm(struct conn *c)
 {
-	int want_read = may_read(c), want_write = unsent(c) != 0;
+	int runs = c->sv->mode == MODE_SERVE || c->sv->mode == MODE_DRAIN;
+	int want_read = may_read(c), want_write = unsent(c) || (c->stalled && runs);
 
 	if (want_read != c->reading)
 		want_read ? event_add(c->readable, NULL) : event_del(c->readable);
@@ -81,12 +82,13 @@ static void enter_turn(struct conn *c)
 /* Executes what was read whole. Replies stay in c->out until the turn ends. */
 static void conn_run(struct conn *c)
 {
-	int r = 0;
+	int r = c->stalled;
 
 	while (!c->closing && unsent(c) < OUT_LIMIT &&
 	       (r = resp_parse(&c->resp, c->in.p, c->in.len)) > 0)
 		if (c->resp.argc)
 			cmd_run(c);
+	c->stalled = !c->closing && r > 0;
 	if (r < 0) {
 		reply_error(&c->out, "ERR Protocol error: %s", c->resp.error);
 		c->closing = 1;
@@ -140,6 +142,7 @@ static void repeat_turn(struct server *sv, int err)
 		log_line("writes are refused: %s", sv->store.error);
 	sv->store.refuse = err;
 	for (c = sv->turn; c; c = c->turn_next) {
+		c->stalled = 0;
 		resp_rewind(&c->resp, c->turn_in);
 		c->out.len = c->turn_out;
 		c->closing = c->turn_closing;
@@ -347,7 +350,7 @@ unsigned net_unsent(const struct server *sv)
 	unsigned n = 0;
 
 	for (c = sv->conns; c; c = c->next)
-		n += unsent(c) != 0;
+		n += unsent(c) || c->stalled;
 	return n;
 }
 

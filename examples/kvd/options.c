@@ -96,7 +96,7 @@ static void set_verify(struct options *o, const char *v)
 static void set_version(struct options *o, const char *v)
 {
 	(void)o, (void)v;
-	puts("kvd " KVD_VERSION);
+	printf("kvd %s\n", kvd_version);
 	exit(0);
 }
 
@@ -144,8 +144,9 @@ static void set_help(struct options *o, const char *v)
 	size_t i;
 
 	(void)o, (void)v;
-	puts("kvd " KVD_VERSION ": a key-value store that speaks the Redis protocol and whose binary\n"
-	     "can be replaced while it serves.\n\n"
+	printf("kvd %s", kvd_version);
+	puts(": a key-value store that speaks the Redis protocol and whose binary can be\n"
+	     "replaced while it serves.\n\n"
 	     "  mkdir -m 700 /tmp/kv && kvd --data-dir /tmp/kv --listen 127.0.0.1:6380\n"
 	     "  redis-cli -p 6380 set greeting hello\n\n"
 	     "As a daemon of handoffd it takes its listeners from there (any name; `resp` by\n"

@@ -6,9 +6,7 @@
 
 #include <stdint.h>
 
-#ifndef KVD_VERSION
-#define KVD_VERSION "1.0"
-#endif
+extern const char kvd_version[]; /* version.c */
 
 #define MAX_LISTEN 16
 

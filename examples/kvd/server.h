@@ -33,7 +33,9 @@ struct conn {
 	int fd;
 	int reading, writing;  /* which events are armed */
 	int in_turn, closing;
+	int stalled;           /* has whole commands that wait until replies are sent */
 	uint64_t id, since_ms, commands;
+	uint64_t last_wall_ms; /* of the last command */
 	struct buf in, out;
 	size_t out_at;         /* bytes of out that are sent */
 	struct resp resp;
@@ -86,7 +88,7 @@ int net_bind(struct server *sv, const char *address);         /* "HOST:PORT", "u
 void net_accept(struct server *sv, int on);
 void net_resume(struct server *sv);           /* reads from all connections again */
 void net_end_turn(struct server *sv);
-unsigned net_unsent(const struct server *sv); /* connections with replies not yet sent */
+unsigned net_unsent(const struct server *sv); /* connections that wait for replies */
 unsigned net_newcomers(const struct server *sv, uint64_t max_age_ms);
 void net_close_all(struct server *sv);
 

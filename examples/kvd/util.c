@@ -96,19 +96,20 @@ void buf_add(struct buf *b, const void *p, size_t n)
 
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
-	va_list ap, again;
+	va_list ap;
 	int n;
 
+	buf_reserve(b, 128);
 	va_start(ap, fmt);
-	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(b->p + b->len, b->cap - b->len, fmt, ap);
 	va_end(ap);
-	if (n > 0) {
+	if (n >= 0 && (size_t)n >= b->cap - b->len) {
 		buf_reserve(b, (size_t)n + 1);
-		vsnprintf(b->p + b->len, (size_t)n + 1, fmt, again);
-		b->len += (size_t)n;
+		va_start(ap, fmt);
+		n = vsnprintf(b->p + b->len, (size_t)n + 1, fmt, ap);
+		va_end(ap);
 	}
-	va_end(again);
+	b->len += n > 0 ? (size_t)n : 0;
 }
 
 void buf_drop(struct buf *b, size_t n)
