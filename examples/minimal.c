@@ -6,7 +6,6 @@
  *
  * Lines that end in [h] are there for the handoff; the rest would be there anyway.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -32,7 +31,7 @@ static int load(int dir)
 
 static void serve_one(void)
 {
-	int c = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	int c = accept(listener, NULL, NULL);
 
 	if (c < 0)
 		return; /* another process was faster, or the client has gone */
