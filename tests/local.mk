@@ -53,3 +53,12 @@ tests_unit_test_spawn_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_log_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_log_LDADD = $(HANDOFFD_LIBS)
 endif
+
+# ---- handoffctl: each system call fails in turn
+if HAVE_CHECK
+check_PROGRAMS += tests/unit/test_ctl_faults
+TESTS += tests/unit/test_ctl_faults
+tests_unit_test_ctl_faults_SOURCES = tests/unit/test_ctl_faults.c tests/unit/leak.h
+tests_unit_test_ctl_faults_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_ctl_faults_LDADD = $(HANDOFFCTL_LIBS) $(CHECK_LIBS)
+endif

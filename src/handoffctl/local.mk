@@ -1,7 +1,7 @@
-# src/handoffctl: of libhandoffd.la the linker takes dirs.c only
-bin_PROGRAMS += handoffctl
-handoffctl_SOURCES = \
-	src/handoffctl/main.c src/handoffctl/ctl.h \
+# src/handoffctl: all but main() is a library, so that tests can link it; of libhandoffd.la
+# the linker takes dirs.c only
+noinst_LTLIBRARIES += libhandoffctl.la
+libhandoffctl_la_SOURCES = src/handoffctl/ctl.h \
 	src/handoffctl/commands.c \
 	src/handoffctl/args.c \
 	src/handoffctl/help.c \
@@ -12,6 +12,11 @@ handoffctl_SOURCES = \
 	src/handoffctl/ask.c src/handoffctl/ask.h \
 	src/handoffctl/out.c src/handoffctl/out.h \
 	src/handoffctl/json.c src/handoffctl/json.h
+
+HANDOFFCTL_LIBS = libhandoffctl.la libhandoffd.la libbase.la libproto.la \
+	$(CBOR_LIBS) $(UUID_LIBS) $(JANSSON_LIBS)
+bin_PROGRAMS += handoffctl
+handoffctl_SOURCES = src/handoffctl/main.c
 handoffctl_CFLAGS = $(PIE_C)
 handoffctl_LDFLAGS = $(PIE_LD)
-handoffctl_LDADD = libhandoffd.la libbase.la libproto.la $(CBOR_LIBS) $(UUID_LIBS) $(JANSSON_LIBS)
+handoffctl_LDADD = $(HANDOFFCTL_LIBS)
