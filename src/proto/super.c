@@ -109,6 +109,7 @@ ROW("READY T_ready", READY, N_SILENT, ALWAYS, DO(A(KILL_N)), ABORT, "the success
 ROW("READY asked", READY, ABORT, ALWAYS, DO(A(KILL_N)), ABORT, "an operator asked for it")
 ROW("stop", READY, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being stopped")
 ROW("READY Status of O", CHECK, O_STATUS, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent serves again")
+ROW("READY Status of O", CHECK, O_SERVING, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel and serves again")
 ROW("READY Ready, healthy, rev == sealed rev", CHECK, O_READ, ALWAYS, DO(A(JOURNAL_COMMITTED)), DECIDING, NULL)
 ROW("READY Ready, healthy, rev == sealed rev", DECIDING, JOURNALED, ALWAYS, DO(A(COMMIT_N)), TAKE, NULL)
 ROW("READY Ready, healthy, rev == sealed rev", DECIDING, JOURNAL_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the journal could not be written")
