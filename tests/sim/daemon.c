@@ -57,7 +57,8 @@ static void app_writes(struct world *w, struct proc *p)
 
 static void app_opens(struct world *w, struct proc *p)
 {
-	bool stale = w->sealed[p->hand] && p->hand && fault_strikes(w, F_STALE);
+	/* N is allowed this lie where S has something to compare, or hears that O has served */
+	bool stale = w->sealed[p->hand] && p->hand && !w->unheard && fault_strikes(w, F_STALE);
 
 	if (w->fmt > p->ver)
 		violated(w, "%s cannot read the format of v%u", pname(p->pid), w->fmt);
@@ -153,7 +154,8 @@ static void send_hello(struct world *w, struct proc *p)
 		if (!hid_none(&p->d.id))
 			MSG_SET(&m, hello, id, p->d.id);
 	}
-	send_msg(w, p, true, &m);
+	if (send_msg(w, p, true, &m))
+		w->unheard = false;
 	if (again) {
 		k.sockets.batch = k.sockets.of = 1;
 		k.sockets.names = (struct texts){ .n = 1, .v = &name };
@@ -185,7 +187,9 @@ static void send_answer(struct world *w, struct proc *p, enum d_action a)
 		m.seal_failed.error = SPAN("refused");
 		break;
 	}
-	send_msg(w, p, true, &m);
+	bool heard = send_msg(w, p, true, &m);
+	if (a == D_A_SEND_STATUS && w->sup.alive)
+		w->unheard = !heard;
 }
 
 static enum d_event try_lock(struct world *w, struct proc *p)
@@ -375,7 +379,8 @@ void daemon_step(struct world *w, struct proc *p)
 {
 	p->busy = w->now + latency(w);
 	if (p->bad_at <= w->now) {
-		say(w, pname(p->pid), "bad binary: dies");
+		say(w, "*", "FAULT: bad binary: %s dies", pname(p->pid));
+		fault_note(w, F_BAD);
 		proc_kill(w, p, false);
 	} else if (p->exit_at <= w->now && (p->termed || p->gated || p->dropped || p->d.state == D_EXIT)) {
 		app_ends(w, p);

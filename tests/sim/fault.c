@@ -100,12 +100,19 @@ static void plan_scene(struct world *w)
 {
 	uint64_t fence = (uint64_t)w->timer[TIMER_FENCE] * MS;
 
-	switch (rnd(w, 10)) {
+	switch (rnd(w, 11)) {
 	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
 		add(w, F_HANG_S, AT_N, D_LOCK, (unsigned)rnd(w, 2))->length = fence + fence / 3 + rnd(w, fence / 3);
 		then(add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 12)));
+		break;
+	case 9:   /* the same, heard only on O's next channel */
+		add(w, F_STALE, AT_STEP, 0, 0);
+		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence / 4 + rnd(w, fence / 4);
+		add(w, F_BREAK_O, AT_N, D_LOCK, 0);
+		then(add(w, F_HANG_S, AT_O, D_SEALED, 1 + (unsigned)rnd(w, 3)))->length = fence / 2 + rnd(w, fence / 4);
+		then(add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 20)));
 		break;
 	case 1:   /* N dies while S sleeps after the commit; O finds the flock free */
 		add(w, F_HANG_S, AT_N, D_SERVE, (unsigned)rnd(w, 8))->length = fence + rnd(w, 2 * fence);
@@ -230,7 +237,8 @@ static bool hang(struct world *w, struct proc *p, struct fault *f)
 		length = (uint64_t)w->timer[TIMER_FENCE] * MS;
 	p->stopped = true;
 	p->cont_at = length == NEVER ? NEVER : w->now + length;
-	w->hang_end = p->cont_at;
+	if (w->hang_end < p->cont_at)
+		w->hang_end = p->cont_at;
 	return true;
 }
 
@@ -242,7 +250,8 @@ static bool hang_s(struct world *w, struct fault *f)
 		return false;
 	u->stopped = true;
 	u->cont_at = w->now + (f->length == NEVER ? all_timers(w) * 3 : f->length);
-	w->hang_end = u->cont_at;
+	if (w->hang_end < u->cont_at)
+		w->hang_end = u->cont_at;
 	return true;
 }
 

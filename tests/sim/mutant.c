@@ -188,6 +188,7 @@ const struct mutant mutants[] = {
 	{ "seal-keeps-lock", "a sealed O keeps the flock", .d = seal_keeps_lock },
 	{ "abort-without-verified-death", "goes back to O while N may live", .s = abort_unverified },
 	{ "ready-unread", "Ready believed, O's socket unread; stale open", .s = ready_unread },
+	{ "accept-queue-unread", "O's new channel is not read before Ready is believed", .flags = M_QUEUE },
 	{ "exit-on-commit-while-serving", "O obeys Commit also when it has resumed", .d = exit_while_serving },
 	{ "no-status-before-serve", "N serves before it says so", .d = no_status_first },
 	{ "commit-both", "Commit to O without N's Status", .s = commit_both },

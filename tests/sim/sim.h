@@ -131,6 +131,7 @@ struct mutant {
 enum {   /* drivers that break a rule */
 	M_IDS = 1, M_MEMORY = 2, M_NO_REV = 4, M_AT_EOF = 8, M_BOTH_NEW = 16, M_NO_STARTED = 32,
 	M_UNREAD_N = 64, M_NEWFMT = 128, M_WARM_TRUST = 256, M_OLDREV = 512, M_UNREAD_O = 1024,
+	M_QUEUE = 2048,
 };
 extern const struct mutant mutants[];
 extern const struct s_row *sim_s_table;   /* the law, or a mutant's copy */
@@ -171,6 +172,7 @@ struct world {
 	unsigned nhand, cold_starts;
 	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
+	bool unheard;           /* O serves, and has no channel to say so */
 	bool begun[MAX_HAND + 1], badbin[MAX_HAND + 1];
 	enum s_outcome out[MAX_HAND + 1];
 	struct { unsigned kind, phase; } open[MAX_FAULT * 4];   /* histogram: outcome to come */

@@ -420,6 +420,12 @@ static struct proc *pick_readable(struct world *w)
 	return found;
 }
 
+/* It lies in the accept queue: a part of O's socket all the same. */
+static bool waiting(const struct proc *p)
+{
+	return !p->conn.accepted;
+}
+
 /* Dead, verified, and what it had sent was read (EOF, or EAGAIN where a helper has the socket). */
 static bool gone(struct world *w, unsigned pid, bool is_n)
 {
@@ -435,7 +441,7 @@ static bool gone(struct world *w, unsigned pid, bool is_n)
 		return false;
 	if (((sim_flags & M_UNREAD_N) && is_n) || ((sim_flags & M_UNREAD_O) && !is_n))
 		return true;
-	return !p->conn.s_open || pipe_empty(&p->conn.to_s);
+	return !p->conn.s_open || pipe_empty(&p->conn.to_s) || (waiting(p) && (sim_flags & M_QUEUE));
 }
 
 static enum s_event somebody_gone(struct world *w)
@@ -489,7 +495,8 @@ static bool operate(struct world *w)
 	u->hand = ++w->nhand;
 	w->begun_at[u->hand] = w->now;
 	u->new = u->hand;
-	w->badbin[u->new] = fault_strikes(w, F_BAD);
+	w->badbin[u->new] = w->arm[F_BAD];   /* noted when it dies */
+	w->arm[F_BAD] = false;
 	u->s.id = hid_of(u->hand);
 	say(w, "S", "operator: upgrade h%u to v%u", u->hand, u->new);
 	give(w, S_E_START, NULL);
@@ -582,7 +589,7 @@ static void read_o(struct world *w)
 {
 	struct proc *p = proc_find(w, w->sup.o);
 
-	if (p && p->conn.s_open && !pipe_empty(&p->conn.to_s)) {
+	if (p && p->conn.s_open && !pipe_empty(&p->conn.to_s) && !(waiting(p) && (sim_flags & M_QUEUE))) {
 		receive(w, p);
 		return;
 	}
