@@ -1,6 +1,7 @@
 /* The parser, driven by the tables. No abbreviations: a script must not break when an option
  * is added. Options may stand anywhere. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,17 @@ struct parser {
 	char **argv;
 	unsigned given;            /* bits, as ctl_options is ordered */
 };
+
+static int wrong(struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static int wrong(struct ctl *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	out_verror(&c->out, CTL_USAGE, fmt, ap);
+	va_end(ap);
+	return CTL_USAGE;
+}
 
 /* How many letters differ: for "did you mean". */
 static unsigned distance(const char *a, const char *b)
@@ -60,9 +72,8 @@ static int unknown_option(struct parser *p, const char *name)
 			least = d, best = o;
 	}
 	if (best)
-		return out_error(&p->c->out, CTL_USAGE, "there is no option --%s; did you mean --%s?",
-		                 name, best->name);
-	return out_error(&p->c->out, CTL_USAGE, "there is no option --%s; handoffctl --help shows them all", name);
+		return wrong(p->c, "there is no option --%s; did you mean --%s?", name, best->name);
+	return wrong(p->c, "there is no option --%s; handoffctl --help shows them all", name);
 }
 
 static int unknown_command(struct parser *p, const char *name)
@@ -77,24 +88,24 @@ static int unknown_command(struct parser *p, const char *name)
 			least = d, best = k;
 	}
 	if (best)
-		return out_error(&p->c->out, CTL_USAGE, "there is no command '%s'; did you mean %s?", name,
-		                 best->name);
-	return out_error(&p->c->out, CTL_USAGE, "there is no command '%s'; handoffctl --help shows them all", name);
+		return wrong(p->c, "there is no command '%s'; did you mean %s?", name, best->name);
+	return wrong(p->c, "there is no command '%s'; handoffctl --help shows them all", name);
 }
 
 /* ---- values ---- */
 
-static int take_text(struct parser *p, const struct ctl_option *o, const char *value, const char **ret)
+static int take_text(struct parser *p, const struct ctl_option *o, const char *value,
+                     const char **ret)
 {
 	const size_t n = strlen(value);
 
 	if (o->limit && n > o->limit)
-		return out_error(&p->c->out, CTL_USAGE, "--%s: %zu bytes; at most %u go over the wire",
-		                 o->name, n, (unsigned)o->limit);
+		return wrong(p->c, "--%s: %zu bytes; at most %u go over the wire",
+		             o->name, n, (unsigned)o->limit);
 	if (o->limit && !utf8_valid(value, n))
-		return out_error(&p->c->out, CTL_USAGE, "--%s: not UTF-8; the protocol takes no other text", o->name);
+		return wrong(p->c, "--%s: not UTF-8; the protocol takes no other text", o->name);
 	if (!n)
-		return out_error(&p->c->out, CTL_USAGE, "--%s: empty; leave it out instead", o->name);
+		return wrong(p->c, "--%s: empty; leave it out instead", o->name);
 	*ret = value;
 	return 0;
 }
@@ -106,9 +117,10 @@ static int take_duration(struct parser *p, const struct ctl_option *o, const cha
 	char least[16], most[16];
 
 	if (timers_parse(value, &ret->ms) < 0 || ret->ms < t->min)
-		return out_error(&p->c->out, CTL_USAGE, "--%s %s: not a duration that it takes; write a "
-		                 "number with ms, s, min or h, from %s to %s, as in 500ms or 10s", o->name,
-		                 value, timers_format(t->min, least), timers_format(TIMER_MAX_MS, most));
+		return wrong(p->c, "--%s %s: not a duration that it takes; write a number with "
+		             "ms, s, min or h, from %s to %s, as in 500ms or 10s",
+		             o->name, value, timers_format(t->min, least),
+		             timers_format(TIMER_MAX_MS, most));
 	ret->given = true;
 	return 0;
 }
@@ -119,7 +131,7 @@ static int take_value(struct parser *p, const struct ctl_option *o, const char *
 	const unsigned bit = 1u << (o - ctl_options);
 
 	if (p->given & bit && o->kind != CTL_FLAG)
-		return out_error(&p->c->out, CTL_USAGE, "--%s is there twice; one of them must go", o->name);
+		return wrong(p->c, "--%s is there twice; one of them must go", o->name);
 	p->given |= bit;
 	switch (o->kind) {
 	case CTL_FLAG:
@@ -140,11 +152,11 @@ static int take_value(struct parser *p, const struct ctl_option *o, const char *
 static int take_option(struct parser *p, const struct ctl_option *o, const char *attached)
 {
 	if (!o->argument && attached)
-		return out_error(&p->c->out, CTL_USAGE, "--%s takes no value", o->name);
+		return wrong(p->c, "--%s takes no value", o->name);
 	if (o->argument && !attached) {
 		if (p->at == p->argc)
-			return out_error(&p->c->out, CTL_USAGE, "--%s needs a value: --%s %s", o->name,
-			                 o->name, o->argument);
+			return wrong(p->c, "--%s needs a value: --%s %s",
+			             o->name, o->name, o->argument);
 		attached = p->argv[p->at++];
 	}
 	return take_value(p, o, attached);
@@ -160,7 +172,7 @@ static int long_option(struct parser *p, const char *word)
 		if (strlen(o->name) == n && !memcmp(word, o->name, n))
 			return take_option(p, o, word[n] ? word + n + 1 : NULL);
 	if (!(name = strndup(word, n)))
-		return out_error(&p->c->out, CTL_USAGE, "out of memory");
+		return wrong(p->c, "out of memory");
 	r = unknown_option(p, name);
 	free(name);
 	return r;
@@ -177,8 +189,8 @@ static int letters(struct parser *p, const char *word)
 		while (o->name && o->letter != *word)
 			o++;
 		if (!o->name)
-			return out_error(&p->c->out, CTL_USAGE,
-			                 "there is no option -%c; handoffctl --help shows them all", *word);
+			return wrong(p->c, "there is no option -%c; handoffctl --help shows them "
+			             "all", *word);
 		if (o->argument)
 			return take_option(p, o, word[1] ? word + 1 : NULL);
 		r = take_option(p, o, NULL);
@@ -199,13 +211,13 @@ static int take_operand(struct parser *p, const char *word)
 		return unknown_command(p, word);
 	}
 	if (!c->command->takes_name)
-		return out_error(&c->out, CTL_USAGE, "%s takes no NAME ('%s')", c->command->name, word);
+		return wrong(c, "%s takes no NAME ('%s')", c->command->name, word);
 	if (c->name)
-		return out_error(&c->out, CTL_USAGE, "'%s' is one word too many after %s %s; one service at a time",
-		                 word, c->command->name, c->name);
+		return wrong(c, "'%s' is one word too many after %s %s; one service at a time",
+		             word, c->command->name, c->name);
 	if (!conf_name_ok(word))
-		return out_error(&c->out, CTL_USAGE, "'%s' is no service's name; use letters, digits, _ . @ -, "
-		                 "at most %d, a letter, digit or _ first", word, CONF_MAX_NAME);
+		return wrong(c, "'%s' is no service's name; use letters, digits, _ . @ -, at most "
+		             "%d, a letter, digit or _ first", word, CONF_MAX_NAME);
 	c->name = word;
 	return 0;
 }
@@ -239,12 +251,12 @@ static int check_options(struct parser *p)
 
 	for (const struct ctl_option *o = ctl_options; o->name; o++)
 		if (p->given & 1u << (o - ctl_options) && !(o->commands & bit))
-			return out_error(&p->c->out, CTL_USAGE, "%s has no option --%s; see handoffctl %s --help",
-			                 c->command->name, o->name, c->command->name);
+			return wrong(p->c, "%s has no option --%s; see handoffctl %s --help",
+			             c->command->name, o->name, c->command->name);
 	if (c->socket && c->name)
-		return out_error(&p->c->out, CTL_USAGE, "-S names the service by its socket; leave '%s' out", c->name);
+		return wrong(p->c, "-S names the service by its socket; leave '%s' out", c->name);
 	if (c->deadline.given && c->drain.given && c->drain.ms > c->deadline.ms)
-		return out_error(&p->c->out, CTL_USAGE, "--drain-grace is longer than --deadline; it is a part of it");
+		return wrong(p->c, "--drain-grace is longer than --deadline; it is a part of it");
 	return 0;
 }
 
@@ -269,11 +281,11 @@ static int make_absolute(struct ctl *c)
 	free(real);
 	free(dir);
 	if (e)
-		return out_error(&c->out, CTL_USAGE, "--binary %s: %s; give the path of an executable file",
-		                 c->binary, strerror(-e));
+		return wrong(c, "--binary %s: %s; give the path of an executable file",
+		             c->binary, strerror(-e));
 	if (strlen(c->binary_path) > 4095 || !utf8_valid(c->binary_path, strlen(c->binary_path)))
-		return out_error(&c->out, CTL_USAGE, "--binary %s: its path is longer than 4095 bytes, or not UTF-8",
-		                 c->binary);
+		return wrong(c, "--binary %s: its path is longer than 4095 bytes, or not UTF-8",
+		             c->binary);
 	return 0;
 }
 
@@ -285,7 +297,7 @@ int ctl_parse(struct ctl *c, int argc, char **argv)
 	if (r || c->help || c->version)
 		return r;
 	if (!c->command)
-		return out_error(&c->out, CTL_USAGE, "which command? handoffctl --help shows them all");
+		return wrong(c, "which command? handoffctl --help shows them all");
 	r = check_options(&p);
 	return r || !c->binary ? r : make_absolute(c);
 }

@@ -75,7 +75,8 @@ void ask_step(struct ask *a, const struct msg *question)
 		a->result = step(a, question);
 }
 
-static void wait_some(struct ask *v, unsigned n, struct pollfd *p, uint64_t left_ms, int wake, bool *ret_wake)
+static void wait_some(struct ask *v, unsigned n, struct pollfd *p, uint64_t left_ms, int wake,
+                      bool *ret_wake)
 {
 	bool retry = false;
 

@@ -14,14 +14,17 @@ const struct ctl_exit_row ctl_exits[] = {
 const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 	[CTL_UPGRADE] = { "upgrade", true,
 		"replace the running daemon: its successor takes over, or nothing changes",
-		"The configuration is read again, so that a changed option takes effect too. Each phase\n"
-		"is a line. Ctrl-C asks for the abort and waits for its outcome; a second Ctrl-C leaves\n"
-		"at once, and the handoff goes on. A lost connection is made again, and the outcome\n"
-		"asked for. Run by systemd as ExecReload ($MAINPID is set) it gives up instead.",
+		"The configuration is read again, so that a changed option takes effect too. Each\n"
+		"phase is a line. Ctrl-C asks for the abort and waits for its outcome; a second\n"
+		"Ctrl-C leaves at once, and the handoff goes on. A lost connection is made again,\n"
+		"and the outcome asked for. Run by systemd as ExecReload ($MAINPID is set) it\n"
+		"gives up instead.",
 		"upgrade kvd\0the command of the configuration, as it is on disk now\0"
-		"upgrade kvd --binary /opt/kvd-2/bin/kvd --reason 'release 2'\0another binary, until the next upgrade\0"
+		"upgrade kvd --binary /opt/kvd-2/bin/kvd --reason 'release 2'\0"
+		"another binary, until the next upgrade\0"
 		"upgrade kvd --deadline 3s --drain-grace 500ms\0a shorter pause, or no upgrade\0"
-		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0for a script\0",
+		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0"
+		"for a script\0",
 		ctl_upgrade },
 	[CTL_PLAN] = { "plan", true,
 		"start the successor as far as its Hello, end it, say what an upgrade would do",
@@ -65,7 +68,8 @@ const struct ctl_option ctl_options[] = {
 	{ "json", 0, NULL, EVERY, CTL_FLAG, AT(json), 0, "objects, one a line, for scripts" },
 	{ "socket", 'S', "SOCKET", EVERY & ~BIT(LIST), CTL_PATH, AT(socket), 0,
 	  "the supervisor's control.sock, in place of NAME" },
-	{ "help", 'h', NULL, EVERY, CTL_FLAG, AT(help), 0, "this text; after a command, that command's" },
+	{ "help", 'h', NULL, EVERY, CTL_FLAG, AT(help), 0,
+	  "this text; after a command, that command's" },
 	{ "version", 'V', NULL, EVERY, CTL_FLAG, AT(version), 0, "the version" },
 	{ "binary", 0, "PATH", BIT(UPGRADE) | BIT(PLAN), CTL_FILE, AT(binary), 4095,
 	  "run this file in place of the command's" },

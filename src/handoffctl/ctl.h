@@ -57,7 +57,7 @@ struct ctl_option {
 	unsigned commands;               /* bits of enum ctl_command_id */
 	enum ctl_kind kind;
 	size_t offset;                   /* in struct ctl */
-	uint32_t limit;                  /* of texts: bytes; of durations: whose lowest (enum timer) */
+	uint32_t limit;                  /* texts: bytes; durations: enum timer */
 	const char *what;
 };
 extern const struct ctl_option ctl_options[];       /* .name NULL at the end */

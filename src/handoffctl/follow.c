@@ -110,7 +110,8 @@ static void step_abort(struct follow *f)
 		return;
 	f->heard_ms = sys_now_ms();
 	if (f->abort.result < 0)
-		out_note(&f->c->out, "the abort could not be asked for: %s", strerror(-f->abort.result));
+		out_note(&f->c->out, "the abort could not be asked for: %s",
+		         strerror(-f->abort.result));
 	else if (f->abort.msg.type == MSG_op_result && f->abort.msg.op_result.code)
 		out_note(&f->c->out, "no abort: %.*s", (int)f->abort.msg.op_result.message.n,
 		         f->abort.msg.op_result.message.p);
@@ -128,8 +129,8 @@ static int take_signals(struct follow *f)
 		return GO_ON;
 	if (f->signals > 1 || !f->how->abort)
 		return unknown(f, "left; the %s goes on; see handoffctl status", f->how->what);
-	out_note(&f->c->out, "asking for the abort, waiting for the outcome; once more Ctrl-C: leave at once, "
-	         "the %s goes on", f->how->what);
+	out_note(&f->c->out, "asking for the abort, waiting for the outcome; once more Ctrl-C: "
+	         "leave at once, the %s goes on", f->how->what);
 	start_abort(f);
 	return GO_ON;
 }
@@ -168,18 +169,19 @@ static int lost(struct follow *f, int e)
 	int pause_ms = 10, r;
 
 	if (e == -EBADMSG)
-		return unknown(f, "what answers at %s does not speak this protocol: %s; see its log, and "
-		               "handoffctl status", f->socket, f->chan.error);
+		return unknown(f, "what answers at %s does not speak this protocol: %s; see its "
+		               "log, and handoffctl status", f->socket, f->chan.error);
 	chan_close(&f->chan);
 	if (!f->how->again)
-		return unknown(f, "the supervisor closed the connection before the result of the %s; see its "
-		               "log, and handoffctl status", f->how->what);
+		return unknown(f, "the supervisor closed the connection before the result of the "
+		               "%s; see its log, and handoffctl status", f->how->what);
 	/* systemd starts a dead supervisor again only when its ExecReload process has ended */
 	if (getenv("MAINPID"))
-		return unknown(f, "the supervisor went away; it finishes the handoff, or takes it back, when "
-		               "systemd has started it again; see handoffctl status");
-	out_note(&f->c->out, "the connection to the supervisor was lost; waiting for it, to ask for the outcome");
-	for (end = sys_now_ms() + AGAIN_MS; sys_now_ms() < end; pause_ms = pause_ms < 320 ? pause_ms * 2 : 500) {
+		return unknown(f, "the supervisor went away; it finishes the handoff, or takes it "
+		               "back, when systemd has started it again; see handoffctl status");
+	out_note(&f->c->out, "the connection to the supervisor was lost; waiting for it, to ask "
+	         "for the outcome");
+	for (end = sys_now_ms() + AGAIN_MS; sys_now_ms() < end; pause_ms *= 1 + (pause_ms < 320)) {
 		struct pollfd p = { f->wake, POLLIN, 0 };
 
 		sys_poll(&p, 1, pause_ms);
@@ -188,9 +190,9 @@ static int lost(struct follow *f, int e)
 		if (reconnect(f))
 			return GO_ON;
 	}
-	return unknown(f, "the supervisor went away and did not come back within %d s; start it again: it "
-	               "finishes the handoff, or takes it back, and handoffctl status says which",
-	               AGAIN_MS / 1000);
+	return unknown(f, "the supervisor went away and did not come back within %d s; start it "
+	               "again: it finishes the handoff, or takes it back, and handoffctl status "
+	               "says which", AGAIN_MS / 1000);
 }
 
 /* Long phases are silent, and so is a supervisor that hangs: a question tells them apart. */
@@ -208,8 +210,8 @@ static int check_alive(struct follow *f)
 	/* any other error: its end of our connection will say so */
 	if (r != -ETIMEDOUT || sys_poll(&p, 1, 0) > 0)
 		return GO_ON;
-	return unknown(f, "the supervisor has not answered for %d s; it may be stopped or hang; the %s goes on "
-	               "when it does", (SILENCE_MS + ALIVE_MS) / 1000, f->how->what);
+	return unknown(f, "the supervisor has not answered for %d s; it may be stopped or hang; "
+	               "the %s goes on when it does", (SILENCE_MS + ALIVE_MS) / 1000, f->how->what);
 }
 
 /* ---- the loop ---- */
@@ -229,7 +231,8 @@ static int take_messages(struct follow *f, int *ret_error)
 			out_result(&f->c->out, &m);
 			return (int)m.op_result.code;
 		} else {
-			snprintf(f->chan.error, sizeof f->chan.error, "%s in place of a result", msg_name(m.type));
+			snprintf(f->chan.error, sizeof f->chan.error, "%s in place of a result",
+			         msg_name(m.type));
 			r = -EBADMSG;
 			break;
 		}

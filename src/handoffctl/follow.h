@@ -10,7 +10,7 @@
 struct follow_how {
 	const char *what;          /* "handoff", "restart": for messages */
 	const struct hid *id;      /* NULL: it has none */
-	bool again;                /* a lost connection is made again, the outcome asked for by id */
+	bool again;                /* after a lost connection the outcome is asked for by id */
 	bool abort;                /* Ctrl-C asks for the abort of id; else it only leaves */
 };
 

@@ -63,8 +63,9 @@ void ctl_help(const struct ctl_command *command)
 		return;
 	}
 	printf("usage: handoffctl [--json] COMMAND [NAME] [OPTION]...\n\n"
-	       "Replaces the binary of a running daemon without a lost request, and says how it is.\n"
-	       "NAME is the service; it may be left out where one service runs.\n\nCommands:\n");
+	       "Replaces the binary of a running daemon without a lost request, and says how\n"
+	       "it is. NAME is the service; it may be left out where one service runs.\n\n"
+	       "Commands:\n");
 	for (const struct ctl_command *c = ctl_commands; c->name; c++)
 		printf("    %-8s %s\n", c->name, c->what);
 	printf("\nOptions of every command:\n");

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,7 +31,8 @@ void out_init(struct out *o, bool json)
 void out_color(FILE *f, bool color, enum out_color c)
 {
 	static const char *const code[] = {
-		[OUT_PLAIN] = "0", [OUT_GOOD] = "32", [OUT_BAD] = "1;31", [OUT_WARN] = "33", [OUT_DIM] = "2",
+		[OUT_PLAIN] = "0", [OUT_GOOD] = "32", [OUT_BAD] = "1;31", [OUT_WARN] = "33",
+		[OUT_DIM] = "2",
 	};
 
 	if (color)
@@ -100,7 +100,7 @@ static void settle_line(struct out *o)
 	if (!*o->phase)
 		return;
 	fputs("\r\033[K", stdout);
-	phase_line(o, o->phase, o->phase_us, (struct span){ o->text, o->text ? strlen(o->text) : 0 });
+	phase_line(o, o->phase, o->phase_us, o->text ? SPAN(o->text) : SPAN(""));
 	*o->phase = '\0';
 }
 
@@ -279,17 +279,24 @@ static void say(struct out *o, const char *event, int code, enum out_color c, co
 	putc('\n', stderr);
 }
 
-int out_error(struct out *o, int code, const char *fmt, ...)
+int out_verror(struct out *o, int code, const char *fmt, va_list ap)
 {
 	char *text = NULL;
+
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	say(o, "error", code, OUT_BAD, text ? text : "out of memory");
+	free(text);
+	return code;
+}
+
+int out_error(struct out *o, int code, const char *fmt, ...)
+{
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	out_verror(o, code, fmt, ap);
 	va_end(ap);
-	say(o, "error", code, OUT_BAD, text ? text : "out of memory");
-	free(text);
 	return code;
 }
 

@@ -6,6 +6,7 @@
 #ifndef HANDOFF_CTL_OUT_H
 #define HANDOFF_CTL_OUT_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,6 +40,8 @@ void out_result(struct out *o, const struct msg *result);
 
 /* One line for people on stderr; with --json an object on stdout. The error returns code. */
 int out_error(struct out *o, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int out_verror(struct out *o, int code, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
 void out_note(struct out *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Text of others: control characters, which could drive the terminal, become '?'. */

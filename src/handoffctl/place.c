@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,26 @@ static bool is_socket(const char *path)
 	return sys_stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+static int absent(struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static int absent(struct ctl *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	out_verror(&c->out, CTL_NO_SUPERVISOR, fmt, ap);
+	va_end(ap);
+	return CTL_NO_SUPERVISOR;
+}
+
 static int no_memory(struct ctl *c)
 {
-	return out_error(&c->out, CTL_NO_SUPERVISOR, "out of memory");
+	return absent(c, "out of memory");
+}
+
+static int denied(struct ctl *c, const char *socket)
+{
+	return out_error(&c->out, CTL_DENIED, "permission denied: %s; be root, or in the group "
+	                 "`operators` of its configuration", socket);
 }
 
 int place_error(struct ctl *c, const char *name, const char *socket, int e, const char *detail)
@@ -30,32 +48,31 @@ int place_error(struct ctl *c, const char *name, const char *socket, int e, cons
 	switch (e) {
 	case -ENOENT:
 	case -ENOTDIR:
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor of %s runs here (there is no %s); "
-		                 "start it: handoffd -c FILE", name, socket);
+		return absent(c, "no supervisor of %s runs here (there is no %s); start it: "
+		              "handoffd -c FILE", name, socket);
 	case -ECONNREFUSED:
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s is gone (nobody answers at "
-		                 "%s; its daemon may still serve); start it: handoffd -c FILE", name, socket);
+		return absent(c, "the supervisor of %s is gone (nobody answers at %s; its daemon "
+		              "may still serve); start it: handoffd -c FILE", name, socket);
 	case -EACCES:
 	case -EPERM:
-		return out_error(&c->out, CTL_DENIED, "permission denied: %s; be root, or in the group "
-		                 "`operators` of its configuration", socket);
+		return denied(c, socket);
 	case -ENAMETOOLONG:
-		return out_error(&c->out, CTL_USAGE, "%s is longer than the 107 bytes that a socket's path may "
-		                 "have; use a shorter one", socket);
+		return out_error(&c->out, CTL_USAGE, "%s is longer than the 107 bytes that a "
+		                 "socket's path may have; use a shorter one", socket);
 	case -ETIMEDOUT:
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s does not answer (at %s); "
-		                 "look whether it is stopped or hangs", name, socket);
+		return absent(c, "the supervisor of %s does not answer (at %s); look whether it "
+		              "is stopped or hangs", name, socket);
 	case -EBADMSG:
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "what answers at %s does not speak this protocol: "
-		                 "%s; is that the socket of a handoffd, and of this version?", socket, detail);
+		return absent(c, "what answers at %s does not speak this protocol: %s; is that "
+		              "the socket of a handoffd, and of this version?", socket, detail);
 	case -ENODATA:
 	case -ECONNRESET:
 	case -EPIPE:
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s closed the connection without "
-		                 "an answer (at %s); try again, and see its log", name, socket);
+		return absent(c, "the supervisor of %s closed the connection without an answer "
+		              "(at %s); try again, and see its log", name, socket);
 	default:
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "the supervisor of %s cannot be reached at %s: %s",
-		                 name, socket, strerror(-e));
+		return absent(c, "the supervisor of %s cannot be reached at %s: %s", name, socket,
+		              strerror(-e));
 	}
 }
 
@@ -79,7 +96,7 @@ static int find_named(struct ctl *c, char **ret_socket)
 	const int n = candidates(c->name, dir, err, sizeof err);
 
 	if (n == 0)
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "%s", err);
+		return absent(c, "%s", err);
 	for (int i = 0; i < n; i++) {
 		free(*ret_socket);
 		if (asprintf(ret_socket, "%s/control.sock", dir[i]) < 0) {
@@ -163,7 +180,7 @@ int places_scan(struct ctl *c, struct places *ret)
 
 	*ret = (struct places){ 0 };
 	if (n == 0)
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "%s", err);
+		return absent(c, "%s", err);
 	for (int i = 0; i < n; i++) {
 		*strrchr(dir[i], '/') = '\0';
 		const int r = scan_one(ret, dir[i]);
@@ -175,7 +192,8 @@ int places_scan(struct ctl *c, struct places *ret)
 	}
 	if (!ret->n && failed >= 0)
 		return out_error(&c->out, e == -EACCES ? CTL_DENIED : CTL_NO_SUPERVISOR,
-		                 "%s cannot be listed: %s; name the service", dir[failed], strerror(-e));
+		                 "%s cannot be listed: %s; name the service", dir[failed],
+		                 strerror(-e));
 	if (ret->n)
 		qsort(ret->v, ret->n, sizeof *ret->v, by_name);
 	return 0;
@@ -199,8 +217,8 @@ static int several(struct ctl *c, const struct places *p)
 		}
 	if (fclose(f))
 		return no_memory(c);
-	out_error(&c->out, CTL_USAGE, "several services run here: %s; say which: handoffctl %s NAME",
-	          names, c->command->name);
+	out_error(&c->out, CTL_USAGE, "several services run here: %s; say which: "
+	          "handoffctl %s NAME", names, c->command->name);
 	free(names);
 	return CTL_USAGE;
 }
@@ -211,14 +229,13 @@ static int none(struct ctl *c, const struct places *p)
 
 	for (size_t i = 0; i < p->n; i++)
 		if (p->v[i].error == -EACCES || p->v[i].error == -EPERM)
-			return out_error(&c->out, CTL_DENIED, "permission denied: %s; be root, or in the group "
-			                 "`operators` of its configuration", p->v[i].socket);
+			return denied(c, p->v[i].socket);
 	if (p->n)
-		return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor runs here (nobody answers at %s); "
-		                 "start it: handoffd -c FILE", p->v[0].socket);
+		return absent(c, "no supervisor runs here (nobody answers at %s); start it: "
+		              "handoffd -c FILE", p->v[0].socket);
 	candidates("NAME", dir, err, sizeof err);
-	return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor runs here (there is no %s/control.sock); "
-	                 "start one: handoffd -c FILE", dir[0]);
+	return absent(c, "no supervisor runs here (there is no %s/control.sock); start one: "
+	              "handoffd -c FILE", dir[0]);
 }
 
 static int find_only(struct ctl *c, char **ret_socket, char **ret_name)

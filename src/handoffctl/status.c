@@ -86,7 +86,8 @@ static void field(const char *name)
 	printf("  %-12s  ", name);
 }
 
-static void text_field(const struct out *o, const char *name, bool has, struct span s, enum out_color c)
+static void text_field(const struct out *o, const char *name, bool has, struct span s,
+                       enum out_color c)
 {
 	if (!has)
 		return;
@@ -237,8 +238,8 @@ int ctl_status(struct ctl *c)
 	ask_all(&a, 1, &question, STATUS_MS, -1);
 	if (a.result == 0 && a.msg.type == MSG_op_result)
 		/* an error of the supervisor's: permission, for one */
-		r = out_error(&c->out, (int)a.msg.op_result.code, "%.*s", (int)a.msg.op_result.message.n,
-		              a.msg.op_result.message.p);
+		r = out_error(&c->out, (int)a.msg.op_result.code, "%.*s",
+		              (int)a.msg.op_result.message.n, a.msg.op_result.message.p);
 	else if (a.result < 0)
 		r = place_error(c, name, socket, a.result, a.chan.error);
 	else if (c->json)
@@ -332,7 +333,9 @@ static int list_as_table(const struct ask *v, size_t n)
 
 	if (!rows)
 		return -ENOMEM;
-	rows[0] = (struct row){ { { "SERVICE" }, { "STATE" }, { "PID" }, { "VERSION" }, { "LAST" } } };
+	rows[0] = (struct row){
+		{ { "SERVICE" }, { "STATE" }, { "PID" }, { "VERSION" }, { "LAST" } }
+	};
 	for (size_t i = 0; i < n; i++)
 		fill_row(&rows[i + 1], &v[i].msg);
 	print_table(rows, n + 1);

@@ -158,7 +158,8 @@ static bool known(int code)
 
 static const char *const commands[][6] = {
 	{ "handoffctl", "upgrade", "kvd", "--binary", "/bin/sh" },
-	{ "handoffctl", "upgrade" }, { "handoffctl", "plan", "kvd" }, { "handoffctl", "status", "kvd" },
+	{ "handoffctl", "upgrade" }, { "handoffctl", "plan", "kvd" },
+	{ "handoffctl", "status", "kvd" },
 	{ "handoffctl", "list" }, { "handoffctl", "abort" }, { "handoffctl", "stop", "kvd" },
 };
 
@@ -173,10 +174,11 @@ START_TEST(each_call_fails)
 		const int code = run(commands[_i]);
 		sys_fault = NULL;
 
-		ck_assert_msg(known(code), "%s: exit code %d when call %d (%s) fails", commands[_i][1], code,
-		              fail_at, failed < 0 ? "none" : sys_call_name[failed]);
-		ck_assert_msg(leak_count() == before, "%s: a descriptor is left when call %d (%s) fails",
-		              commands[_i][1], fail_at, failed < 0 ? "none" : sys_call_name[failed]);
+		const char *call = failed < 0 ? "none" : sys_call_name[failed];
+		ck_assert_msg(known(code), "%s: exit code %d when call %d (%s) fails",
+		              commands[_i][1], code, fail_at, call);
+		ck_assert_msg(leak_count() == before, "%s: a descriptor is left when call %d "
+		              "(%s) fails", commands[_i][1], fail_at, call);
 		if (failed < 0)
 			ck_assert_int_eq(code, 0);
 	}
