@@ -284,6 +284,8 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
 
 static int watch_signals(struct service *s)
 {
+	sigset_t set;
+
 	s->child = evsignal_new(s->base, SIGCHLD, on_signal, s);
 	s->term = evsignal_new(s->base, SIGTERM, on_signal, s);
 	s->interrupt = evsignal_new(s->base, SIGINT, on_signal, s);
@@ -293,6 +295,11 @@ static int watch_signals(struct service *s)
 	    event_add(s->child, NULL) || event_add(s->term, NULL) || event_add(s->interrupt, NULL) ||
 	    event_add(s->hangup, NULL))
 		return -ENOMEM;
+	/* main() blocked them: one that came before the handlers waits until here */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	return 0;
 }
 

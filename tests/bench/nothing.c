@@ -2,8 +2,10 @@
  * nothing: a daemon that does nothing but say its pid to whoever connects. What a handoff
  * costs by itself is measured with it; --alone is the floor: the same program, linked the
  * same way, bound and accepting, without any protocol.
+ *
+ *     nothing [DATA-DIR]       all listeners of the supervisor
+ *     nothing --alone FD       the listener FD, nothing else
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -13,6 +15,11 @@
 #include <unistd.h>
 
 #include <handoff.h>
+
+#define MOST 4096
+
+static struct pollfd polled[1 + MOST];   /* the library's, then the listeners */
+static nfds_t npolled = 1;
 
 static void on_log(void *arg, int level, const char *line)
 {
@@ -52,35 +59,51 @@ static int events(handoff *h, int *serving)
 	return 0;
 }
 
+static int alone(int listener)
+{
+	struct pollfd p = { .fd = listener, .events = POLLIN };
+
+	while (poll(&p, 1, -1) > 0)
+		answer(listener);
+	return 0;
+}
+
+static int take_listeners(handoff *h)
+{
+	const char *name;
+
+	for (; npolled <= MOST && (name = handoff_fd_name(h, (unsigned)npolled - 1)); npolled++) {
+		polled[npolled] = (struct pollfd){ .fd = handoff_take_fd(h, name), .events = POLLIN };
+		if (polled[npolled].fd < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct handoff_options o = { .size = sizeof o, .log = on_log };
 	struct handoff_sealed sealed = { .size = sizeof sealed };
 	struct handoff_state s = { .size = sizeof s, .healthy = 1 };
-	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
 	int serving = 1;
 	handoff *h;
 
-	if (argc > 2 && !strcmp(argv[1], "--alone")) {   /* a listener, given as a descriptor */
-		p[0].fd = atoi(argv[2]);
-		while (poll(p, 1, -1) > 0)
-			answer(p[0].fd);
-		return 0;
-	}
+	if (argc > 2 && !strcmp(argv[1], "--alone"))
+		return alone(atoi(argv[2]));
 	if (argc > 1)
 		o.data_dir = argv[1];
 	if (handoff_open(&o, &h) || handoff_begin(h, &sealed))
 		return 1;
-	if ((p[0].fd = handoff_take_fd(h, "main")) < 0 || handoff_ready(h, &s))
+	if (take_listeners(h) || handoff_ready(h, &s))
 		return 1;
-	p[1].fd = handoff_fd(h);
+	polled[0] = (struct pollfd){ .fd = handoff_fd(h), .events = POLLIN };
 	for (;;) {
-		p[0].events = serving ? POLLIN : 0;
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		if (poll(polled, serving ? npolled : 1, -1) < 0 && errno != EINTR)
 			return 1;
-		if (p[1].revents && events(h, &serving))
+		if (polled[0].revents && events(h, &serving))
 			return 0;
-		if (serving && p[0].revents)
-			answer(p[0].fd);
+		for (nfds_t i = 1; serving && i < npolled; i++)
+			if (polled[i].revents)
+				answer(polled[i].fd);
 	}
 }

@@ -126,7 +126,7 @@ unsigned cover_histogram(bool print, bool require)
 	for (unsigned k = 0; k < F_COUNT; k++)
 		for (unsigned p = 0; p < PHASES; p++)
 			for (unsigned o = 0; o < OUTCOME_COUNT; o++) {
-				if (!reachable(cover_reachable[k], p, o))
+				if (phase_of(p) != p || !reachable(cover_reachable[k], p, o))
 					continue;
 				cells++;
 				if (cell[k][p][o] || !require)

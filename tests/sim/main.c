@@ -98,7 +98,7 @@ static int summary(const struct options *o, double seconds)
 	       (unsigned long long)cover_handoffs(), (unsigned long long)o->seed,
 	       (unsigned long long)(o->seed + o->runs - 1), seconds);
 	if (o->dump)
-		cover_dump(o->runs / 10000 + 1);
+		cover_dump(o->runs / 5000 + 1);
 	if (!o->mutant) {
 		cells = cover_histogram(o->histogram || require, require);
 		rows = cover_rows(o->coverage, require);
