@@ -100,6 +100,8 @@ int lockfile_try(struct lockfile *l, const void *build, size_t build_size)
 	if (l->fd >= 0)
 		return 0;
 	l->record_error = 0;
+	if ((e = lockfile_check_fs(l->dir)))
+		return fail(l, -1, e, e == -EREMOTE ? "lies on NFS, whose flock is no guard" : "cannot be looked at");
 	for (int tries = 0; ; tries++) {
 		fd = sys_openat(l->dir, LOCKFILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600);
 		if (fd < 0)

@@ -47,8 +47,7 @@ int proc_start_time(pid_t pid, uint64_t *ret)
 	/* the name may hold blanks and parentheses: count from the last one */
 	if (!(p = strrchr(buf, ')')))
 		return -EIO;
-	p++;
-	for (int field = 2; field < 21; field++)
+	for (int field = 2; field < 22; field++)
 		if (!(p = strchr(p + 1, ' ')))
 			return -EIO;
 	*ret = strtoull(p, NULL, 10);

@@ -64,7 +64,10 @@ int slots_load(struct slots *s, int fd, size_t slot_size, uint8_t *buf, struct m
 
 int slots_reserve(int fd, size_t slot_size)
 {
-	return sys_fallocate(fd, (off_t)(2 * slot_size));
+	int e = sys_fallocate(fd, (off_t)(2 * slot_size));
+
+	/* some file systems cannot: the size alone then, and ENOSPC is found by the store */
+	return e == -EOPNOTSUPP ? sys_ftruncate(fd, (off_t)(2 * slot_size)) : e;
 }
 
 int slots_store(struct slots *s, const struct msg *m)
