@@ -67,8 +67,8 @@ static bool met_no_fault(const struct world *w, unsigned h)
 {
 	const unsigned asked = 1u << F_OP_ABORT | 1u << F_OP_STOP | 1u << F_OP_RESTART;
 
-	return w->begun[h] && w->fast && !w->tight && !(w->seen & asked) && w->struck_at < w->begun_at[h] &&
-	       w->hang_end < w->begun_at[h] + 1500 * MS;
+	return w->begun[h] && w->fast && !w->tight && !(w->seen & asked) &&
+	       w->struck_at < w->begun_at[h] && w->hang_end < w->begun_at[h] + 1500 * MS;
 }
 
 /* 7: what is reported is true when it is reported; here it becomes durable. */
@@ -87,7 +87,8 @@ void check_outcome(struct world *w, unsigned h, enum s_outcome o)
 	if (o != OUTCOME_COMMITTED && met_no_fault(w, h))
 		violated(w, "h%u met no fault and is reported %s", h, outcome_name[o]);
 	if (w->j.inc && !serves_or_dead(w, w->j.inc))
-		violated(w, "h%u is reported %s while %s does not serve", h, outcome_name[o], pname(w->j.inc));
+		violated(w, "h%u is reported %s while %s does not serve", h, outcome_name[o],
+		         pname(w->j.inc));
 }
 
 static struct proc *who_serves(struct world *w, unsigned *ret_alive, unsigned *ret_serving)
@@ -127,11 +128,12 @@ bool world_settled(struct world *w)
 		return false;
 	if (u->ended)
 		return alive == 0;
-	if (!u->alive || u->stopped || !u->booted || u->s.state != S_IDLE || u->qi < u->q.n || u->answer)
+	if (!u->alive || u->stopped || !u->booted || u->s.state != S_IDLE || u->qi < u->q.n ||
+	    u->answer)
 		return false;
-	return p && alive == 1 && p->pid == u->o && p->conn.accepted && p->conn.s_open && p->conn.d_open &&
-	       pipe_empty(&p->conn.to_s) && pipe_empty(&p->conn.to_d) && !p->answer && p->app_at == NEVER &&
-	       u->s.o_connected;
+	return p && alive == 1 && p->pid == u->o && p->conn.accepted && p->conn.s_open &&
+	       p->conn.d_open && pipe_empty(&p->conn.to_s) && pipe_empty(&p->conn.to_d) && !p->answer &&
+	       p->app_at == NEVER && u->s.o_connected;
 }
 
 static unsigned expected_version(const struct world *w)
@@ -158,9 +160,11 @@ void check_end(struct world *w)
 	if (w->lock != p->pid)
 		violated(w, "at rest %s serves without the flock", pname(p->pid));
 	if (w->j.phase != BOOT_IDLE || w->j.inc != p->pid || !w->j.served)
-		violated(w, "at rest the journal does not know %s as the one that has served", pname(p->pid));
+		violated(w, "at rest the journal does not know %s as the one that has served",
+		         pname(p->pid));
 	if (p->ver != v || w->j.cur != v)
-		violated(w, "at rest v%u serves and v%u is current, the last commit is v%u", p->ver, w->j.cur, v);
+		violated(w, "at rest v%u serves and v%u is current, the last commit is v%u", p->ver,
+		         w->j.cur, v);
 	if (w->fmt != v)
 		violated(w, "at rest %s was not told that its commit is final", pname(p->pid));
 	if (!p->listens || !w->sup.listens)

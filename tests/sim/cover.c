@@ -27,12 +27,12 @@ void cover_d_row(void *arg, const struct d_row *r)
 	d_taken[r - sim_d_table]++;
 	if (!w->verbose)
 		return;
-	for (unsigned i = 0; i < w->nproc; i++)   /* whose step it is: rows_taken is counted after this */
+	for (unsigned i = 0; i < w->nproc; i++) /* whose step it is: rows_taken is counted after this */
 		if (w->proc[i].d.table && w->proc[i].life == ALIVE && w->proc[i].d.state == r->state &&
 		    w->proc[i].busy >= w->now)
 			pid = w->proc[i].pid;
-	say(w, pid ? pname(pid) : "D", "%s --%s--> %s  [%s]", d_state_id[r->state], d_event_name[r->event],
-	    d_state_id[r->next], r->rule);
+	say(w, pid ? pname(pid) : "D", "%s --%s--> %s  [%s]", d_state_id[r->state],
+	    d_event_name[r->event], d_state_id[r->next], r->rule);
 }
 
 /* States with one name are one phase. */
@@ -164,7 +164,8 @@ void cover_dump(uint64_t min)
 
 /* ------------------------------------------------------------------ rows --- */
 
-static const char *excused(const char *table, const char *rule, const char *state, const char *event)
+static const char *excused(const char *table, const char *rule, const char *state,
+                           const char *event)
 {
 	for (unsigned i = 0; i < sizeof cover_never / sizeof *cover_never; i++)
 		if (!strcmp(cover_never[i].table, table) && !strcmp(cover_never[i].state, state) &&
@@ -173,7 +174,8 @@ static const char *excused(const char *table, const char *rule, const char *stat
 	return NULL;
 }
 
-static unsigned row(bool print, const char *table, const char *rule, const char *state, const char *event, uint64_t n)
+static unsigned row(bool print, const char *table, const char *rule, const char *state,
+                    const char *event, uint64_t n)
 {
 	const char *reason = excused(table, rule, state, event);
 
@@ -181,8 +183,8 @@ static unsigned row(bool print, const char *table, const char *rule, const char 
 		printf("%s %-45s %-12s %-15s %10llu\n", table, rule, state, event, (unsigned long long)n);
 	if (n)
 		return 0;
-	printf("%s: %s [%s] %s at %s%s%s\n", reason ? "never taken, as expected" : "NEVER TAKEN", table, rule, state,
-	       event, reason ? ": " : "", reason ? reason : "");
+	printf("%s: %s [%s] %s at %s%s%s\n", reason ? "never taken, as expected" : "NEVER TAKEN", table,
+	       rule, state, event, reason ? ": " : "", reason ? reason : "");
 	return !reason;
 }
 
@@ -193,8 +195,10 @@ unsigned cover_rows(bool print, bool require)
 	if (!require && !print)
 		return 0;
 	for (const struct s_row *r = s_table; r->rule; r++)
-		missing += row(print, "S", r->rule, s_state_desc[r->state].id, s_event_name[r->event], s_taken[r - s_table]);
+		missing += row(print, "S", r->rule, s_state_desc[r->state].id, s_event_name[r->event],
+		               s_taken[r - s_table]);
 	for (const struct d_row *r = d_table; r->rule; r++)
-		missing += row(print, "D", r->rule, d_state_id[r->state], d_event_name[r->event], d_taken[r - d_table]);
+		missing += row(print, "D", r->rule, d_state_id[r->state], d_event_name[r->event],
+		               d_taken[r - d_table]);
 	return require ? missing : 0;
 }

@@ -236,7 +236,8 @@ static void tell(struct world *w, struct proc *p, enum d_action a)
 	case D_A_TELL_COMMIT:
 		if (!w->said[hand_of(&p->d.id)])
 			violated(w, "%s was told to exit before the successor took over", pname(p->pid));
-		p->exit_at = w->now + rnd(w, chance(w, 8) && !w->clean ? w->timer[TIMER_EXIT] * 2 * MS : 2 * MS);
+		p->exit_at =
+			w->now + rnd(w, chance(w, 8) && !w->clean ? w->timer[TIMER_EXIT] * 2 * MS : 2 * MS);
 		break;
 	case D_A_TELL_FINAL: w->fmt = p->ver; break;
 	default: break;
@@ -382,7 +383,8 @@ void daemon_step(struct world *w, struct proc *p)
 		say(w, "*", "FAULT: bad binary: %s dies", pname(p->pid));
 		fault_note(w, F_BAD);
 		proc_kill(w, p, false);
-	} else if (p->exit_at <= w->now && (p->termed || p->gated || p->dropped || p->d.state == D_EXIT)) {
+	} else if (p->exit_at <= w->now &&
+	           (p->termed || p->gated || p->dropped || p->d.state == D_EXIT)) {
 		app_ends(w, p);
 	} else if (p->qi < p->q.n) {
 		act(w, p, p->q.action[p->qi++]);

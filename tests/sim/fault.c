@@ -8,9 +8,10 @@ const char *const fault_name[F_COUNT] = {
 };
 
 static const unsigned char weight[F_COUNT] = {
-	[F_KILL_S] = 8, [F_KILL_O] = 8, [F_KILL_N] = 8, [F_HANG_S] = 6, [F_HANG_O] = 6, [F_HANG_N] = 6,
-	[F_HELPER] = 3, [F_BREAK_O] = 2, [F_BREAK_N] = 1, [F_OP_ABORT] = 3, [F_OP_STOP] = 2, [F_OP_RESTART] = 2,
-	[F_JOURNAL] = 3, [F_SPAWN] = 1, [F_LOCK] = 1, [F_SEAL] = 2, [F_UNHEALTHY] = 1, [F_STALE] = 1, [F_BAD] = 2,
+	[F_KILL_S] = 8,  [F_KILL_O] = 8,     [F_KILL_N] = 8,  [F_HANG_S] = 6,  [F_HANG_O] = 6,
+	[F_HANG_N] = 6,  [F_HELPER] = 3,     [F_BREAK_O] = 2, [F_BREAK_N] = 1, [F_OP_ABORT] = 3,
+	[F_OP_STOP] = 2, [F_OP_RESTART] = 2, [F_JOURNAL] = 3, [F_SPAWN] = 1,   [F_LOCK] = 1,
+	[F_SEAL] = 2,    [F_UNHEALTHY] = 1,  [F_STALE] = 1,   [F_BAD] = 2,
 };
 
 static bool is_soft(enum fault_kind k)
@@ -49,17 +50,22 @@ static uint64_t pick_length(struct world *w)
 {
 	switch (rnd(w, 4)) {
 	case 0: return 1 + rnd(w, (uint64_t)w->timer[TIMER_FENCE] * MS);
-	case 1: return (uint64_t)w->timer[TIMER_FENCE] * MS + rnd(w, (uint64_t)w->timer[TIMER_DEADLINE] * MS);
+	case 1:
+		return (uint64_t)w->timer[TIMER_FENCE] * MS +
+		       rnd(w, (uint64_t)w->timer[TIMER_DEADLINE] * MS);
 	case 2: return all_timers(w) + rnd(w, all_timers(w));
 	default: return NEVER;
 	}
 }
 
-static struct fault *add(struct world *w, enum fault_kind k, enum trigger t, unsigned state, unsigned count)
+static struct fault *add(struct world *w, enum fault_kind k, enum trigger t, unsigned state,
+                         unsigned count)
 {
 	struct fault *f = &w->fault[w->nfault++];
 
-	*f = (struct fault){ .kind = k, .trigger = t, .state = state, .count = count, .length = pick_length(w) };
+	*f = (struct fault){
+		.kind = k, .trigger = t, .state = state, .count = count, .length = pick_length(w)
+	};
 	return f;
 }
 
@@ -104,14 +110,16 @@ static void plan_scene(struct world *w)
 	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
-		add(w, F_HANG_S, AT_N, D_LOCK, (unsigned)rnd(w, 2))->length = fence + fence / 3 + rnd(w, fence / 3);
+		add(w, F_HANG_S, AT_N, D_LOCK, (unsigned)rnd(w, 2))->length =
+			fence + fence / 3 + rnd(w, fence / 3);
 		then(add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 12)));
 		break;
 	case 9:   /* the same, heard only on O's next channel */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence / 4 + rnd(w, fence / 4);
 		add(w, F_BREAK_O, AT_N, D_LOCK, 0);
-		then(add(w, F_HANG_S, AT_O, D_SEALED, 1 + (unsigned)rnd(w, 3)))->length = fence / 2 + rnd(w, fence / 4);
+		then(add(w, F_HANG_S, AT_O, D_SEALED, 1 + (unsigned)rnd(w, 3)))->length =
+			fence / 2 + rnd(w, fence / 4);
 		then(add(w, F_KILL_O, AT_O, D_SERVE, 2 + (unsigned)rnd(w, 20)));
 		break;
 	case 1:   /* N dies while S sleeps after the commit; O finds the flock free */
@@ -121,9 +129,11 @@ static void plan_scene(struct world *w)
 			then(add(w, F_BREAK_O, AT_O, D_SEALED, 0));
 		break;
 	case 2:   /* answers of an ended handoff arrive in the next */
-		add(w, F_HANG_S, AT_O, chance(w, 2) ? D_DRAINED : D_DRAINING, (unsigned)rnd(w, 3))->length = fence + rnd(w, fence / 2);
+		add(w, F_HANG_S, AT_O, chance(w, 2) ? D_DRAINED : D_DRAINING, (unsigned)rnd(w, 3))->length =
+			fence + rnd(w, fence / 2);
 		then(add(w, F_KILL_N, AT_O, D_UNDRAIN, (unsigned)rnd(w, 3)));
-		then(add(w, F_HANG_O, AT_O, D_SERVE, 1 + (unsigned)rnd(w, 3)))->length = fence / 2 + rnd(w, fence / 4);
+		then(add(w, F_HANG_O, AT_O, D_SERVE, 1 + (unsigned)rnd(w, 3)))->length =
+			fence / 2 + rnd(w, fence / 4);
 		w->upgrades += 2;
 		break;
 	case 3:   /* everything dies around the decision */
@@ -132,7 +142,8 @@ static void plan_scene(struct world *w)
 		add(w, F_KILL_S, AT_S, S_TAKE, (unsigned)rnd(w, 12));
 		break;
 	case 4:   /* N reads its Commit when S has just given it up */
-		add(w, F_HANG_N, AT_S, S_TAKE, 0)->length = least(w, TIMER_COMMIT, TIMER_DEAD) - MS / 2 + rnd(w, 2 * MS);
+		add(w, F_HANG_N, AT_S, S_TAKE, 0)->length =
+			least(w, TIMER_COMMIT, TIMER_DEAD) - MS / 2 + rnd(w, 2 * MS);
 		break;
 	case 5:   /* O is silent in the seal, not dead */
 		add(w, F_STALE, AT_STEP, 0, 0);
@@ -145,7 +156,8 @@ static void plan_scene(struct world *w)
 		break;
 	case 7:   /* O's channel is lost when N is warm, and something else goes wrong */
 		add(w, chance(w, 2) ? F_BREAK_O : F_KILL_O, AT_N, D_WBEGIN, (unsigned)rnd(w, 3));
-		add(w, (enum fault_kind[]){ F_OP_ABORT, F_OP_STOP, F_KILL_N, F_HANG_O }[rnd(w, 4)], AT_S, S_AWAIT_O, 0);
+		add(w, (enum fault_kind[]){ F_OP_ABORT, F_OP_STOP, F_KILL_N, F_HANG_O }[rnd(w, 4)], AT_S,
+		    S_AWAIT_O, 0);
 		break;
 	case 8:   /* both are silent, and the drain has time */
 		w->timer[TIMER_DRAIN] = w->timer[TIMER_DEADLINE];
@@ -154,7 +166,8 @@ static void plan_scene(struct world *w)
 		break;
 	default:  /* a restarted S, an incumbent that is silent for long */
 		add(w, F_KILL_S, AT_STEP, 0, (unsigned)rnd(w, 100));
-		add(w, F_HANG_O, AT_STEP, 0, (unsigned)rnd(w, 100))->length = all_timers(w) + rnd(w, all_timers(w));
+		add(w, F_HANG_O, AT_STEP, 0, (unsigned)rnd(w, 100))->length =
+			all_timers(w) + rnd(w, all_timers(w));
 		break;
 	}
 }
@@ -219,7 +232,9 @@ bool fault_strikes(struct world *w, enum fault_kind k)
 
 static struct proc *target(struct world *w, bool n)
 {
-	unsigned pid = w->sup.alive && w->sup.booted ? (n ? w->sup.n : w->sup.o) : n ? w->j.succ : w->j.inc;
+	const struct sup *u = &w->sup;
+	bool knows = u->alive && u->booted;   /* else the journal does */
+	unsigned pid = n ? (knows ? u->n : w->j.succ) : knows ? u->o : w->j.inc;
 	struct proc *p = proc_find(w, pid);
 
 	return p && p->life == ALIVE ? p : NULL;
@@ -263,7 +278,13 @@ static bool kill_s(struct world *w)
 	if (!u->alive)
 		return false;
 	sup_die(w);
-	u->restart_at = w->now + (chance(w, 10) ? 3 * all_timers(w) : chance(w, 2) ? rnd(w, 5 * MS) : rnd(w, chance(w, 2) ? dead : 3 * dead));
+	/* soon, within the time that daemons are given, late, or after every timer */
+	switch (rnd(w, 10)) {
+	case 0: u->restart_at = w->now + 3 * all_timers(w); break;
+	case 1: case 2: u->restart_at = w->now + rnd(w, dead); break;
+	case 3: case 4: u->restart_at = w->now + rnd(w, 3 * dead); break;
+	default: u->restart_at = w->now + rnd(w, 5 * MS); break;
+	}
 	return true;
 }
 
@@ -275,7 +296,8 @@ static bool may_break(const struct world *w, const struct proc *o)
 
 	if (!c->s_open || !c->d_open || !c->accepted || !w->sup.alive || !w->sup.booted)
 		return false;
-	return !w->sup.stopped || (!o->stopped && pipe_empty(&c->to_d) && o->qi == o->q.n && !o->answer);
+	return !w->sup.stopped ||
+	       (!o->stopped && pipe_empty(&c->to_d) && o->qi == o->q.n && !o->answer);
 }
 
 static void break_o(struct world *w, struct proc *o)

@@ -26,8 +26,8 @@ bool send_msg(struct world *w, struct proc *p, bool to_s, const struct msg *m)
 
 	if (w->verbose) {
 		struct hid id = msg_id(m);
-		say(w, to_s ? pname(p->pid) : "S", "  -> %s: %s(h%u)%s", to_s ? "S" : pname(p->pid), msg_name(m->type),
-		    hand_of(&id), !c->s_open || !c->d_open ? " EPIPE" : "");
+		say(w, to_s ? pname(p->pid) : "S", "  -> %s: %s(h%u)%s", to_s ? "S" : pname(p->pid),
+		    msg_name(m->type), hand_of(&id), !c->s_open || !c->d_open ? " EPIPE" : "");
 	}
 	if (!c->s_open || !c->d_open)
 		return false;
@@ -102,7 +102,8 @@ static struct proc *slot_for(struct world *w)
 {
 	for (unsigned i = 0; i < w->nproc; i++) {
 		struct proc *p = &w->proc[i];
-		if (p->life == DEAD && proc_kernel_next(p) == NEVER && p->pid != w->sup.o && p->pid != w->sup.n)
+		if (p->life == DEAD && proc_kernel_next(p) == NEVER && p->pid != w->sup.o &&
+		    p->pid != w->sup.n)
 			return p;
 	}
 	return w->nproc < MAX_PROC ? &w->proc[w->nproc++] : NULL;
@@ -138,7 +139,8 @@ struct proc *proc_new(struct world *w, unsigned hand, unsigned ver)
 	p->q.n = p->qi = 0;
 	p->answer = p->app_event = D_E_NONE;
 	p->busy = w->now + latency(w);
-	p->app_at = p->beat_at = p->poll_at = p->connect_at = p->write_at = p->exit_at = p->bad_at = NEVER;
+	p->app_at = p->beat_at = p->poll_at = p->connect_at = p->write_at = p->exit_at = p->bad_at =
+		NEVER;
 	p->cont_at = p->eof_at = p->unlock_at = p->reap_at = p->helper_until = p->pdeath_at = NEVER;
 	return p;
 }
@@ -163,7 +165,8 @@ void proc_kill(struct world *w, struct proc *p, bool helper)
 	p->reap_at = (p->eof_at > p->unlock_at ? p->eof_at : p->unlock_at) + rnd(w, slow);
 	if (helper) {
 		p->eof_at = p->unlock_at = NEVER;
-		p->helper_until = w->now + 1 + rnd(w, (uint64_t)w->timer[TIMER_DEADLINE] * MS * (w->fast ? 1 : 6) / 3);
+		p->helper_until =
+			w->now + 1 + rnd(w, (uint64_t)w->timer[TIMER_DEADLINE] * MS * (w->fast ? 1 : 6) / 3);
 	}
 }
 
@@ -198,7 +201,8 @@ static void helper_ends(struct world *w, struct proc *p)
 
 void proc_kernel_step(struct world *w, struct proc *p)
 {
-	uint64_t *at[] = { &p->cont_at, &p->eof_at, &p->unlock_at, &p->reap_at, &p->helper_until, &p->pdeath_at };
+	uint64_t *at[] = { &p->cont_at, &p->eof_at,       &p->unlock_at,
+		               &p->reap_at, &p->helper_until, &p->pdeath_at };
 	unsigned i = 0;
 
 	while (i < 5 && *at[i] > w->now)
@@ -252,7 +256,8 @@ void journal_load(struct world *w, struct journal *ret, uint64_t *ret_seq, unsig
 		n = slot_decode(w->slot[i], JSIZE, &seq);
 		if (n < 0 || seq < best)
 			continue;
-		if (msg_decode(w->slot[i] + SLOT_HEADER + FRAME_HEADER, (size_t)n - FRAME_HEADER, &m, err, sizeof err)) {
+		if (msg_decode(w->slot[i] + SLOT_HEADER + FRAME_HEADER, (size_t)n - FRAME_HEADER, &m, err,
+		               sizeof err)) {
 			violated(w, "a whole record of the journal cannot be decoded: %s", err);
 			return;
 		}

@@ -19,9 +19,11 @@ struct options {
 
 static int usage(void)
 {
-	fputs("usage: sim [--runs N] [--seed S] [--mutant NAME] [--list-mutants] [-v] [--coverage] [--histogram]\n"
+	fputs("usage: sim [--runs N] [--seed S] [--mutant NAME] [--list-mutants] [-v] [--coverage] "
+	      "[--histogram]\n"
 	      "  runs handoffs of the real machines over a simulated kernel, seeds S, S+1, ...\n"
-	      "  sim --seed S -v tells the story of one run\n", stderr);
+	      "  sim --seed S -v tells the story of one run\n",
+	      stderr);
 	return 2;
 }
 
@@ -94,9 +96,9 @@ static int summary(const struct options *o, double seconds)
 	bool require = o->runs >= 100000 && !o->mutant;
 	unsigned rows = 0, cells = 0;
 
-	printf("%llu runs, %llu handoffs, seeds %llu to %llu, %.1f s: no violation\n", (unsigned long long)o->runs,
-	       (unsigned long long)cover_handoffs(), (unsigned long long)o->seed,
-	       (unsigned long long)(o->seed + o->runs - 1), seconds);
+	printf("%llu runs, %llu handoffs, seeds %llu to %llu, %.1f s: no violation\n",
+	       (unsigned long long)o->runs, (unsigned long long)cover_handoffs(),
+	       (unsigned long long)o->seed, (unsigned long long)(o->seed + o->runs - 1), seconds);
 	if (o->dump)
 		cover_dump(o->runs / 5000 + 1);
 	if (!o->mutant) {
@@ -126,7 +128,8 @@ int main(int argc, char **argv)
 			continue;
 		printf("VIOLATION in run %llu, seed %llu: %s\n  the story: sim --seed %llu -v%s%s\n",
 		       (unsigned long long)i + 1, (unsigned long long)world.seed, world.violation,
-		       (unsigned long long)world.seed, o.mutant ? " --mutant " : "", o.mutant ? o.mutant->name : "");
+		       (unsigned long long)world.seed, o.mutant ? " --mutant " : "",
+		       o.mutant ? o.mutant->name : "");
 		return 1;
 	}
 	return summary(&o, (double)(clock() - start) / CLOCKS_PER_SEC);

@@ -37,17 +37,20 @@ static void d_add(struct d_row *t, struct d_row r)
 	t[1].rule = NULL;
 }
 
-#define S_ROW(st, e, g, nx, ...) (struct s_row){ "mutant", S_##st, S_E_##e, S_G_##g, { __VA_ARGS__ }, S_##nx, NULL }
+#define S_ROW(st, e, g, nx, ...) \
+	(struct s_row){ "mutant", S_##st, S_E_##e, S_G_##g, { __VA_ARGS__ }, S_##nx, NULL }
 #define D_ROW(st, e, nx, ...) (struct d_row){ "mutant", D_##st, D_E_##e, { __VA_ARGS__ }, D_##nx }
 
 static void serve_before_commit(struct d_row *t)
 {
-	*d_find(t, D_OPEN, D_E_APP_READY) = D_ROW(OPEN, APP_READY, READY, D_A_SEND_READY, D_A_TELL_DECIDED);
+	*d_find(t, D_OPEN, D_E_APP_READY) =
+		D_ROW(OPEN, APP_READY, READY, D_A_SEND_READY, D_A_TELL_DECIDED);
 }
 
 static void seal_before_unlock(struct d_row *t)
 {
-	*d_find(t, D_SEALING, D_E_APP_SEALED) = D_ROW(SEALING, APP_SEALED, SEALED, D_A_SEND_SEALED, D_A_UNLOCK);
+	*d_find(t, D_SEALING, D_E_APP_SEALED) =
+		D_ROW(SEALING, APP_SEALED, SEALED, D_A_SEND_SEALED, D_A_UNLOCK);
 }
 
 static void seal_keeps_lock(struct d_row *t)
@@ -62,7 +65,8 @@ static void abort_unverified(struct s_row *t)
 
 static void ready_unread(struct s_row *t)
 {
-	*s_find(t, S_READY, S_E_N_READY) = S_ROW(READY, N_READY, READY_OK, DECIDING, S_A_JOURNAL_COMMITTED);
+	*s_find(t, S_READY, S_E_N_READY) =
+		S_ROW(READY, N_READY, READY_OK, DECIDING, S_A_JOURNAL_COMMITTED);
 }
 
 static void exit_while_serving(struct d_row *t)
@@ -72,12 +76,14 @@ static void exit_while_serving(struct d_row *t)
 
 static void no_status_first(struct d_row *t)
 {
-	*d_find(t, D_READY, D_E_COMMIT) = D_ROW(READY, COMMIT, SERVE, D_A_UNTIE, D_A_TELL_DECIDED, D_A_SEND_STATUS);
+	*d_find(t, D_READY, D_E_COMMIT) =
+		D_ROW(READY, COMMIT, SERVE, D_A_UNTIE, D_A_TELL_DECIDED, D_A_SEND_STATUS);
 }
 
 static void commit_both(struct s_row *t)
 {
-	*s_find(t, S_DECIDING, S_E_JOURNALED) = S_ROW(DECIDING, JOURNALED, ALWAYS, OEXIT, S_A_COMMIT_N, S_A_COMMIT_O);
+	*s_find(t, S_DECIDING, S_E_JOURNALED) =
+		S_ROW(DECIDING, JOURNALED, ALWAYS, OEXIT, S_A_COMMIT_N, S_A_COMMIT_O);
 }
 
 static void journal_blind(struct s_row *t)
@@ -88,19 +94,22 @@ static void journal_blind(struct s_row *t)
 static void journal_late(struct s_row *t)
 {
 	*s_find(t, S_CHECK, S_E_O_READ) = S_ROW(CHECK, O_READ, ALWAYS, TAKE, S_A_COMMIT_N);
-	*s_find(t, S_TAKE, S_E_N_STATUS) = S_ROW(TAKE, N_STATUS, ALWAYS, PROBATION, S_A_MAY, S_A_JOURNAL_COMMITTED);
+	*s_find(t, S_TAKE, S_E_N_STATUS) =
+		S_ROW(TAKE, N_STATUS, ALWAYS, PROBATION, S_A_MAY, S_A_JOURNAL_COMMITTED);
 }
 
 static void no_started(struct s_row *t)
 {
-	*s_find(t, S_IDLE, S_E_START) = S_ROW(IDLE, START, STARTABLE, SPAWNING, S_A_BEGIN_ATTEMPT, S_A_SPAWN);
+	*s_find(t, S_IDLE, S_E_START) =
+		S_ROW(IDLE, START, STARTABLE, SPAWNING, S_A_BEGIN_ATTEMPT, S_A_SPAWN);
 }
 
 static void no_ack(struct s_row *t)
 {
 	for (struct s_row *r = t; r->rule; r++)
 		if (r->state == S_BACK && r->guard == S_G_O_CONNECTED)
-			*r = S_ROW(BACK, NOW, O_CONNECTED, IDLE, S_A_RESUME_O, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT);
+			*r = S_ROW(BACK, NOW, O_CONNECTED, IDLE, S_A_RESUME_O, S_A_OUTCOME, S_A_JOURNAL_OUTCOME,
+			           S_A_REPORT);
 }
 
 static void lock_once(struct d_row *t)
@@ -110,7 +119,8 @@ static void lock_once(struct d_row *t)
 
 static void cold_no_pid(struct s_row *t)
 {
-	*s_find(t, S_COLD_SPAWN, S_E_SPAWNED) = S_ROW(COLD_SPAWN, SPAWNED, ALWAYS, COLD_WARM, S_A_RELEASE);
+	*s_find(t, S_COLD_SPAWN, S_E_SPAWNED) =
+		S_ROW(COLD_SPAWN, SPAWNED, ALWAYS, COLD_WARM, S_A_RELEASE);
 }
 
 static void cold_timeout(struct s_row *t)
@@ -141,7 +151,8 @@ static void o_dead_aborts(struct s_row *t)
 {
 	for (; t->rule; t++)
 		if ((t->state == S_DRAIN || t->state == S_SEAL) && t->event == S_NOW)
-			*t = (struct s_row){ "mutant", t->state, S_NOW, S_G_O_GONE, { S_A_KILL_N }, S_ABORT, "mutant" };
+			*t = (struct s_row){ "mutant",       t->state, S_NOW,   S_G_O_GONE,
+				                 { S_A_KILL_N }, S_ABORT,  "mutant" };
 }
 
 static void go_no_hello(struct s_row *t)
@@ -174,12 +185,14 @@ static void relock_blind(struct d_row *t)
 
 static void final_early(struct s_row *t)
 {
-	*s_find(t, S_DECIDING, S_E_JOURNALED) = S_ROW(DECIDING, JOURNALED, ALWAYS, TAKE, S_A_PROMOTE, S_A_FINAL);
+	*s_find(t, S_DECIDING, S_E_JOURNALED) =
+		S_ROW(DECIDING, JOURNALED, ALWAYS, TAKE, S_A_PROMOTE, S_A_FINAL);
 }
 
 static void commit_unready(struct s_row *t)
 {
-	*s_find(t, S_SEAL, S_E_O_SEALED) = S_ROW(SEAL, O_SEALED, ALWAYS, CHECK, S_A_BEGIN_SEALED, S_A_READ_O);
+	*s_find(t, S_SEAL, S_E_O_SEALED) =
+		S_ROW(SEAL, O_SEALED, ALWAYS, CHECK, S_A_BEGIN_SEALED, S_A_READ_O);
 }
 
 const struct mutant mutants[] = {
@@ -188,8 +201,10 @@ const struct mutant mutants[] = {
 	{ "seal-keeps-lock", "a sealed O keeps the flock", .d = seal_keeps_lock },
 	{ "abort-without-verified-death", "goes back to O while N may live", .s = abort_unverified },
 	{ "ready-unread", "Ready believed, O's socket unread; stale open", .s = ready_unread },
-	{ "accept-queue-unread", "O's new channel is not read before Ready is believed", .flags = M_QUEUE },
-	{ "exit-on-commit-while-serving", "O obeys Commit also when it has resumed", .d = exit_while_serving },
+	{ "accept-queue-unread", "O's new channel is not read before Ready is believed",
+	  .flags = M_QUEUE },
+	{ "exit-on-commit-while-serving", "O obeys Commit also when it has resumed",
+	  .d = exit_while_serving },
 	{ "no-status-before-serve", "N serves before it says so", .d = no_status_first },
 	{ "commit-both", "Commit to O without N's Status", .s = commit_both },
 	{ "commit-without-ready", "Commit without N's Ready", .s = commit_unready },
@@ -198,7 +213,8 @@ const struct mutant mutants[] = {
 	{ "no-started-record", "no STARTED in the journal", .s = no_started, .flags = M_NO_STARTED },
 	{ "aborted-without-ack", "'aborted' without O's Status", .s = no_ack },
 	{ "lock-once", "N tries the flock of the dead once", .d = lock_once },
-	{ "begin-at-eof", "goes on at EOF of O; N tries the flock once", .d = lock_once, .flags = M_AT_EOF },
+	{ "begin-at-eof", "goes on at EOF of O; N tries the flock once", .d = lock_once,
+	  .flags = M_AT_EOF },
 	{ "begin-unread", "goes on at O's death, its socket unread; stale open", .flags = M_UNREAD_O },
 	{ "begin-before-hello", "Begin before N's Hello", .s = go_no_hello },
 	{ "begin-at-silence", "Begin when O is silent, not dead", .s = go_timer },

@@ -98,7 +98,8 @@ struct sup {
 #define FAULTS(X) \
 	X(KILL_S, "kill S") X(KILL_O, "kill O") X(KILL_N, "kill N") \
 	X(HANG_S, "hang S") X(HANG_O, "hang O") X(HANG_N, "hang N") \
-	X(HELPER, "kill O, helper stays") X(BREAK_O, "break O's channel") X(BREAK_N, "break N's channel") \
+	X(HELPER, "kill O, helper stays") \
+	X(BREAK_O, "break O's channel") X(BREAK_N, "break N's channel") \
 	X(OP_ABORT, "operator aborts") X(OP_STOP, "stop") X(OP_RESTART, "restart daemon") \
 	X(JOURNAL, "journal write fails") X(SPAWN, "spawn fails") X(LOCK, "lock fails") \
 	X(SEAL, "seal fails") X(UNHEALTHY, "unhealthy") X(STALE, "stale open") \
@@ -183,7 +184,8 @@ struct world {
 uint64_t rnd(struct world *w, uint64_t below);     /* 0 to below - 1 */
 bool chance(struct world *w, unsigned one_in);
 uint64_t latency(struct world *w);                 /* us until somebody runs again */
-void say(const struct world *w, const char *who, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void say(const struct world *w, const char *who, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 void sim_run(struct world *w, uint64_t seed, bool verbose);
 struct hid hid_of(unsigned hand);
 unsigned hand_of(const struct hid *id);

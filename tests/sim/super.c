@@ -118,7 +118,8 @@ static enum s_event understand(struct world *w, struct proc *p, struct msg *m)
 		if (!c->has_hello)
 			return S_NOW;
 		c->has_hello = false;
-		return s_event_of_hello(&u->s, from_n, &c->hello, d_phase_serves(c->hello.hello.phase), now);
+		return s_event_of_hello(&u->s, from_n, &c->hello, d_phase_serves(c->hello.hello.phase),
+		                        now);
 	}
 	case MSG_sockets_ack:
 		return from_n ? S_E_N_HELLO : S_NOW;
@@ -137,7 +138,8 @@ static enum s_event understand(struct world *w, struct proc *p, struct msg *m)
 
 static bool told_to_serve(const struct s *s)
 {
-	return (s->state >= S_TAKE && s->state <= S_OEXIT) || s->state == S_R_COMMITTED || s->state == S_COLD_TAKE;
+	return (s->state >= S_TAKE && s->state <= S_OEXIT) || s->state == S_R_COMMITTED ||
+	       s->state == S_COLD_TAKE;
 }
 
 static void lost(struct world *w, struct proc *p, bool by_s)
@@ -196,8 +198,10 @@ static void journal_change(struct world *w, enum s_action a, struct journal *j)
 			u->cur = u->new;
 		if ((sim_flags & M_BOTH_NEW) && u->s.o_gone)
 			u->cur = u->new;
-		*j = (struct journal){ .phase = BOOT_IDLE, .hand = u->hand, .outcome = u->s.outcome,
-		                       .inc = u->s.o_gone ? 0 : u->o, .cur = u->cur, .served = u->s.served };
+		*j = (struct journal){ .phase = BOOT_IDLE, .hand = u->hand, .outcome = u->s.outcome };
+		j->inc = u->s.o_gone ? 0 : u->o;
+		j->cur = u->cur;
+		j->served = u->s.served;
 		break;
 	case S_A_JOURNAL_COLD:
 		j->inc = u->n;
@@ -530,8 +534,8 @@ uint64_t sup_next(struct world *w)
 		return u->ended ? NEVER : u->restart_at;
 	if (u->stopped)
 		return u->cont_at;
-	if (!u->booted || u->qi < u->q.n || u->answer || u->reading_o || u->broken || pick_readable(w) || somebody_gone(w) ||
-	    w->want_abort || w->want_stop || w->want_restart)
+	if (!u->booted || u->qi < u->q.n || u->answer || u->reading_o || u->broken ||
+	    pick_readable(w) || somebody_gone(w) || w->want_abort || w->want_stop || w->want_restart)
 		return u->busy;
 	n = s_next(&u->s);
 	t = n == UINT64_MAX ? NEVER : n * MS;
@@ -589,7 +593,8 @@ static void read_o(struct world *w)
 {
 	struct proc *p = proc_find(w, w->sup.o);
 
-	if (p && p->conn.s_open && !pipe_empty(&p->conn.to_s) && !(waiting(p) && (sim_flags & M_QUEUE))) {
+	if (p && p->conn.s_open && !pipe_empty(&p->conn.to_s) &&
+	    !(waiting(p) && (sim_flags & M_QUEUE))) {
 		receive(w, p);
 		return;
 	}

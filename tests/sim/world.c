@@ -196,7 +196,8 @@ static void check_away(struct world *w, uint64_t until, enum fault_kind k)
 	for (unsigned i = 0; i < w->nproc; i++)
 		n += daemon_serves(&w->proc[i]) && w->proc[i].life == ALIVE;
 	if (n != 1)
-		violated(w, "the supervisor %s for good and %u daemons serve", k == F_HANG_S ? "hangs" : "is away", n);
+		violated(w, "the supervisor %s for good and %u daemons serve",
+		         k == F_HANG_S ? "hangs" : "is away", n);
 }
 
 static bool step(struct world *w)
@@ -236,8 +237,8 @@ static void describe(struct world *w, char *out, size_t size)
 	for (unsigned i = 0; i < w->nproc && n < (int)size; i++) {
 		struct proc *p = &w->proc[i];
 		if (p->life == ALIVE)
-			n += snprintf(out + n, size - (size_t)n, ", %s %s%s", pname(p->pid), d_state_id[p->d.state],
-			              p->stopped ? " (stopped)" : "");
+			n += snprintf(out + n, size - (size_t)n, ", %s %s%s", pname(p->pid),
+			              d_state_id[p->d.state], p->stopped ? " (stopped)" : "");
 	}
 }
 

@@ -36,7 +36,8 @@ static void expect_(int line, enum d_state state, ...)
 	enum d_action a;
 	unsigned i = 0;
 
-	ck_assert_msg(d.state == state, "line %d: state %s, not %s", line, d_state_id[d.state], d_state_id[state]);
+	ck_assert_msg(d.state == state, "line %d: state %s, not %s", line, d_state_id[d.state],
+	              d_state_id[state]);
 	va_start(ap, state);
 	while ((a = (enum d_action)va_arg(ap, int)) != D_A_NONE) {
 		ck_assert_msg(i < out.n && out.action[i] == a, "line %d: action %u is %s, not %s", line, i,
@@ -136,7 +137,8 @@ static void n_until(enum d_state want)
 /* The incumbent in attempt 2, in this state. */
 static void o_until(enum d_state want)
 {
-	static const enum d_event way[] = { D_E_PREPARE, D_E_APP_DRAINED, D_E_SEAL_REQUEST, D_E_APP_SEALED };
+	static const enum d_event way[] = { D_E_PREPARE, D_E_APP_DRAINED, D_E_SEAL_REQUEST,
+		                                D_E_APP_SEALED };
 
 	n_until(D_SERVE);
 	if (want == D_SERVE)

@@ -38,7 +38,8 @@ static const struct msg *wire(struct msg *m)
 	int n = msg_encode(m, 1, buf, sizeof buf);
 
 	ck_assert_int_gt(n, 0);
-	ck_assert_msg(msg_decode(buf + FRAME_HEADER, (size_t)n - FRAME_HEADER, &in, err, sizeof err) == 0, "%s", err);
+	n = msg_decode(buf + FRAME_HEADER, (size_t)n - FRAME_HEADER, &in, err, sizeof err);
+	ck_assert_msg(n == 0, "%s", err);
 	return &in;
 }
 
@@ -66,7 +67,13 @@ static const struct msg *ready(bool healthy, uint64_t second, uint8_t fingerprin
 
 static void step(enum s_event e)
 {
-	s_step(&s, e, e == S_E_O_SEALED ? seal_complete() : e == S_E_N_READY ? ready(true, 9, 3) : NULL, ++now, &out);
+	const struct msg *m = NULL;
+
+	if (e == S_E_O_SEALED)
+		m = seal_complete();
+	else if (e == S_E_N_READY)
+		m = ready(true, 9, 3);
+	s_step(&s, e, m, ++now, &out);
 }
 
 /* The actions, in their order, S_A_NONE at the end. */
@@ -92,8 +99,8 @@ static void expect_(int line, enum s_state state, ...)
 static void until(enum s_state want)
 {
 	static const enum s_event way[] = {
-		S_E_START, S_E_JOURNALED, S_E_SPAWNED, S_E_JOURNALED, S_E_N_HELLO, S_E_O_DRAINED, S_E_O_SEALED,
-		S_E_N_READY, S_E_O_READ, S_E_JOURNALED, S_E_N_STATUS,
+		S_E_START,    S_E_JOURNALED, S_E_SPAWNED, S_E_JOURNALED, S_E_N_HELLO,  S_E_O_DRAINED,
+		S_E_O_SEALED, S_E_N_READY,   S_E_O_READ,  S_E_JOURNALED, S_E_N_STATUS,
 	};
 
 	for (unsigned i = 0; s.state != want; i++) {
@@ -106,7 +113,9 @@ static void until(enum s_state want)
 
 START_TEST(table_reaches_every_state)
 {
-	bool seen[S_STATE_COUNT] = { [S_IDLE] = true, [S_R_IDLE] = true, [S_ABORT] = true, [S_R_COMMITTED] = true };
+	bool seen[S_STATE_COUNT] = {
+		[S_IDLE] = true, [S_R_IDLE] = true, [S_ABORT] = true, [S_R_COMMITTED] = true
+	};
 
 	for (bool more = true; more;) {
 		more = false;
@@ -157,11 +166,12 @@ START_TEST(table_leaves_nobody_waiting)
 		if (i == S_IDLE || i == S_STOPPED)
 			continue;
 		if (timed) {
-			ck_assert_msg(has_row(i, S_E_TIMEOUT) || i == S_CHECK, "%s has a timer and no row for it",
-			              s_state_desc[i].id);
+			ck_assert_msg(has_row(i, S_E_TIMEOUT) || i == S_CHECK,
+			              "%s has a timer and no row for it", s_state_desc[i].id);
 			continue;
 		}
-		ck_assert_msg(!has_row(i, S_E_TIMEOUT), "%s has a row for a timer and none", s_state_desc[i].id);
+		ck_assert_msg(!has_row(i, S_E_TIMEOUT), "%s has a row for a timer and none",
+		              s_state_desc[i].id);
 		ck_assert_msg(has_row(i, S_NOW) || has_row(i, S_E_JOURNALED) || has_row(i, S_E_SPAWNED),
 		              "%s waits for ever", s_state_desc[i].id);
 	}
@@ -241,15 +251,19 @@ END_TEST
 START_TEST(aborts)
 {
 	static const struct { enum s_state in; enum s_event at; } c[] = {
-		{ S_WARM, S_E_TIMEOUT }, { S_WARM, S_E_ABORT }, { S_WARM, S_E_STOP },
-		{ S_DRAIN, S_E_TIMEOUT }, { S_DRAIN, S_E_O_STATUS }, { S_DRAIN, S_E_O_SERVING },
-		{ S_DRAIN, S_E_O_STANDBY }, { S_DRAIN, S_E_O_SILENT }, { S_DRAIN, S_E_N_SILENT },
-		{ S_DRAIN, S_E_ABORT }, { S_DRAIN, S_E_STOP },
-		{ S_SEAL, S_E_TIMEOUT }, { S_SEAL, S_E_O_STATUS }, { S_SEAL, S_E_O_SEAL_FAILED },
-		{ S_SEAL, S_E_O_SILENT }, { S_SEAL, S_E_N_SILENT }, { S_SEAL, S_E_ABORT }, { S_SEAL, S_E_STOP },
-		{ S_READY, S_E_TIMEOUT }, { S_READY, S_E_O_STATUS }, { S_READY, S_E_N_SILENT },
-		{ S_READY, S_E_ABORT }, { S_READY, S_E_STOP }, { S_DECIDING, S_E_JOURNAL_FAILED },
-		{ S_TAKE, S_E_TIMEOUT }, { S_TAKE, S_E_N_SILENT },
+		{ S_WARM, S_E_TIMEOUT },    { S_WARM, S_E_ABORT },
+		{ S_WARM, S_E_STOP },       { S_DRAIN, S_E_TIMEOUT },
+		{ S_DRAIN, S_E_O_STATUS },  { S_DRAIN, S_E_O_SERVING },
+		{ S_DRAIN, S_E_O_STANDBY }, { S_DRAIN, S_E_O_SILENT },
+		{ S_DRAIN, S_E_N_SILENT },  { S_DRAIN, S_E_ABORT },
+		{ S_DRAIN, S_E_STOP },      { S_SEAL, S_E_TIMEOUT },
+		{ S_SEAL, S_E_O_STATUS },   { S_SEAL, S_E_O_SEAL_FAILED },
+		{ S_SEAL, S_E_O_SILENT },   { S_SEAL, S_E_N_SILENT },
+		{ S_SEAL, S_E_ABORT },      { S_SEAL, S_E_STOP },
+		{ S_READY, S_E_TIMEOUT },   { S_READY, S_E_O_STATUS },
+		{ S_READY, S_E_N_SILENT },  { S_READY, S_E_ABORT },
+		{ S_READY, S_E_STOP },      { S_DECIDING, S_E_JOURNAL_FAILED },
+		{ S_TAKE, S_E_TIMEOUT },    { S_TAKE, S_E_N_SILENT },
 	};
 	bool touched = c[_i].in != S_WARM;
 
@@ -445,7 +459,9 @@ END_TEST
 
 static void boot(int phase, bool o, bool n, bool served)
 {
-	struct s_boot b = { .phase = phase, .has_incumbent = o, .has_successor = n, .served = served, .id = s.id };
+	struct s_boot b = {
+		.phase = phase, .has_incumbent = o, .has_successor = n, .served = served, .id = s.id
+	};
 
 	setup();
 	s_boot(&s, &b, now, &out);
@@ -533,7 +549,8 @@ START_TEST(stop_waits_for_an_owner)
 	EXPECT(TAKE);
 	step(S_E_N_STATUS);
 	step(S_E_O_GONE);
-	EXPECT(STOPPING, S_A_PROMOTE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL, S_A_TERM_O);
+	EXPECT(STOPPING, S_A_PROMOTE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL,
+	       S_A_TERM_O);
 }
 END_TEST
 
