@@ -69,7 +69,7 @@ def free_port():
 def environment(mark, **more):
     """The environment of every process below a test."""
     env = dict(os.environ, **{MARK: mark}, **more)
-    libraries = [os.path.join(BUILD, "src/lib/.libs"), env.get("LD_LIBRARY_PATH")]
+    libraries = [os.path.join(BUILD, ".libs"), env.get("LD_LIBRARY_PATH")]
     env["LD_LIBRARY_PATH"] = ":".join(x for x in libraries if x)
     report = "log_path=%s" % os.path.join(mark, "sanitizer")
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
