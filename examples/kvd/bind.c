@@ -72,7 +72,9 @@ static int bind_tcp(struct server *sv, const char *address)
 		n -= 2;
 	}
 	snprintf(host, sizeof(host), "%.*s", n, address);
-	if (getaddrinfo(!strcmp(host, "localhost") ? "127.0.0.1" : host, port + 1, &hints, &ai) != 0)
+	if (!strcmp(host, "localhost"))
+		strcpy(host, "127.0.0.1");
+	if (getaddrinfo(host, port + 1, &hints, &ai) != 0)
 		return -EDESTADDRREQ;
 	fd = listen_on(ai->ai_family, ai->ai_addr, ai->ai_addrlen);
 	freeaddrinfo(ai);

@@ -51,7 +51,8 @@ static void info_server(const struct call *k, struct buf *b)
 		   "uptime_in_seconds:%llu\r\n"
 		   "epoch:%llu\r\n"
 		   "generation:%s\r\n\r\n",
-		   kvd_version, (int)getpid(), (unsigned long long)(mono_ms() - sv->started_ms) / 1000,
+		   kvd_version, (int)getpid(),
+		   (unsigned long long)(mono_ms() - sv->started_ms) / 1000,
 		   (unsigned long long)k->st->epoch, role_name[sv->role]);
 }
 
@@ -255,7 +256,7 @@ void cmd_config(struct call *k)
 	size_t i, n = 0;
 
 	if (!arg_is(k, 1, "GET") || k->argc != 3) {
-		reply_error(k->out, "ERR only CONFIG GET pattern: options are set on the command line");
+		reply_error(k->out, "ERR only CONFIG GET pattern: the command line sets options");
 		return;
 	}
 	snprintf(clients, sizeof(clients), "%u", o->max_clients);

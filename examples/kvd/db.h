@@ -40,7 +40,7 @@ struct entry *entry_new(const char *key, uint32_t klen, const char *val, uint32_
 			uint64_t expires);
 
 struct entry *db_find(struct db *db, const char *key, uint32_t klen); /* owned by db, or NULL */
-struct entry *db_put(struct db *db, struct entry *e);   /* returns what it displaced: the caller's */
+struct entry *db_put(struct db *db, struct entry *e);   /* returns what it displaced, or NULL */
 void db_remove(struct db *db, struct entry *e);         /* e is the caller's again */
 void db_expire(struct db *db, struct entry *e, uint64_t expires);
 struct entry *db_first_expiry(const struct db *db);     /* or NULL */

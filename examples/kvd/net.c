@@ -220,10 +220,12 @@ static void name_peer(struct conn *c, const struct sockaddr_storage *sa)
 
 	if (sa->ss_family == AF_INET)
 		snprintf(c->peer, sizeof(c->peer), "%s:%d",
-			 inet_ntop(AF_INET, &four->sin_addr, ip, sizeof(ip)), ntohs(four->sin_port));
+			 inet_ntop(AF_INET, &four->sin_addr, ip, sizeof(ip)),
+			 ntohs(four->sin_port));
 	else if (sa->ss_family == AF_INET6)
 		snprintf(c->peer, sizeof(c->peer), "[%s]:%d",
-			 inet_ntop(AF_INET6, &six->sin6_addr, ip, sizeof(ip)), ntohs(six->sin6_port));
+			 inet_ntop(AF_INET6, &six->sin6_addr, ip, sizeof(ip)),
+			 ntohs(six->sin6_port));
 	else
 		snprintf(c->peer, sizeof(c->peer), "unix");
 }
@@ -288,7 +290,8 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 			refuse_conn(l->sv, s);
 		} else if (s >= 0) {
 			conn_new(l->sv, s, &sa);
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			   errno == ENOMEM) {
 			/* the listener stays readable: without a rest the loop would spin */
 			log_line("cannot accept: %s; trying again in 100 ms", strerror(errno));
 			net_accept(l->sv, 0);

@@ -152,7 +152,8 @@ static void set_help(struct options *o, const char *v)
 	     "As a daemon of handoffd it takes its listeners from there (any name; `resp` by\n"
 	     "custom), and `handoffctl upgrade` replaces it. SIGTERM ends it.\n");
 	for (i = 0; i < COUNT; i++) {
-		snprintf(left, sizeof(left), "%s %s", table[i].name, table[i].arg ? table[i].arg : "");
+		snprintf(left, sizeof(left), "%s %s", table[i].name,
+			 table[i].arg ? table[i].arg : "");
 		printf("  %-22s ", left);
 		print_help(table[i].help);
 	}

@@ -30,10 +30,10 @@ static void arm_tick(struct server *sv)
 /* Begins with a shard where that is wanted and possible; else the next tick asks again. */
 static void compact_some(struct server *sv)
 {
-	int i = sv->compact_next < sv->store.shards ? (int)sv->compact_next
-						    : compact_candidate(&sv->store, sv->opt->compact_min);
-	int r;
+	int r, i = (int)sv->compact_next; /* asked for by a client */
 
+	if (sv->compact_next >= sv->store.shards)
+		i = compact_candidate(&sv->store, sv->opt->compact_min);
 	if (!sv->compact_ok || sv->mode != MODE_SERVE || i < 0 || sv->compaction.job.running)
 		return;
 	r = compact_start(&sv->compaction, &sv->store, (unsigned)i, sv->wake_fd);

@@ -15,8 +15,9 @@ static int print_shard(const struct store *st, struct shard *s)
 	if (tail < 0)
 		fprintf(stderr, "kvd: %s: %s\n", st->path, s->error);
 	if (s->backward)
-		fprintf(stderr, "kvd: %s: shard %u: %" PRIu64 " records have a lower epoch than one "
-			"before: two processes have written\n", st->path, s->index, s->backward);
+		fprintf(stderr, "kvd: %s: shard %u: %" PRIu64 " records have a lower epoch than "
+			"one before: two processes have written\n", st->path, s->index,
+			s->backward);
 	return tail < 0 || s->backward;
 }
 

@@ -107,8 +107,8 @@ START_TEST(replies)
 	reply_array(&b, 2);
 	reply_error(&b, "ERR %s", "a\r\nb");
 	buf_add(&b, "", 1);
-	ck_assert_int_eq(memcmp(b.p, "+OK\r\n:-9223372036854775808\r\n:0\r\n$3\r\na\0b\r\n$-1\r\n*2\r\n"
-				"-ERR a  b\r\n", b.len), 0);
+	ck_assert_int_eq(memcmp(b.p, "+OK\r\n:-9223372036854775808\r\n:0\r\n$3\r\na\0b\r\n"
+				"$-1\r\n*2\r\n-ERR a  b\r\n", b.len), 0);
 	buf_free(&b);
 }
 END_TEST
