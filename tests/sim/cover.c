@@ -21,18 +21,12 @@ void cover_s_row(void *arg, const struct s_row *r)
 
 void cover_d_row(void *arg, const struct d_row *r)
 {
-	const struct world *w = arg;
-	unsigned pid = 0;
+	const struct proc *p = arg;
 
 	d_taken[r - sim_d_table]++;
-	if (!w->verbose)
-		return;
-	for (unsigned i = 0; i < w->nproc; i++) /* whose step it is: rows_taken is counted after this */
-		if (w->proc[i].d.table && w->proc[i].life == ALIVE && w->proc[i].d.state == r->state &&
-		    w->proc[i].busy >= w->now)
-			pid = w->proc[i].pid;
-	say(w, pid ? pname(pid) : "D", "%s --%s--> %s  [%s]", d_state_id[r->state],
-	    d_event_name[r->event], d_state_id[r->next], r->rule);
+	if (p->world->verbose)
+		say(p->world, pname(p->pid), "%s --%s--> %s  [%s]", d_state_id[r->state],
+		    d_event_name[r->event], d_state_id[r->next], r->rule);
 }
 
 /* States with one name are one phase. */

@@ -131,7 +131,8 @@ struct proc *proc_new(struct world *w, unsigned hand, unsigned ver)
 	p->ver = ver;
 	d_init(&p->d, sim_d_table);
 	p->d.trace = cover_d_row;
-	p->d.trace_arg = w;
+	p->d.trace_arg = p;
+	p->world = w;
 	conn_init(&p->conn);
 	p->gated = p->tied = p->stopped = p->termed = p->dropped = p->listens = false;
 	p->writer = p->unacked = p->bad = false;

@@ -50,6 +50,7 @@ struct state { uint64_t rev[SHARDS], print; };
 enum life { FREE, ALIVE, DYING, DEAD };
 
 struct proc {
+	const struct world *world;   /* for its trace */
 	unsigned pid;
 	enum life life;
 	unsigned hand, ver;     /* attempt it was started for (0: cold start), its binary */
