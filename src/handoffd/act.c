@@ -326,7 +326,7 @@ static void cold_failed(struct service *s)
 
 static void end(struct service *s)
 {
-	log_info("stopped");
+	service_bury(s, &s->o);
 	s->journal.phase = BOOT_IDLE;
 	s->journal.incumbent = s->journal.successor = (struct process){ 0, 0 };
 	s->journal.served = false;

@@ -13,6 +13,7 @@
 #define MAX_OPS      64
 #define MAX_PER_UID  16
 #define MAX_RESULTS  16
+#define STATE_LISTENERS_MAX 40000   /* bytes of their names and addresses in a State */
 
 enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP };
 
@@ -103,7 +104,7 @@ static void send_result(struct op *o, const struct result *r)
 
 static void answer(struct op *o, int code, const char *outcome, const char *message)
 {
-	struct result r = { .code = code };
+	struct result r = { .id = o->id, .code = code };
 
 	snprintf(r.outcome_text, sizeof r.outcome_text, "%s", outcome);
 	snprintf(r.message, sizeof r.message, "%s", message);
@@ -325,6 +326,7 @@ static void on_status(struct op *o, const struct msg *req)
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
 	uint64_t timers[TIMER_COUNT];
 	const char *no = service_refuses(s);
+	size_t bytes = 0;
 
 	(void)req;
 	m.op_state.service = SPAN(s->conf->name);
@@ -345,6 +347,8 @@ static void on_status(struct op *o, const struct msg *req)
 		snprintf(addresses[i], sizeof *addresses, "%s %.130s", s->conf->listen[i].name, s->conf->listen[i].address);
 		names[i] = text(addresses[i]);
 		m.op_state.listeners.n = i + 1;
+		if ((bytes += names[i].n + 3) > STATE_LISTENERS_MAX)   /* a frame has its limit */
+			names[i] = SPAN("..."), i = s->conf->nlisten;
 	}
 	m.op_state.listeners.v = names;
 	if (s->journal.outcome != OUTCOME_NONE) {

@@ -87,6 +87,31 @@ static void note_why(struct service *s, const struct span *words)
 	utf8_mend(s->attempt.why);
 }
 
+/* In what a Ready differs from what was sealed, for people; the machine decides. */
+static void note_ready(struct service *s, const struct msg *m)
+{
+	char *why = s->attempt.why;
+	size_t size = sizeof s->attempt.why;
+	uint64_t rev[MAX_SHARDS];
+	unsigned n = uints_copy(&m->ready.revisions, rev, MAX_SHARDS);
+
+	if (!m->ready.healthy && MSG_HAS(m, ready, why)) {
+		note_why(s, &m->ready.why);
+	} else if (!m->ready.healthy || !s->s.sealed) {
+		return;
+	} else if (n != s->s.nrevisions) {
+		snprintf(why, size, ": it opened %u shards, %u were sealed", n, s->s.nrevisions);
+	} else if (memcmp(&m->ready.fingerprint, &s->s.fingerprint, sizeof s->s.fingerprint)) {
+		snprintf(why, size, ": the fingerprint differs");
+	}
+	for (unsigned i = 0; s->s.sealed && n == s->s.nrevisions && i < n; i++)
+		if (rev[i] != s->s.revisions[i]) {
+			snprintf(why, size, ": shard %u is at revision %llu, sealed was %llu", i,
+			         (unsigned long long)rev[i], (unsigned long long)s->s.revisions[i]);
+			return;
+		}
+}
+
 static void show_progress(struct service *s, const struct msg *m)
 {
 	char text[100];
@@ -113,8 +138,8 @@ void service_message(struct service *s, struct peer *p, const struct msg *m)
 	}
 	if (m->type == MSG_seal_failed)
 		note_why(s, &m->seal_failed.error);
-	if (m->type == MSG_ready && !m->ready.healthy && MSG_HAS(m, ready, why))
-		note_why(s, &m->ready.why);
+	if (m->type == MSG_ready && from_n)
+		note_ready(s, m);
 	if (m->type == MSG_seal_progress && s->s.state == S_SEAL)
 		show_progress(s, m);
 	if (m->type == MSG_status && MSG_HAS(m, status, epoch))
@@ -323,6 +348,11 @@ const char *service_refuses(const struct service *s)
 	return NULL;
 }
 
+static bool nobody_serves(const struct service *s)
+{
+	return s->s.state >= S_COLD && s->s.state <= S_COLD_TAKE;
+}
+
 /* The data directory must be the one that the incumbent has open. */
 static int check_data_dir(struct service *s, const struct conf *c, char *err, size_t size)
 {
@@ -364,7 +394,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 
 	if (no) {
 		snprintf(err, size, "%s", no);
-		return s_in_handoff(&s->s) ? 4 : 1;
+		return s_in_handoff(&s->s) ? 4 : nobody_serves(s) ? 5 : 1;
 	}
 	if ((code = prepare_conf(s, a, &c, &exe, err, size)))
 		return code;
