@@ -1,136 +1,76 @@
 /*
- * The smallest daemon whose binary can be replaced while it serves: it answers
- * each connection with a number, one higher each time, kept in DIR/counter.
- *
- *     minimal DIR          below handoffd, with a listener that is called "main"
- *
- * Lines that end in [h] are there for the handoff; the rest would be there anyway.
+ * The smallest daemon whose binary can be replaced while it serves: each connection gets
+ * a number, one higher each time, kept in DIR/counter. Below handoffd, with data-dir = DIR
+ * and a listener called "main". About half of these lines are there for the handoff.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <handoff.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <handoff.h>                                                           /* [h] */
+static int file;
+static uint64_t count;   /* the state; in the file, 0 if it is new */
 
-static uint64_t count;  /* the state: how many connections were ever answered */
-static int file = -1, listener = -1;
+static void load(void) { if (pread(file, &count, sizeof count, 0) != sizeof count) count = 0; }
 
-/* Reads the state; makes no file: until it serves, a daemon writes nothing. */
-static int load(int dir)
+static void serve(int listener)
 {
-	if (file < 0)
-		file = openat(dir, "counter", O_RDWR | O_CLOEXEC);
-	if (file < 0)
-		return errno == ENOENT ? 0 : -1;
-	return pread(file, &count, sizeof(count), 0) < 0 ? -1 : 0;
+	int client = accept(listener, NULL, NULL);   /* it is O_NONBLOCK: leave it so */
+	uint64_t next = count + 1;
+
+	if (client < 0)
+		return;
+	/* written first, answered then: what was acknowledged survives this process */
+	if (pwrite(file, &next, sizeof next, 0) == sizeof next)
+		dprintf(client, "%llu\n", (unsigned long long)(count = next));
+	close(client);
 }
 
-static void serve_one(void)
+/* What the supervisor wants. 0: exit. *accepting: may clients be accepted? */
+static int obey(handoff *h, int *accepting)
 {
-	int c = accept(listener, NULL, NULL);
+	struct handoff_event e = { .size = sizeof e };
+	struct handoff_state sealed = { .size = sizeof sealed, .revisions = &count, .shards = 1 };
 
-	if (c < 0)
-		return; /* another process was faster, or the client has gone */
-	count++;
-	/* write first, then answer: what was answered survives this process */
-	if (pwrite(file, &count, sizeof(count), 0) == (ssize_t)sizeof(count))
-		dprintf(c, "%llu\n", (unsigned long long)count);
-	close(c);
-}
-
-static struct handoff_state state(void)                                        /* [h] */
-{                                                                              /* [h] */
-	return (struct handoff_state){ .size = sizeof(struct handoff_state),   /* [h] */
-		.revisions = &count, .shards = 1, .healthy = 1 };              /* [h] */
-}                                                                              /* [h] */
-
-/* What the supervisor asks of the daemon that serves. Returns 1: exit. */
-static int on_event(handoff *h, int *accepting, const struct handoff_event *e) /* [h] */
-{                                                                              /* [h] */
-	struct handoff_state s = state();                                      /* [h] */
-
-	if (e->type == HANDOFF_DRAIN) {        /* new clients wait in the kernel  [h] */
-		*accepting = 0;                                                /* [h] */
-		handoff_drained(h, 0);                                         /* [h] */
-	} else if (e->type == HANDOFF_SEAL) {  /* nothing is written after it     [h] */
-		*accepting = fdatasync(file) < 0;                              /* [h] */
-		if (*accepting)                    /* still the writer            [h] */
-			handoff_seal_failed(h, "fdatasync failed");            /* [h] */
-		else                                                           /* [h] */
-			handoff_sealed(h, &s);                                 /* [h] */
-	} else if (e->type == HANDOFF_RESUME) { /* it did not work out: go on     [h] */
-		if (e->reopen && load(-1) < 0)                                 /* [h] */
-			return 1;                                              /* [h] */
-		handoff_resumed(h);                                            /* [h] */
-		*accepting = 1;                                                /* [h] */
-	}                                                                      /* [h] */
-	return e->type == HANDOFF_COMMIT;      /* the successor serves            [h] */
-}                                                                              /* [h] */
-
-static int run(handoff *h)
-{
-	struct handoff_event e = { .size = sizeof(e) };                        /* [h] */
-	int accepting = 1;
-
-	for (;;) {
-		struct pollfd p[2] = {
-			{ .fd = handoff_fd(h), .events = POLLIN },             /* [h] */
-			{ .fd = accepting ? listener : -1, .events = POLLIN },
-		};
-
-		if (poll(p, 2, -1) < 0)
-			continue;
-		if (p[1].revents)
-			serve_one();
-		if (p[0].revents)                                              /* [h] */
-			handoff_dispatch(h);                                   /* [h] */
-		while (handoff_next(h, &e) > 0)                                /* [h] */
-			if (on_event(h, &accepting, &e))                       /* [h] */
-				return 0;                                      /* [h] */
-	}
-}
-
-static void say(void *arg, int level, const char *line)
-{
-	(void)arg;
-	if (level <= HANDOFF_LOG_INFO)
-		fprintf(stderr, "minimal: %s\n", line);
+	handoff_dispatch(h);
+	while (handoff_next(h, &e) > 0)
+		switch (e.type) {
+		case HANDOFF_DRAIN: *accepting = 0; fsync(file); handoff_drained(h, 0); break;
+		case HANDOFF_SEAL: handoff_sealed(h, &sealed); break;   /* writes nothing from here on */
+		case HANDOFF_RESUME: load(); handoff_resumed(h); *accepting = 1; break;
+		case HANDOFF_COMMIT: return 0;                          /* the successor serves */
+		default: break;                                         /* LOST, FINAL: nothing to do */
+		}
+	return 1;
 }
 
 int main(int argc, char **argv)
 {
-	struct handoff_options o = { .size = sizeof(o), .log = say };          /* [h] */
-	struct handoff_sealed sealed = { .size = sizeof(sealed) };             /* [h] */
-	struct handoff_state s;                                                /* [h] */
-	handoff *h;                                                            /* [h] */
-	int dir;
+	struct handoff_options options = { .size = sizeof options, .data_dir = argv[1] };
+	struct handoff_sealed before = { .size = sizeof before };
+	struct handoff_state mine = { .size = sizeof mine, .revisions = &count, .shards = 1, .healthy = 1 };
+	int accepting = 1;
+	handoff *h;
 
-	signal(SIGPIPE, SIG_IGN);
-	dir = argc == 2 ? open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (dir < 0) {
-		fputs("usage: minimal DIR (which must exist)\n", stderr);
+	if (argc != 2 || chdir(argv[1]) || (file = open("counter", O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
 		return 2;
-	}
-	o.data_dir = argv[1];                                                  /* [h] */
-	if (handoff_open(&o, &h) < 0)           /* who am I?                      [h] */
-		return 1;                                                      /* [h] */
-	if (handoff_begin(h, &sealed) < 0)      /* waits for its turn             [h] */
-		return 1;                                                      /* [h] */
-	listener = handoff_take_fd(h, "main");  /* bound by the supervisor        [h] */
-	if (load(dir) < 0 || listener < 0) {
-		fputs("minimal: no state, or no listener that is called main\n", stderr);
+	if (handoff_open(&options, &h) || handoff_begin(h, &before))   /* waits for its turn */
 		return 1;
+	load();                                                        /* only now: the lock is ours */
+	struct pollfd p[2] = { { handoff_take_fd(h, "main"), POLLIN, 0 }, { handoff_fd(h), POLLIN, 0 } };
+	if (p[0].fd < 0 || handoff_ready(h, &mine))                    /* 0: we serve */
+		return 1;
+	for (;;) {
+		p[0].events = accepting ? POLLIN : 0;
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return 1;
+		if (p[1].revents && !obey(h, &accepting))
+			return 0;
+		if (accepting && p[0].revents)
+			serve(p[0].fd);
 	}
-	s = state();                                                           /* [h] */
-	if (handoff_ready(h, &s) < 0)           /* another serves: not needed     [h] */
-		return 0;                                                      /* [h] */
-	if (file < 0)
-		file = openat(dir, "counter", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	run(h);
-	handoff_close(h);                                                      /* [h] */
-	return 0;
 }
