@@ -159,12 +159,14 @@ static bool told_to_serve(const struct service *s)
 
 void service_lost(struct service *s, struct peer *p, int error)
 {
-	(void)error;
 	if (p == s->o)
 		service_event(s, S_E_O_LOST, NULL);
 	/* a successor that has not been told to serve cannot be told any more */
 	else if (p == s->n && !told_to_serve(s))
 		peer_signal(p, SIGKILL);
+	/* what it sent last may be among what was not read: its Status, say */
+	else if (p == s->n && error != -ENODATA)
+		service_event(s, S_E_N_LOST, NULL);
 }
 
 void service_gone(struct service *s, struct peer *p)

@@ -397,7 +397,10 @@ static bool take_row(struct s *s, enum s_event e, const struct msg *m, uint64_t 
 			effect(s, r->action[i], now);
 			out->action[out->n++] = r->action[i];
 		}
-		enter(s, r->next, now);
+		/* a message that changes nothing gives no more time: who registers again and again
+		 * does not hold up the handoff */
+		if (r->next != s->state || e == S_E_TIMEOUT || s->state == S_COLD)
+			enter(s, r->next, now);
 		return true;
 	}
 	return false;
