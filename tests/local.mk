@@ -62,3 +62,11 @@ tests_unit_test_ctl_faults_SOURCES = tests/unit/test_ctl_faults.c tests/unit/lea
 tests_unit_test_ctl_faults_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_ctl_faults_LDADD = $(HANDOFFCTL_LIBS) $(CHECK_LIBS)
 endif
+
+include $(top_srcdir)/tests/sim/local.mk
+
+# ---- whole processes: run by tests/run.sh, not by make check
+EXTRA_DIST += tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
+	tests/e2e/harness.py tests/e2e/fakeserver.py tests/e2e/fakesupervisor.py \
+	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
+	tests/e2e/test_kvd_alone.py
