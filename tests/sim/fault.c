@@ -138,7 +138,8 @@ static void plan_scene(struct world *w)
 		break;
 	case 3:   /* everything dies around the decision */
 		add(w, F_KILL_N, AT_S, S_TAKE, (unsigned)rnd(w, 6));
-		add(w, F_KILL_O, AT_S, S_TAKE, (unsigned)rnd(w, 12));
+		if (chance(w, 2))
+			add(w, F_KILL_O, AT_S, S_TAKE, (unsigned)rnd(w, 12));
 		add(w, F_KILL_S, AT_S, S_TAKE, (unsigned)rnd(w, 12));
 		break;
 	case 4:   /* N reads its Commit when S has just given it up */
