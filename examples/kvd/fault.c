@@ -11,8 +11,8 @@
 static const char *const point_name[FAULT_POINTS] = {
 	[FAULT_START] = "start", [FAULT_WARMUP] = "warmup", [FAULT_HELLO] = "hello",
 	[FAULT_BEGIN] = "begin", [FAULT_OPEN] = "open", [FAULT_READY] = "ready",
-	[FAULT_COMMIT] = "commit", [FAULT_DRAIN] = "drain", [FAULT_SEAL] = "seal",
-	[FAULT_RESUME] = "resume",
+	[FAULT_TAKE] = "take", [FAULT_COMMIT] = "commit", [FAULT_DRAIN] = "drain",
+	[FAULT_SEAL] = "seal", [FAULT_RESUME] = "resume", [FAULT_EXIT] = "exit",
 };
 
 static void sleep_ms(int ms)

@@ -15,8 +15,9 @@ enum fault_point {
 	FAULT_BEGIN,   /* handoff_begin has returned */
 	FAULT_OPEN,    /* the state is open, nothing said yet */
 	FAULT_READY,   /* before handoff_ready */
+	FAULT_TAKE,    /* Ready is said, the decision not read yet */
 	FAULT_COMMIT,  /* handoff_ready has returned 0, no client served yet */
-	FAULT_DRAIN, FAULT_SEAL, FAULT_RESUME, /* these events, before anything is done */
+	FAULT_DRAIN, FAULT_SEAL, FAULT_RESUME, FAULT_EXIT, /* these events, before anything is done */
 	FAULT_POINTS
 };
 

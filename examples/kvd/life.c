@@ -170,6 +170,7 @@ static int ready(struct server *sv, int opened)
 		s.reason = sv->store.error[0] ? sv->store.error : "no listening socket";
 	}
 	r = handoff_ready(sv->h, &s);
+	fault(sv, FAULT_TAKE);
 	while (r == -EAGAIN) {
 		wait_handoff(sv, -1);
 		r = handoff_ready(sv->h, NULL);
@@ -282,6 +283,7 @@ static void on_event(struct server *sv, const struct handoff_event *e)
 		on_resume(sv, e);
 		break;
 	case HANDOFF_COMMIT:
+		fault(sv, FAULT_EXIT);
 		server_leave(sv, 0);
 		break;
 	case HANDOFF_FINAL:
