@@ -70,3 +70,6 @@ EXTRA_DIST += tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
 	tests/e2e/harness.py tests/e2e/fakeserver.py tests/e2e/fakesupervisor.py \
 	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
 	tests/e2e/test_kvd_alone.py
+
+# ---- measurements: make bench, make soak
+include $(top_srcdir)/tests/bench/local.mk
