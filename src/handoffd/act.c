@@ -278,6 +278,9 @@ static enum s_event read_o(struct service *s)
 {
 	if (s->o)
 		peer_read(s->o);
+	register_drain(s);   /* or on a new channel that nobody has accepted yet */
+	if (s->o)
+		peer_read(s->o);
 	return S_E_O_READ;
 }
 

@@ -18,26 +18,41 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 	event_add(d->accept, NULL);
 }
 
-static void on_visitor(evutil_socket_t listening, short what, void *arg)
+/* Lets one in; false: nobody waits, or nobody can be let in now. */
+static bool let_in(struct door *d)
 {
 	static const struct timeval second = { 1, 0 };
-	struct door *d = arg;
 	struct ucred who;
 	socklen_t n = sizeof who;
-	int fd = sys_accept((int)listening);
+	int fd = sys_accept(d->fd);
 
-	(void)what;
 	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
 		log_warning("no descriptors for visitors of %s: they wait a second", d->path);
 		event_del(d->accept);
 		event_add(d->pause, &second);
 	}
 	if (fd < 0)
-		return;
+		return fd == -ECONNABORTED;
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n))
 		sys_close(fd);
 	else
 		d->visitor(d->arg, fd, &who);
+	return true;
+}
+
+static void on_visitor(evutil_socket_t listening, short what, void *arg)
+{
+	(void)listening;
+	(void)what;
+	let_in(arg);
+}
+
+void door_drain(struct door *d)
+{
+	d->draining = true;
+	while (let_in(d))
+		;
+	d->draining = false;
 }
 
 static int bind_path(struct door *d, mode_t mode, uid_t owner)

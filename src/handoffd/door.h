@@ -3,6 +3,7 @@
 #define HANDOFF_DOOR_H
 
 #include <event2/event.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -12,6 +13,7 @@ struct door {
 	struct event *accept, *pause;
 	void (*visitor)(void *arg, int fd, const struct ucred *who);   /* fd consumed */
 	void *arg;
+	bool draining;                 /* inside door_drain */
 };
 
 /*
@@ -21,6 +23,8 @@ struct door {
  */
 int door_open(struct door *d, struct event_base *base, const char *dir, const char *name, mode_t mode,
               uid_t owner, char *err, size_t err_size);
+/* Lets in all that wait now. */
+void door_drain(struct door *d);
 void door_close(struct door *d);
 
 #endif

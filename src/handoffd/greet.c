@@ -58,15 +58,15 @@ void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m)
 
 /* ------------------------------------------------------------------- back --- */
 
-static void registered(struct service *s, struct peer *p)
+/* Told at once, before its sockets have come: whether it serves decides what to do with a
+ * successor. What needs the sockets waits for them (service_refuses). */
+static void registered(struct service *s, struct peer *p, const struct msg *m)
 {
-	bool serving = d_phase_serves(p->hello.hello.phase);
-	enum s_event e;
+	bool serving = d_phase_serves(m->hello.phase);
+	enum s_event e = s_event_of_hello(&s->s, p == s->n, m, serving, sys_now_ms());
 
-	p->registering = false;
 	log_info("the %s (pid %d) has registered: it %s", p == s->n ? "successor" : "daemon", (int)p->pid,
 	         serving ? "serves" : "stands by");
-	e = s_event_of_hello(&s->s, p == s->n, &p->hello, serving, sys_now_ms());
 	if (e != S_NOW)
 		service_event(s, e, NULL);
 }
@@ -94,9 +94,8 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
 	}
 	p->sockets_left -= n;
 	ack.sockets_ack.batch = m->sockets.batch;
+	p->registering = p->sockets_left > 0;
 	peer_send(p, &ack, NULL, 0);
-	if (p->sockets_left == 0)
-		registered(s, p);
 }
 
 /* ------------------------------------------------------------------ hello --- */
@@ -209,12 +208,9 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 	}
 	acknowledge(s, p, again ? 0 : s->listeners.n);
 	if (again) {
-		p->hello = *m;
-		p->hello.hello.build = p->hello.hello.software = (struct span){ NULL, 0 };
-		p->registering = true;
 		p->sockets_left = (unsigned)m->hello.sockets;
-		if (p->sockets_left == 0)
-			registered(s, p);
+		p->registering = p->sockets_left > 0;
+		registered(s, p, m);
 	} else {
 		p->sending = true;
 		p->sockets_sent = 0;

@@ -98,8 +98,10 @@ static void on_death(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	service_reap(s);
 	peer_read(p);
+	register_drain(s);   /* it may have found a new channel, and nobody has accepted it yet */
+	peer_read(p);
+	service_reap(s);
 	peer_detach(p);
 	drop_event(&p->death);
 	sys_closep(&p->pidfd);

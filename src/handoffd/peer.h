@@ -28,7 +28,6 @@ struct peer {
 	struct event *read, *write, *death;
 	bool greeted;               /* Hello came, HelloAck went out */
 	bool registering;           /* a reconnect: its sockets are still coming */
-	struct msg hello;           /* of a reconnect, until its sockets have come; spans unset */
 	unsigned sockets_left;      /* to come */
 	unsigned sockets_sent;
 	bool sending;               /* sockets are on their way to it */

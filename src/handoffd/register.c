@@ -24,7 +24,8 @@ static void turn_away(int fd, pid_t pid, const char *why)
 
 /*
  * Who it is says the kernel (SO_PEERCRED), not the message: the pid of a process that the
- * journal names and whose pidfd says that it lives, so nobody else can have that pid.
+ * journal names. Nobody else can have that pid until its death has been told (its pidfd is
+ * closed then): what a dying daemon sent over a new channel is heard, too.
  */
 static void on_daemon(void *arg, int fd, const struct ucred *who)
 {
@@ -33,13 +34,20 @@ static void on_daemon(void *arg, int fd, const struct ucred *who)
 
 	if (p && peer_connected(p))
 		peer_read(p);   /* its end of the channel before may lie there unread */
-	if (!p || peer_dead(p))
+	if (!p || p->pidfd < 0)
 		turn_away(fd, who->pid, "it is not a daemon of this service that this supervisor knows");
 	else if (peer_connected(p))
 		turn_away(fd, who->pid, "that daemon is registered already");
 	else if (peer_attach(p, fd))
 		log_error("no memory for the channel of pid %d", (int)who->pid);
-	service_settle(s);
+	if (!s->reg->door.draining)
+		service_settle(s);
+}
+
+void register_drain(struct service *s)
+{
+	if (s->reg && s->reg->door.accept)
+		door_drain(&s->reg->door);
 }
 
 int register_open(struct service *s, char *err, size_t size)

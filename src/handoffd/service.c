@@ -160,7 +160,7 @@ static bool told_to_serve(const struct service *s)
 void service_lost(struct service *s, struct peer *p, int error)
 {
 	if (p == s->o)
-		service_event(s, S_E_O_LOST, NULL);
+		service_event(s, error == -EBADMSG ? S_E_O_BROKEN : S_E_O_LOST, NULL);
 	/* a successor that has not been told to serve cannot be told any more */
 	else if (p == s->n && !told_to_serve(s))
 		peer_signal(p, SIGKILL);
@@ -344,6 +344,10 @@ const char *service_refuses(const struct service *s)
 		return "the supervisor was restarted and waits for the daemon to register";
 	if (s->s.state != S_IDLE)
 		return "the daemon is being started";
+	if (s->o && s->o->registering)
+		return "the daemon is registering";
+	if (s->s.o_standby)
+		return "the daemon stands by: it is told to serve again";
 	if (!s->s.o_connected)
 		return "the daemon serves, but is not registered with this supervisor; "
 		       "if it does not register by itself, 'handoffctl restart' ends and starts it (clients notice)";

@@ -101,6 +101,8 @@ void greet_refuse(struct peer *p, const char *why);
 
 /* register.c */
 int register_open(struct service *s, char *err, size_t err_size);
+/* Lets in the daemons that wait at daemon.sock now: what they have to say counts. */
+void register_drain(struct service *s);
 void register_close(struct service *s);
 
 /* ops.c */

@@ -74,6 +74,7 @@ ROW("stop", AWAIT_O, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is bein
 ROW("DRAIN Drained", DRAIN, O_DRAINED, ALWAYS, DO(A(SEAL_REQUEST)), SEAL, NULL)
 ROW("DRAIN O dead", DRAIN, NOW, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
 ROW("DRAIN N dead", DRAIN, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died during drain")
+ROW("DRAIN Status of O", DRAIN, O_BROKEN, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent's channel had to be closed")
 ROW("DRAIN Status of O", DRAIN, O_STATUS, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent gave up draining and serves again")
 ROW("DRAIN Status of O", DRAIN, O_SERVING, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel and serves again")
 ROW("DRAIN Status of O", DRAIN, O_STANDBY, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel")
@@ -88,6 +89,7 @@ ROW("SEAL SealComplete", SEAL, O_SEALED, ALWAYS, DO(A(BEGIN_SEALED)), READY, NUL
 ROW("SEAL SealFailed", SEAL, O_SEAL_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent could not seal")
 ROW("SEAL O dead", SEAL, NOW, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
 ROW("SEAL N dead", SEAL, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died during seal")
+ROW("SEAL Status of O", SEAL, O_BROKEN, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent's channel had to be closed")
 ROW("SEAL Status of O", SEAL, O_STATUS, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent gave up sealing and serves again")
 ROW("SEAL Status of O", SEAL, O_SERVING, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel and serves again")
 ROW("SEAL Status of O", SEAL, O_STANDBY, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel")
@@ -102,12 +104,14 @@ ROW("stop", SEAL, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being s
 ROW("READY Ready, healthy, rev == sealed rev", READY, N_READY, READY_OK, DO(A(READ_O)), CHECK, NULL)
 ROW("READY other Ready", READY, N_READY, ALWAYS, DO(A(KILL_N)), ABORT, "the successor opened another state than was sealed, or is unhealthy")
 ROW("READY N dead", READY, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died while it opened the state")
+ROW("READY Status of O", READY, O_BROKEN, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent's channel had to be closed")
 ROW("READY Status of O", READY, O_STATUS, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent serves again")
 ROW("READY Status of O", READY, O_SERVING, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel and serves again")
 ROW("READY T_ready", READY, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor was not ready within deadline")
 ROW("READY T_ready", READY, N_SILENT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor was silent for presumed-dead while it opened the state")
 ROW("READY asked", READY, ABORT, ALWAYS, DO(A(KILL_N)), ABORT, "an operator asked for it")
 ROW("stop", READY, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being stopped")
+ROW("READY Status of O", CHECK, O_BROKEN, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent's channel had to be closed")
 ROW("READY Status of O", CHECK, O_STATUS, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent serves again")
 ROW("READY Status of O", CHECK, O_SERVING, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent lost its channel and serves again")
 ROW("READY Ready, healthy, rev == sealed rev", CHECK, O_READ, ALWAYS, DO(A(JOURNAL_COMMITTED)), DECIDING, NULL)
@@ -223,7 +227,7 @@ static bool holds(const struct s *s, enum s_guard g, const struct msg *m)
 	case S_G_MAY: return s->may;
 	case S_G_SERVED: return s->served;
 	case S_G_STOP: return s->stop;
-	case S_G_STARTABLE: return !o_gone && s->o_connected && !s->stop;
+	case S_G_STARTABLE: return !o_gone && s->o_connected && !s->o_standby && !s->stop;
 	case S_GUARD_COUNT: break;
 	}
 	return false;
@@ -315,9 +319,14 @@ static void note(struct s *s, enum s_event e, const struct msg *m)
 	case S_E_SPAWNED: s->n_present = true; s->n_gone = false; break;
 	case S_E_N_GONE: s->n_gone = true; break;
 	case S_E_O_GONE: s->o_gone = true; s->o_connected = false; break;
-	case S_E_O_LOST: s->o_connected = false; break;
+	case S_E_O_LOST:
+	case S_E_O_BROKEN: s->o_connected = false; break;
 	case S_E_O_SERVING:
-	case S_E_O_STANDBY: s->o_connected = true; break;
+	case S_E_O_STANDBY:
+		s->o_connected = true;
+		s->o_standby = e == S_E_O_STANDBY;
+		break;
+	case S_E_O_STATUS: s->o_standby = false; break;
 	case S_E_STOP: s->stop = true; break;
 	case S_E_O_SEALED:
 		if (s->state != S_SEAL || !m)
@@ -356,6 +365,7 @@ static void effect(struct s *s, enum s_action a, uint64_t now)
 		s->o_present = s->n_present;
 		s->o_gone = s->n_gone;
 		s->o_connected = !s->n_gone;
+		s->o_standby = false;
 		s->n_present = s->n_gone = false;
 		s->served = true;
 		s->served_since = now;

@@ -70,6 +70,7 @@ enum s_state {
 	X(O_SERVING)     /* registered again, with its sockets: it serves */ \
 	X(O_STANDBY)     /* registered again: drained, sealed, or on its way back */ \
 	X(O_LOST)        /* its channel is at its end; the process need not be */ \
+	X(O_BROKEN)      /* S itself has ended it: what O says now is not heard */ \
 	X(O_GONE)        /* as N_GONE */ \
 	X(O_SILENT) \
 	X(O_READ)        /* what lay in O's socket has been delivered */ \
@@ -93,7 +94,7 @@ enum s_event {
 	X(MAY)           /* N may have served */ \
 	X(SERVED)        /* the journal says that the incumbent has served */ \
 	X(STOP)          /* a stop was asked for */ \
-	X(STARTABLE)     /* O is connected and no stop was asked for */
+	X(STARTABLE)     /* O is connected, does not stand by, and no stop was asked for */
 
 enum s_guard {
 #define X(id) S_G_##id,
@@ -174,6 +175,7 @@ struct s {
 	uint32_t timer[TIMER_COUNT];
 	/* facts, as the driver reported them */
 	bool o_present, o_gone, o_connected;
+	bool o_standby;          /* it registered, and does not serve */
 	bool n_present, n_gone;
 	bool served;             /* the incumbent has served (journal) */
 	bool may;                /* N may have served */

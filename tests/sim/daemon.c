@@ -84,6 +84,7 @@ static enum d_event app_done(struct world *w, struct proc *p)
 	p->app_event = D_E_NONE;
 	switch (e) {
 	case D_E_APP_BEGIN:
+		w->unheard = false;
 		p->mem = w->disk;
 		break;
 	case D_E_APP_READY:
@@ -155,7 +156,6 @@ static void send_hello(struct world *w, struct proc *p)
 			MSG_SET(&m, hello, id, p->d.id);
 	}
 	if (send_msg(w, p, true, &m))
-		w->unheard = false;
 	if (again) {
 		k.sockets.batch = k.sockets.of = 1;
 		k.sockets.names = (struct texts){ .n = 1, .v = &name };
@@ -187,9 +187,7 @@ static void send_answer(struct world *w, struct proc *p, enum d_action a)
 		m.seal_failed.error = SPAN("refused");
 		break;
 	}
-	bool heard = send_msg(w, p, true, &m);
-	if (a == D_A_SEND_STATUS && w->sup.alive)
-		w->unheard = !heard;
+	send_msg(w, p, true, &m);
 }
 
 static enum d_event try_lock(struct world *w, struct proc *p)

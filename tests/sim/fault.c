@@ -289,25 +289,33 @@ static bool kill_s(struct world *w)
 	return true;
 }
 
-/* The channel ends and both live, as on a frame that cannot be read. S's end: what it
- * had sent is still read. The daemon's: nothing of S lies there unread. */
+/* The daemon's end: nothing of S lies there unread. */
+static bool o_can_close(const struct proc *o)
+{
+	return !o->stopped && pipe_empty(&o->conn.to_d) && o->qi == o->q.n && !o->answer;
+}
+
+/* The channel ends and both live. S's end: what it had sent is still read. */
 static bool may_break(const struct world *w, const struct proc *o)
 {
 	const struct conn *c = &o->conn;
 
 	if (!c->s_open || !c->d_open || !c->accepted || !w->sup.alive || !w->sup.booted)
 		return false;
-	return !w->sup.stopped ||
-	       (!o->stopped && pipe_empty(&c->to_d) && o->qi == o->q.n && !o->answer);
+	return !w->sup.stopped || o_can_close(o);
 }
 
+/* By S for a frame that it could not read, or by O. */
 static void break_o(struct world *w, struct proc *o)
 {
-	if (!w->sup.stopped) {
+	if (!w->sup.stopped && !(o_can_close(o) && chance(w, 2))) {
 		conn_close_s(o);
 		w->sup.broken = o->pid;
 		return;
 	}
+	/* what it does then nobody hears of if it dies before it registers again, and no
+	 * library does this unless S sends garbage: its end looks like a death to S */
+	w->unheard = true;
 	conn_close_d(o);
 	d_step(&o->d, D_E_EOF, w->now / MS, &o->q);
 	o->qi = 0;

@@ -174,7 +174,7 @@ struct world {
 	unsigned nhand, cold_starts;
 	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
-	bool unheard;           /* O serves, and has no channel to say so */
+	bool unheard;           /* O has ended its channel itself */
 	bool begun[MAX_HAND + 1], badbin[MAX_HAND + 1];
 	enum s_outcome out[MAX_HAND + 1];
 	struct { unsigned kind, phase; } open[MAX_FAULT * 4];   /* histogram: outcome to come */

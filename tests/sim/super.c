@@ -147,7 +147,7 @@ static void lost(struct world *w, struct proc *p, bool by_s)
 	struct sup *u = &w->sup;
 
 	if (p->pid == u->o && !u->o_told)
-		give(w, S_E_O_LOST, NULL);
+		give(w, by_s ? S_E_O_BROKEN : S_E_O_LOST, NULL);
 	/* a successor that has not been told to serve cannot be told any more */
 	else if (p->pid == u->n && !told_to_serve(&u->s))
 		proc_kill(w, p, false);
