@@ -152,7 +152,7 @@ static enum s_event spawn(struct service *s, bool cold)
 		goto failed;
 	}
 	proc_start_time(child.pid, &start);
-	if (!(s->n = peer_new(s, child.pid, start, child.pidfd))) {
+	if (!(s->n = peer_new(&s->owner, child.pid, start, child.pidfd))) {
 		sys_close(child.gate);   /* it exits */
 		sys_close(child.pidfd);
 		sys_close(pair[0]);

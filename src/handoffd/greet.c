@@ -8,17 +8,17 @@
 #include "handoffd/service.h"
 #include "proto/daemon.h"
 
-void greet_refuse(struct peer *p, const char *why)
+void greet_refuse(struct service *s, struct peer *p, const char *why)
 {
 	struct msg m = { .type = MSG_abort };
 
 	log_warning("pid %d is refused: %s", (int)p->pid, why);
 	m.abort.why = SPAN(why);
 	peer_send(p, &m, NULL, 0);
-	if (p == p->service->n)
-		snprintf(p->service->attempt.why, sizeof p->service->attempt.why, ": %s", why);
+	if (p == s->n)
+		snprintf(s->attempt.why, sizeof s->attempt.why, ": %s", why);
 	peer_detach(p);
-	service_lost(p->service, p, -EBADMSG);
+	service_lost(s, p, -EBADMSG);
 }
 
 /* ----------------------------------------------------- sockets to a daemon --- */
@@ -44,13 +44,13 @@ static void send_sockets(struct service *s, struct peer *p)
 	m.sockets.names = (struct texts){ .n = n, .v = names };
 	p->sockets_sent += n;
 	if (peer_send(p, &m, fds, n) == -ETOOMANYREFS)
-		greet_refuse(p, "too many descriptors are on their way (raise limit-nofile)");
+		greet_refuse(s, p, "too many descriptors are on their way (raise limit-nofile)");
 }
 
 void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m)
 {
 	if (!p->sending || m->sockets_ack.batch != (p->sockets_sent + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS) {
-		greet_refuse(p, "an acknowledgement of sockets that were not sent");
+		greet_refuse(s, p, "an acknowledgement of sockets that were not sent");
 		return;
 	}
 	send_sockets(s, p);
@@ -82,7 +82,7 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
 	if (!p->registering || n > p->sockets_left || n == 0) {
 		while (n)
 			sys_close(fds[--n]);
-		greet_refuse(p, "sockets that were not announced");
+		greet_refuse(s, p, "sockets that were not announced");
 		return;
 	}
 	texts_copy(&m->sockets.names, names, FRAME_MAX_FDS);
@@ -185,19 +185,19 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 	                                PROTO_VERSION_MAX);
 
 	if (p->greeted) {
-		greet_refuse(p, "a second Hello");
+		greet_refuse(s, p, "a second Hello");
 		return;
 	}
 	if (version < 0) {
 		snprintf(why, sizeof why, "no common protocol version: the daemon speaks %u to %u, this supervisor %u to %u",
 		         (unsigned)m->hello.version_min, (unsigned)m->hello.version_max, PROTO_VERSION_MIN, PROTO_VERSION_MAX);
-		greet_refuse(p, why);
+		greet_refuse(s, p, why);
 		return;
 	}
 	keep(p, m);
 	check_data(s, p, why, sizeof why);
 	if (why[0]) {
-		greet_refuse(p, why);
+		greet_refuse(s, p, why);
 		return;
 	}
 	p->chan.version = (uint16_t)version;

@@ -19,6 +19,7 @@ libhandoffd_la_SOURCES = \
 sbin_PROGRAMS += handoffd
 handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
+	src/handoffd/boot.c src/handoffd/upgrade.c \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
 	src/handoffd/store.c src/handoffd/store.h \

@@ -9,7 +9,6 @@
 
 #include "base/sys.h"
 #include "handoffd/log.h"
-#include "handoffd/service.h"
 
 static void drop_event(struct event **e)
 {
@@ -44,7 +43,7 @@ static void lost(struct peer *p, int e)
 		log_warning("pid %d sent what is not the protocol: %s; its channel is closed", (int)p->pid,
 		            p->chan.error);
 	peer_detach(p);
-	service_lost(p->service, p, e);
+	p->owner->lost(p->owner->arg, p, e);
 }
 
 void peer_read(struct peer *p)
@@ -52,11 +51,10 @@ void peer_read(struct peer *p)
 	struct msg m;
 	int e;
 
-	/* the service may close the channel, or end this loop by freeing nothing: peers are
-	 * freed by their owner only between two events */
+	/* the owner may close the channel meanwhile; it frees peers only between two callbacks */
 	while (peer_connected(p) && (e = chan_recv(&p->chan, &m)))
 		if (e > 0)
-			service_message(p->service, p, &m);
+			p->owner->message(p->owner->arg, p, &m);
 		else if (e == -EMFILE || e == -ENFILE || e == -ENOMEM)
 			break;
 		else
@@ -70,7 +68,7 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	peer_read(p);
-	service_settle(p->service);
+	p->owner->settled(p->owner->arg);
 }
 
 static void on_write(evutil_socket_t fd, short what, void *arg)
@@ -94,35 +92,34 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 static void on_death(evutil_socket_t fd, short what, void *arg)
 {
 	struct peer *p = arg;
-	struct service *s = p->service;
+	const struct peer_owner *o = p->owner;
 
 	(void)fd;
 	(void)what;
 	peer_read(p);
-	register_drain(s);   /* it may have found a new channel, and nobody has accepted it yet */
+	o->dying(o->arg, p);
 	peer_read(p);
-	service_reap(s);
 	peer_detach(p);
 	drop_event(&p->death);
 	sys_closep(&p->pidfd);
 	sys_closep(&p->gate);
-	service_gone(s, p);
-	service_settle(s);
+	o->gone(o->arg, p);
+	o->settled(o->arg);
 }
 
-struct peer *peer_new(struct service *s, pid_t pid, uint64_t start, int pidfd)
+struct peer *peer_new(const struct peer_owner *owner, pid_t pid, uint64_t start, int pidfd)
 {
 	struct peer *p = calloc(1, sizeof *p);
 
 	if (!p)
 		return NULL;
-	p->service = s;
+	p->owner = owner;
 	p->pid = pid;
 	p->start = start;
 	p->gate = -1;
 	p->status = -1;
 	chan_init(&p->chan, -1);
-	p->death = event_new(s->base, pidfd, EV_READ, on_death, p);
+	p->death = event_new(owner->base, pidfd, EV_READ, on_death, p);
 	if (!p->death || event_add(p->death, NULL)) {
 		drop_event(&p->death);
 		free(p);
@@ -136,8 +133,8 @@ int peer_attach(struct peer *p, int fd)
 {
 	peer_detach(p);
 	chan_init(&p->chan, fd);
-	p->read = event_new(p->service->base, fd, EV_READ | EV_PERSIST, on_read, p);
-	p->write = event_new(p->service->base, fd, EV_WRITE | EV_PERSIST, on_write, p);
+	p->read = event_new(p->owner->base, fd, EV_READ | EV_PERSIST, on_read, p);
+	p->write = event_new(p->owner->base, fd, EV_WRITE | EV_PERSIST, on_write, p);
 	if (p->read && p->write && !event_add(p->read, NULL))
 		return 0;
 	peer_detach(p);

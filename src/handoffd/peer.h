@@ -1,6 +1,6 @@
 /*
  * peer: one daemon, as the supervisor knows it: a process by its pidfd, and a channel to
- * it. What comes is handed to the service; a death is told only when it is verified and
+ * it. What comes is handed to its owner; a death is told only when it is verified and
  * all that the process had sent was read.
  */
 #ifndef HANDOFF_PEER_H
@@ -13,10 +13,25 @@
 
 #include "base/chan.h"
 
-struct service;
+struct peer;
+
+/* Whom a peer tells. */
+struct peer_owner {
+	struct event_base *base;
+	void *arg;
+	void (*message)(void *arg, struct peer *p, const struct msg *m);
+	/* the channel's end; -EBADMSG: it was ended here, for what could not be read */
+	void (*lost)(void *arg, struct peer *p, int error);
+	/* it has died: read what may lie elsewhere (a new channel that nobody has accepted) */
+	void (*dying)(void *arg, struct peer *p);
+	/* its death is verified, and all that it had sent was read */
+	void (*gone)(void *arg, struct peer *p);
+	/* a callback is over */
+	void (*settled)(void *arg);
+};
 
 struct peer {
-	struct service *service;
+	const struct peer_owner *owner;   /* outlives it */
 	struct peer *next;          /* among the dead that wait to be freed */
 	pid_t pid;
 	uint64_t start;             /* start time, with which the journal names it */
@@ -41,7 +56,7 @@ struct peer {
 };
 
 /* Takes over pidfd (consumed on success). NULL: no memory. */
-struct peer *peer_new(struct service *s, pid_t pid, uint64_t start, int pidfd);
+struct peer *peer_new(const struct peer_owner *owner, pid_t pid, uint64_t start, int pidfd);
 /* Gives it a channel (fd consumed in every case); the one before is closed. 0 or -errno. */
 int peer_attach(struct peer *p, int fd);
 /* Closes the channel; the process stays known. */
@@ -57,12 +72,7 @@ int peer_signal(struct peer *p, int sig);
 bool peer_dead(const struct peer *p);
 /* "exited with 1", "killed by signal 9", "is gone" */
 const char *peer_end(const struct peer *p, char buf[64]);
-/* Reads all that lies in its socket and hands it to the service. */
+/* Reads all that lies in its socket and hands it to the owner. */
 void peer_read(struct peer *p);
-
-/* ---- called by peer.c, written in service.c */
-void service_message(struct service *s, struct peer *p, const struct msg *m);
-void service_lost(struct service *s, struct peer *p, int error);   /* the channel's end, or -EBADMSG */
-void service_gone(struct service *s, struct peer *p);              /* verified and read */
 
 #endif

@@ -2,7 +2,9 @@
  * service: the supervisor of one service. Carries out what the machine of
  * proto/super.h asks for; owns the daemons' peers, the listening sockets, the journal.
  *
- *   service.c   the life of the supervisor: boot, events in, time, end
+ *   service.c   what happens becomes events of the machine; time
+ *   boot.c      the beginning and the end of a supervisor's life
+ *   upgrade.c   what can be refused before anything is begun
  *   act.c       the machine's actions, one function each
  *   greet.c     Hello, the sockets' way to a daemon and back
  *   register.c  daemon.sock: a daemon that outlived a supervisor
@@ -39,6 +41,7 @@ struct attempt {
 
 struct service {
 	struct event_base *base;
+	struct peer_owner owner;       /* this service, as its peers know it */
 	struct s s;
 	struct conf *conf, *new_conf;  /* of the incumbent; of the attempt under way */
 	struct exe exe, new_exe;
@@ -73,13 +76,23 @@ void service_end(struct service *s);
 
 /* An event for the machine, and all that follows from it. */
 void service_event(struct service *s, enum s_event e, const struct msg *m);
+/* Carries out what a step asked for, and all that follows from it. */
+void service_run(struct service *s, struct s_out *out);
 /* Notes an event that an action brought; it comes after the actions under way. */
 void service_pend(struct service *s, enum s_event e);
 /* The end of a callback: buries the dead, arms the timer. */
 void service_settle(struct service *s);
+/* What its peers tell goes to s. */
+void service_own(struct service *s, struct event_base *base);
+/* The channel of p has ended, or was ended here (error -EBADMSG). */
+void service_lost(struct service *s, struct peer *p, int error);
 /* Collects the ends of children, and of what they left behind (subreaper). */
 void service_reap(struct service *s);
+/* Forgets a peer once the callback under way is over. */
 void service_bury(struct service *s, struct peer **p);
+void service_free_grave(struct service *s);
+/* The timer's callback. */
+void service_on_timer(evutil_socket_t fd, short what, void *s);
 
 /*
  * Begins an upgrade or a plan. 0, or the exit code of a refusal (1, 2, 4) with its sentence
@@ -97,7 +110,7 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m);
 void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m);
 void greet_sockets(struct service *s, struct peer *p, const struct msg *m);
 /* Says no to a peer: why, for its log, and closes. */
-void greet_refuse(struct peer *p, const char *why);
+void greet_refuse(struct service *s, struct peer *p, const char *why);
 
 /* register.c */
 int register_open(struct service *s, char *err, size_t err_size);

@@ -1,0 +1,103 @@
+/* An upgrade or a plan: everything that can be refused before anything is begun. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "handoffd/service.h"
+
+const char *service_refuses(const struct service *s)
+{
+	if (s->s.stop)
+		return "the supervisor is being stopped";
+	if (s_in_handoff(&s->s))
+		return "another handoff is under way";
+	if (s->s.state == S_RESTARTING)
+		return "the daemon is being restarted";
+	if (s->s.state == S_R_IDLE)
+		return "the supervisor was restarted and waits for the daemon to register";
+	if (s->s.state != S_IDLE)
+		return "the daemon is being started";
+	if (s->o && s->o->registering)
+		return "the daemon is registering";
+	if (s->s.o_standby)
+		return "the daemon stands by: it is told to serve again";
+	if (!s->s.o_connected)
+		return "the daemon serves, but is not registered with this supervisor; "
+		       "if it does not register by itself, 'handoffctl restart' ends and starts it (clients notice)";
+	return NULL;
+}
+
+static bool nobody_serves(const struct service *s)
+{
+	return s->s.state >= S_COLD && s->s.state <= S_COLD_TAKE;
+}
+
+/* The data directory must be the one that the incumbent has open. */
+static int check_data_dir(struct service *s, const struct conf *c, char *err, size_t size)
+{
+	struct stat st;
+
+	if (!c->data_dir || !s->o || !s->o->has_data)
+		return 0;
+	if (!sys_stat(c->data_dir, &st) && st.st_dev == s->o->dev && st.st_ino == s->o->ino)
+		return 0;
+	snprintf(err, size, "data-dir %s is not the directory that the running daemon has open; "
+	         "an upgrade keeps the data where it is (use 'handoffctl restart' to move)", c->data_dir);
+	return 2;
+}
+
+static int prepare_conf(struct service *s, const struct attempt *a, struct conf **ret_conf,
+                        struct exe *ret_exe, char *err, size_t size)
+{
+	struct conf *c;
+
+	if (conf_read(s->conf->file, &c, err, size))
+		return 2;
+	if (strcmp(c->name, s->conf->name))
+		snprintf(err, size, "%s: the service is called %s there, this supervisor runs %s", c->file, c->name, s->conf->name);
+	else if (!conf_check_machine(c, err, size) && !check_data_dir(s, c, err, size) &&
+	         !exe_open(c, a->binary[0] ? a->binary : c->command[0], ret_exe, err, size)) {
+		*ret_conf = c;
+		return 0;
+	}
+	conf_free(c);
+	return 2;
+}
+
+int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t size)
+{
+	const char *no = service_refuses(s);
+	struct conf *c;
+	struct exe exe = { .fd = -1 };
+	int code;
+
+	if (no) {
+		snprintf(err, size, "%s", no);
+		return s_in_handoff(&s->s) ? 4 : nobody_serves(s) ? 5 : 1;
+	}
+	if ((code = prepare_conf(s, a, &c, &exe, err, size)))
+		return code;
+	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
+		listeners_prune(&s->listeners, s->conf);
+		exe_close(&exe);
+		conf_free(c);
+		return 2;
+	}
+	conf_free(s->new_conf);
+	exe_close(&s->new_exe);
+	s->new_conf = c;
+	s->new_exe = exe;
+	s->attempt = *a;
+	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
+	if (a->deadline_ms)
+		s->s.timer[TIMER_DEADLINE] = a->deadline_ms;
+	if (a->drain_ms)
+		s->s.timer[TIMER_DRAIN] = a->drain_ms;
+	/* --deadline alone may undercut the configured drain-grace */
+	if (s->s.timer[TIMER_DRAIN] > s->s.timer[TIMER_DEADLINE])
+		s->s.timer[TIMER_DRAIN] = s->s.timer[TIMER_DEADLINE];
+	s->s.id = a->id;
+	s->cold_error[0] = '\0';
+	service_event(s, S_E_START, NULL);
+	return 0;
+}
