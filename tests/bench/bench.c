@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,19 +16,20 @@
 #include "bench.h"
 
 static const char usage[] =
-	"usage: bench [--build DIR] [--quick] [--trace] [--only PART]... [--upgrades N]\n"
+	"usage: bench [--build DIR] [--quick] [--realtime] [--trace] [--only PART]... [--upgrades N]\n"
 	"\n"
 	"  --build DIR    where handoffd, nothing, kvd and kvload were built (.)\n"
 	"  --quick        about a minute, fewer samples\n"
 	"  --upgrades N   of the do-nothing daemon (200; with --quick 40)\n"
 	"  --only PART    nothing, keys or load; may be repeated\n"
+	"  --realtime     under SCHED_RR, so that what else the machine does stays out (root)\n"
 	"  --trace        no table: the system calls of one upgrade with their times (strace)\n";
 
 enum { NOTHING = 1, KEYS = 2, LOAD = 4 };
 
 struct arguments {
 	const char *build;
-	int parts, trace;
+	int parts, trace, realtime;
 	struct bench bench;
 };
 
@@ -58,18 +60,22 @@ static int work(const struct places *p, void *arg)
 	struct arguments *a = arg;
 	struct bench *b = &a->bench;
 	struct utsname u;
+	double load = 0;
 
 	b->places = p;
 	raise_descriptors();
+	if (a->realtime && sched_setscheduler(0, SCHED_RR, &(struct sched_param){ .sched_priority = 1 }))
+		die("--realtime: %s", strerror(errno));
 	programs_find(&b->bin, a->build);
 	if (a->trace) {
 		bench_trace(b);
 		return 0;
 	}
 	uname(&u);
+	getloadavg(&load, 1);
 	printf("%s %s, %ld processors. floor: fork, exec of the same binary, first answer; no protocol.\n"
-	       "handoffd logs to a file beside its runtime directory.\n\n",
-	       u.sysname, u.release, sysconf(_SC_NPROCESSORS_ONLN));
+	       "handoffd logs to a file beside its runtime directory.%s load average at the start: %.1f.\n\n",
+	       u.sysname, u.release, sysconf(_SC_NPROCESSORS_ONLN), a->realtime ? " SCHED_RR." : "", load);
 	table_head();
 	if (a->parts & NOTHING)
 		bench_nothing(b);
@@ -91,7 +97,8 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "build", required_argument, NULL, 'b' }, { "quick", no_argument, NULL, 'q' },
 		{ "trace", no_argument, NULL, 't' }, { "only", required_argument, NULL, 'o' },
-		{ "upgrades", required_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
+		{ "upgrades", required_argument, NULL, 'n' }, { "realtime", no_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	static struct arguments a = { .build = "." };
@@ -102,6 +109,7 @@ int main(int argc, char **argv)
 		case 'b': a.build = optarg; break;
 		case 'q': a.bench.quick = 1; break;
 		case 't': a.trace = 1; break;
+		case 'r': a.realtime = 1; break;
 		case 'o': a.parts |= part(optarg); break;
 		case 'n': a.bench.upgrades = (unsigned)atoi(optarg); break;
 		case 'h': fputs(usage, stdout); return 0;

@@ -20,8 +20,9 @@ struct subject {
 
 void nothing_conf(char *out, size_t size, const struct bench *b, const char *root, unsigned listeners)
 {
-	size_t n = (size_t)snprintf(out, size, "  command = {\"%s\"}\n  listen main { address = "
-	                            "\"unix:%s/main.sock\" }\n", b->bin.nothing, root);
+	size_t n = (size_t)snprintf(out, size, "  command = {\"%s\"}\n  environment = {\"%s\"}\n"
+	                            "  clear-environment = true\n  listen main { address = \"unix:%s/main.sock\" }\n",
+	                            b->bin.nothing, b->bin.preload, root);
 
 	for (unsigned i = 1; i < listeners && n < size; i++)
 		n += (size_t)snprintf(out + n, size - n, "  listen l%u { address = \"unix:%s/l%u\" }\n", i, root, i);
@@ -82,7 +83,7 @@ static void handoffs(struct bench *b, struct subject subject[SUBJECTS])
 	snprintf(path, sizeof path, "%s/floor.sock", b->places->fast);
 	listener = floor_listen(path);
 	for (unsigned i = 0; i < b->upgrades + 5; i++) {   /* five that do not count: caches fill */
-		double f = floor_once(b->bin.nothing, listener, path);
+		double f = floor_once(&b->bin, listener, path);
 		if (i >= 5)
 			samples_add(&floor, f);
 		for (int k = 0; k < SUBJECTS; k++)

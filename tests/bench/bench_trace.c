@@ -73,9 +73,43 @@ static double wall_us(void)
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
+/* Without strace: when each phase began, after the request. */
+static void phases(struct bench *b)
+{
+	struct samples at[16] = { 0 }, pause = { 0 }, serving = { 0 }, reported = { 0 };
+	char root[128], conf[2048], label[16][16];
+	struct service s;
+	struct took t;
+
+	bench_dir(root, b->places->fast, "phases");
+	nothing_conf(conf, sizeof conf, b, root, 1);
+	service_start(&s, b->bin.handoffd, root, "phases", conf, NULL);
+	for (unsigned i = 0; i < b->upgrades; i++) {
+		service_upgrade(&s, NULL, &t);
+		for (unsigned k = 0; k < t.nphases; k++) {
+			samples_add(&at[k], t.phase[k].at);
+			strcpy(label[k], t.phase[k].name);
+		}
+		samples_add(&pause, t.pause);
+		samples_add(&serving, t.serving);
+		samples_add(&reported, t.reported);
+	}
+	service_stop(&s);
+	printf("without strace, medians of %u upgrades: each phase began, us after the request\n", b->upgrades);
+	for (unsigned k = 0; k < t.nphases; k++) {
+		printf("%10.0f  %s\n", samples_median(&at[k]), label[k]);
+		samples_free(&at[k]);
+	}
+	printf("pause %.0f us, request to N's Status %.0f us, to \"committed\" %.0f us\n\n", samples_median(&pause),
+	       samples_median(&serving), samples_median(&reported));
+	samples_free(&pause);
+	samples_free(&serving);
+	samples_free(&reported);
+}
+
 void bench_trace(struct bench *b)
 {
-	char root[128], conf[1024], path[160];
+	char root[128], conf[2048], path[160];
 	char *trace[] = { (char *)"strace", (char *)"-f", (char *)"-qq", (char *)"-ttt", (char *)"-T", (char *)"-s",
 		(char *)"16", (char *)"-o", path, (char *)"--", NULL };
 	struct service s;
@@ -83,6 +117,7 @@ void bench_trace(struct bench *b)
 	double from, to;
 	pid_t before;
 
+	phases(b);
 	bench_dir(root, b->places->fast, "trace");
 	snprintf(path, sizeof path, "%s/strace", root);
 	nothing_conf(conf, sizeof conf, b, root, 1);

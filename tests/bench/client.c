@@ -140,7 +140,7 @@ int floor_listen(const char *path)
 	return fd;
 }
 
-double floor_once(const char *nothing, int listener, const char *path)
+double floor_once(const struct programs *bin, int listener, const char *path)
 {
 	struct sockaddr_un sa = address(path);
 	char number[16], buf[64];
@@ -153,11 +153,13 @@ double floor_once(const char *nothing, int listener, const char *path)
 		die("%s: %s", path, strerror(errno));
 	start = now_us();
 	if ((pid = fork()) == 0) {
-		execl(nothing, nothing, "--alone", number, (char *)NULL);
+		char *argv[] = { (char *)(uintptr_t)bin->nothing, (char *)"--alone", number, NULL };
+		char *env[] = { (char *)(uintptr_t)bin->preload, NULL };
+		execve(bin->nothing, argv, env);
 		_exit(127);
 	}
 	if (pid < 0 || read(fd, buf, sizeof buf) <= 0)
-		die("the floor: no answer of %s --alone", nothing);
+		die("the floor: no answer of %s --alone", bin->nothing);
 	end = now_us();
 	close(fd);
 	kill(pid, SIGKILL);

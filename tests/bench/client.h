@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include "service.h"
 #include "stat.h"
 
 struct client;
@@ -21,6 +22,6 @@ void client_stop(struct client *c);
 /* A listening unix socket at path, its queue long. */
 int floor_listen(const char *path);
 /* From before the fork to the first answer read, in us; the process is ended before it returns. */
-double floor_once(const char *nothing, int listener, const char *path);
+double floor_once(const struct programs *bin, int listener, const char *path);
 
 #endif

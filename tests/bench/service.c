@@ -60,6 +60,9 @@ void programs_find(struct programs *p, const char *top)
 	/* what is not installed finds its library here */
 	snprintf(libs, sizeof libs, "%s/.libs", full);
 	setenv("LD_LIBRARY_PATH", libs, 1);
+	snprintf(p->preload, sizeof p->preload, "LD_PRELOAD=%s/libhandoff.so.0", libs);
+	if (access(p->preload + strlen("LD_PRELOAD="), R_OK))
+		strcpy(p->preload, "LINKED=static");
 	free(full);
 }
 
@@ -217,6 +220,17 @@ void service_start(struct service *s, const char *handoffd, const char *root, co
 	}
 }
 
+static void note_phase(struct took *t, const struct msg *m)
+{
+	struct phase *p = &t->phase[t->nphases];
+
+	if (t->nphases == sizeof t->phase / sizeof *t->phase)
+		return;
+	snprintf(p->name, sizeof p->name, "%.*s", (int)m->op_event.phase.n, m->op_event.phase.p);
+	p->at = (double)m->op_event.us;
+	t->nphases++;
+}
+
 void service_upgrade(struct service *s, const char *binary, struct took *ret)
 {
 	struct msg m = { .type = MSG_op_upgrade };
@@ -228,9 +242,9 @@ void service_upgrade(struct service *s, const char *binary, struct took *ret)
 	if (binary)
 		MSG_SET(&m, op_upgrade, binary, SPAN(binary));
 	ask(s, &m);
-	do
-		receive(s, &m);
-	while (m.type == MSG_op_event);
+	*ret = (struct took){ 0 };
+	for (receive(s, &m); m.type == MSG_op_event; receive(s, &m))
+		note_phase(ret, &m);
 	ret->reported = now_us() - start;
 	if (m.type != MSG_op_result)
 		fail(s, "no Result in answer to an Upgrade");

@@ -12,6 +12,9 @@
 
 struct programs {
 	char handoffd[512], nothing[512], kvd1[512], kvd2[512], kvload[512];
+	/* "LD_PRELOAD=...": an installed library is found by the linker's cache, this one only by
+	 * a search through some forty directories, which would be measured, too */
+	char preload[640];
 };
 
 /* Finds them in the build directory top; libtool's scripts are not taken for programs. */
@@ -30,6 +33,8 @@ struct took {
 	double serving;   /* request received to N's Status, handoffd's clock */
 	double total;     /* request received to the outcome, handoffd's clock */
 	double reported;  /* request sent to the outcome received, the operator's clock */
+	unsigned nphases;
+	struct phase { char name[16]; double at; } phase[16];   /* begun, after the request */
 };
 
 /*

@@ -134,14 +134,29 @@ static double count_files(const char *format, const char *dir)
 	return files;
 }
 
-/* The load has ended; its connections and its garbage go first. */
+static unsigned snapshots(const struct kvd *k)
+{
+	unsigned n = 0;
+	struct dirent *e;
+	DIR *d = opendir(k->data);
+
+	while (d && (e = readdir(d)))
+		n += strstr(e->d_name, ".snap") != NULL;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* The load has ended; its connections and its garbage go first: one snapshot a shard. */
 static void count(struct kvd *k, struct counts *c)
 {
 	pid_t s = k->service.handoffd, d = k->service.daemon;
 
 	*c = (struct counts){ 0 };
-	kvd_compact(k);
-	kvd_settle(k);
+	do {
+		kvd_compact(k);
+		kvd_settle(k);
+	} while (snapshots(k) != kvd_info(k, "shards"));
 	while (kvd_info(k, "connected_clients") > 1)
 		sleep_ms(10);
 	c->handoffd_fds = in_proc(s, "fd");
