@@ -143,9 +143,9 @@ int handoff_role(const handoff *h);
  * HANDOFF_NONBLOCK returns -EAGAIN, and again after HANDOFF_BEGIN.
  * From here on the state may be opened for real, but until handoff_ready has
  * returned 0 nothing may be written into data_dir.
- * Errors: -ECANCELED the attempt ended: exit; -EBUSY another process holds the
- * lock (standalone), handoff_error() names its pid; -EPROTONOSUPPORT no common
- * protocol version; -EIO, -ENOSPC, ... the lock file.
+ * Errors: -ECANCELED the attempt ended (handoff_error() says why, a protocol version
+ * that is not spoken too): exit; -EBUSY another process holds the lock (standalone),
+ * handoff_error() names its pid; -EIO, -EISDIR, ... the lock file: exit.
  */
 int handoff_begin(handoff *h, struct handoff_sealed *ret);
 

@@ -52,6 +52,17 @@ void chan_close(struct chan *c)
 	sys_closep(&c->fd);
 }
 
+void chan_abandon(const struct chan *c)
+{
+	for (const struct chan_node *n = c->out; n; n = n->next)
+		for (unsigned i = 0; i < n->nfds; i++)
+			sys_close(n->fds[i]);
+	for (unsigned i = 0; i < c->nfds; i++)
+		sys_close(c->fds[i]);
+	if (c->fd >= 0)
+		sys_close(c->fd);
+}
+
 /* --------------------------------------------------------------- reading --- */
 
 static int bad(struct chan *c, const char *what)
@@ -282,6 +293,17 @@ int chan_send(struct chan *c, const struct msg *m, const int *fds, unsigned nfds
 	if (buf != small)
 		free(buf);
 	return e;
+}
+
+int chan_offer(struct chan *c, const struct msg *m)
+{
+	uint8_t buf[64];
+	ssize_t n = c->fd < 0 ? -EPIPE : c->out ? -EAGAIN : msg_encode(m, c->version, buf, sizeof buf);
+
+	/* the kernel takes so small a frame as a whole or not at all */
+	if (n > 0)
+		n = send_some(c->fd, buf, (size_t)n, NULL, 0);
+	return n >= 0 || n == -EAGAIN ? 0 : (int)n;
 }
 
 int chan_flush(struct chan *c)

@@ -38,6 +38,8 @@ struct chan {
 void chan_init(struct chan *c, int fd);   /* consumes fd; never blocks, whatever its flags */
 /* Closes and frees all; takes a closed one. */
 void chan_close(struct chan *c);
+/* In a forked child: closes its descriptors and frees nothing. Async-signal-safe. */
+void chan_abandon(const struct chan *c);
 
 /*
  * Takes the next whole frame. 1: *ret, which borrows from c until the next call; its
@@ -57,6 +59,8 @@ unsigned chan_take_fds(struct chan *c, int fds[FRAME_MAX_FDS]);
  * -ENOBUFS over CHAN_OUT_MAX; -ENOMEM, -EMFILE, -ETOOMANYREFS.
  */
 int chan_send(struct chan *c, const struct msg *m, const int *fds, unsigned nfds);
+/* The same without descriptors, but drops it where chan_send would queue it: a heartbeat. */
+int chan_offer(struct chan *c, const struct msg *m);
 /* Sends what is queued. 0: nothing is left; 1: wait until writable; -EPIPE, ... */
 int chan_flush(struct chan *c);
 static inline bool chan_pending(const struct chan *c) { return c->out != NULL; }

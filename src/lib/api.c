@@ -9,7 +9,9 @@
 
 static int canceled(handoff *h)
 {
-	return h->error[0] ? -ECANCELED : h_fail(h, -ECANCELED, "the attempt has ended");
+	h_forget(h, HANDOFF_BEGIN);
+	h_forget(h, HANDOFF_DECIDED);
+	return h_fail(h, h->end_code, "%s", h->end[0] ? h->end : "the attempt has ended");
 }
 
 static bool state_ok(const struct handoff_state *s)
@@ -17,19 +19,21 @@ static bool state_ok(const struct handoff_state *s)
 	return s && s->size >= sizeof *s && s->shards <= HANDOFF_MAX_SHARDS && (!s->shards || s->revisions);
 }
 
-/* Reads and waits until done(h) or the end of the attempt. */
-static int wait_for(handoff *h, bool (*done)(const handoff *))
+/* Reads and waits until done(h), which the event type announces, or the end of the attempt. */
+static int wait_for(handoff *h, bool (*done)(const handoff *), int type)
 {
-	for (;;) {
-		h_dispatch(h);
-		if (h->canceled)
-			return canceled(h);
-		if (done(h))
-			return 0;
+	int e = 0;
+
+	while (h_dispatch(h), !h->canceled && !done(h)) {
 		if (h->flags & HANDOFF_NONBLOCK)
 			return -EAGAIN;
 		h_poll(h, -1);
 	}
+	if (h->canceled)
+		e = canceled(h);
+	h_forget(h, type);
+	h_wake(h);   /* what came behind it is still to be taken */
+	return e;
 }
 
 /* ----------------------------------------------------------------- start --- */
@@ -68,7 +72,7 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 				helper_tie(h);   /* a change of user clears it, prctl(2) */
 			h_step(h, D_E_APP_BEGIN);
 		}
-		e = wait_for(h, is_open);
+		e = wait_for(h, is_open, HANDOFF_BEGIN);
 	}
 	if (e)
 		return e;
@@ -82,6 +86,8 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 
 EXPORT int handoff_take_fd(handoff *h, const char *name)
 {
+	if (h->canceled)
+		return canceled(h);
 	for (unsigned i = 0; i < h->nlisten; i++) {
 		struct listener *l = &h->listen[i];
 		if (strcmp(l->name, name))
@@ -104,8 +110,10 @@ EXPORT int handoff_ready(handoff *h, const struct handoff_state *state)
 {
 	if (h->canceled)
 		return canceled(h);
-	if (is_decided(h))
+	if (is_decided(h)) {
+		h_forget(h, HANDOFF_DECIDED);
 		return 0;
+	}
 	if (h->d.state == D_OPEN) {
 		if (!state_ok(state))
 			return h_fail(h, -EINVAL, "handoff_ready: a state of an unknown shape");
@@ -121,7 +129,7 @@ EXPORT int handoff_ready(handoff *h, const struct handoff_state *state)
 	} else if (h->d.state != D_READY) {
 		return h_fail(h, -EINVAL, "handoff_ready: handoff_begin comes first");
 	}
-	return wait_for(h, is_decided);
+	return wait_for(h, is_decided, HANDOFF_DECIDED);
 }
 
 /* ---------------------------------------------------------------- events --- */
@@ -136,6 +144,19 @@ EXPORT int handoff_dispatch(handoff *h)
 	return h_dispatch(h);
 }
 
+/* What belongs to the handle is read now: it may have changed since the event came. */
+static void fill_in(const handoff *h, struct handoff_event *e)
+{
+	if (e->type == HANDOFF_RESUME)
+		e->reason = h->resume_reason;
+	if (e->type != HANDOFF_DRAIN)
+		return;
+	e->reason = h->context.reason;
+	e->trace_parent = h->context.trace_parent;
+	e->correlation_id = h->context.correlation_id;
+	e->tenant = h->context.tenant;
+}
+
 EXPORT int handoff_next(handoff *h, struct handoff_event *ret)
 {
 	size_t size = ret->size;
@@ -146,10 +167,10 @@ EXPORT int handoff_next(handoff *h, struct handoff_event *ret)
 		return 0;
 	*ret = h->events[h->first_event];
 	ret->size = size;
+	fill_in(h, ret);
 	h->first_event = (h->first_event + 1) % MAX_EVENTS;
 	h->nevents--;
-	/* while there is no channel the helper may have poked it too: handoff_dispatch looks */
-	if (!h->nevents && h->woken && h->chan.fd >= 0)
+	if (!h->nevents && h->woken)
 		h_unwake(h);
 	return 1;
 }
@@ -161,8 +182,10 @@ EXPORT int handoff_wait(handoff *h, int timeout_ms, struct handoff_event *ret)
 	for (;;) {
 		h_dispatch(h);
 		int e = handoff_next(h, ret);
-		if (e)
+		if (e) {
+			h_wake(h);
 			return e;
+		}
 		now = sys_now_ms();
 		if (timeout_ms >= 0 && now >= until)
 			return 0;

@@ -72,10 +72,8 @@ static void beat(handoff *h)
 {
 	struct msg m = { .type = MSG_heartbeat };
 
-	if (h->chan.fd < 0 || chan_pending(&h->chan))
-		return;   /* who does not read needs no more of it */
 	m.heartbeat.ms = sys_now_ms();
-	chan_send(&h->chan, &m, NULL, 0);   /* a dead peer is read as EOF by the caller */
+	chan_offer(&h->chan, &m);   /* a dead peer is read as EOF by the caller */
 }
 
 /* One round, under the mutex. Returns how long to sleep. */
@@ -205,6 +203,8 @@ int helper_fetch(handoff *h)
 	pthread_mutex_lock(&t->mutex);
 	fd = t->connected;
 	t->connected = -1;
+	if (fd >= 0)
+		drain(h->wake);
 	pthread_mutex_unlock(&t->mutex);
 	return fd;
 }

@@ -3,8 +3,8 @@
  * supervisor, the lock, and one thread.
  *
  * Who touches what: everything belongs to the thread that calls, but for struct helper,
- * which its mutex guards, and the sending side of the channel, which helper.mutex guards
- * too (the helper sends heartbeats while a hook is slow).
+ * which its mutex guards. The helper sends heartbeats while a hook is slow, so the channel's
+ * socket, version and queue are changed under that mutex; it changes none of them itself.
  */
 #ifndef HANDOFF_LIB_INTERNAL_H
 #define HANDOFF_LIB_INTERNAL_H
@@ -49,7 +49,7 @@ struct handoff {
 	struct d d;
 	enum handoff_role role;
 	struct chan chan;
-	int ep, timer, wake;     /* wake: events wait, or the helper has a new channel */
+	int ep, timer, wake;     /* wake: events wait (woken), or helper.connected is one */
 	bool woken, writing;     /* writing: EPOLLOUT is asked for */
 	unsigned flags;
 	void (*log)(void *, int, const char *);
@@ -81,11 +81,14 @@ struct handoff {
 	struct handoff_event events[MAX_EVENTS];
 	unsigned first_event, nevents;
 	bool canceled;           /* dropped: the daemon has to exit */
+	int end_code;            /* what handoff_begin and handoff_ready return then */
+	char end[200];           /* and why; the first reason counts */
 	char error[256];
 };
 
 /* open.c */
 HIDDEN int h_fail(handoff *h, int e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+HIDDEN void h_end(handoff *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 HIDDEN void h_log(handoff *h, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 HIDDEN size_t build_id_of_program(unsigned char out[64]);
 
@@ -94,7 +97,8 @@ HIDDEN void h_step(handoff *h, enum d_event e);
 HIDDEN int h_dispatch(handoff *h);
 HIDDEN void h_queue(handoff *h, int type);
 HIDDEN void h_rearm(handoff *h);
-HIDDEN void h_wake(handoff *h);
+HIDDEN void h_forget(handoff *h, int type);   /* it was answered before it was taken */
+HIDDEN void h_wake(handoff *h);              /* the descriptor is readable if events wait */
 HIDDEN void h_unwake(handoff *h);
 HIDDEN int h_poll(handoff *h, int timeout_ms);
 HIDDEN void h_drop(handoff *h);
@@ -105,13 +109,14 @@ HIDDEN void wire_hello(handoff *h);
 HIDDEN void wire_ready(handoff *h);
 HIDDEN void wire_simple(handoff *h, enum msg_type type);
 HIDDEN void wire_in(handoff *h, const struct msg *m);
+HIDDEN void wire_resume_reason(handoff *h, const char *p, size_t n);
 HIDDEN void context_clear(struct context *c);
 
 /* helper.c: the library's thread */
 HIDDEN int helper_start(handoff *h);
 HIDDEN void helper_stop(handoff *h);
 HIDDEN void helper_connect(handoff *h);          /* find the supervisor again */
-HIDDEN int helper_fetch(handoff *h);             /* a new channel's descriptor, or -1 */
+HIDDEN int helper_fetch(handoff *h);             /* a new channel's descriptor, or -1; resets wake */
 HIDDEN void helper_tie(handoff *h);              /* soon */
 HIDDEN void helper_untie(handoff *h);            /* done when it returns */
 HIDDEN void helper_beats(handoff *h, bool on);

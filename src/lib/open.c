@@ -36,6 +36,17 @@ int h_fail(handoff *h, int e, const char *fmt, ...)
 	return e;
 }
 
+void h_end(handoff *h, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (h->end[0])
+		return;
+	va_start(ap, fmt);
+	vsnprintf(h->end, sizeof h->end, fmt, ap);
+	va_end(ap);
+}
+
 /* The main program is the first that dl_iterate_phdr(3) names. */
 static int find_note(struct dl_phdr_info *info, size_t size, void *arg)
 {
@@ -76,13 +87,15 @@ size_t build_id_of_program(unsigned char out[64])
 
 static int check_options(handoff *h, const struct handoff_options *o)
 {
-	if (!o || o->size < offsetof(struct handoff_options, reserved) || o->flags & ~HANDOFF_NONBLOCK)
+	if (!o || o->size < offsetof(struct handoff_options, reserved))
 		return h_fail(h, -EINVAL, "handoff_open: options of an unknown shape");
+	h->log = o->log;
+	h->log_arg = o->log_arg;
+	if (o->flags & ~HANDOFF_NONBLOCK || (o->size >= sizeof *o && o->reserved))
+		return h_fail(h, -EINVAL, "handoff_open: an unknown flag, or reserved is not 0");
 	if ((o->build_id && strlen(o->build_id) > 64) || (o->version && strlen(o->version) > 64))
 		return h_fail(h, -EINVAL, "handoff_open: build_id and version have 64 bytes at most");
 	h->flags = o->flags;
-	h->log = o->log;
-	h->log_arg = o->log_arg;
 	if (o->version)
 		strcpy(h->software, o->version);
 	if (o->build_id)
@@ -131,7 +144,8 @@ static int open_channel(handoff *h, const char *fd_text)
 		h->run_dir = sys_open(dir, O_PATH | O_DIRECTORY, 0);
 	if (h->run_dir < 0)
 		h->run_dir = -1;
-	return sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, (int)fd, EPOLLIN);
+	flags = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, (int)fd, EPOLLIN);
+	return flags ? h_fail(h, flags, "epoll: %s", strerror(-flags)) : 0;
 }
 
 static int open_all(handoff *h, const struct handoff_options *o)
@@ -172,6 +186,7 @@ EXPORT int handoff_open(const struct handoff_options *options, handoff **ret)
 	h->ep = h->timer = h->wake = h->data_dir = h->run_dir = -1;
 	h->helper.connected = h->helper.wake = h->helper.beat = -1;
 	h->armed = UINT64_MAX;
+	h->end_code = -ECANCELED;
 	lockfile_init(&h->lock, -1);
 	chan_init(&h->chan, -1);
 	e = open_all(h, options);
@@ -201,9 +216,10 @@ EXPORT const char *handoff_error(const handoff *h)
 
 EXPORT void handoff_after_fork(handoff *h)
 {
-	int fds[] = { h->ep, h->timer, h->wake, h->chan.fd, h->data_dir, h->run_dir, h->lock.fd,
+	int fds[] = { h->ep, h->timer, h->wake, h->data_dir, h->run_dir, h->lock.fd,
 	              h->helper.wake, h->helper.beat, h->helper.connected };
 
+	chan_abandon(&h->chan);
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		if (fds[i] >= 0)
 			sys_close(fds[i]);   /* no LOCK_UN: the lock is the parent's */

@@ -11,7 +11,7 @@
 
 /* ---------------------------------------------------------------- events --- */
 
-/* For events that come of an answer, not of handoff_dispatch: its caller asks anyway. */
+/* For events that handoff_dispatch has not just told its caller of. */
 void h_wake(handoff *h)
 {
 	uint64_t one = 1;
@@ -29,25 +29,43 @@ static unsigned left(uint64_t until)
 	return until > now ? (unsigned)(until - now) : 0;
 }
 
+static bool is_queued(const handoff *h, int type)
+{
+	for (unsigned i = 0; i < h->nevents; i++)
+		if (h->events[(h->first_event + i) % MAX_EVENTS].type == type)
+			return true;
+	return false;
+}
+
 void h_queue(handoff *h, int type)
 {
 	struct handoff_event *e;
 
+	/* these two need no answer, so they could pile up; all others wait for one */
+	if ((type == HANDOFF_LOST || type == HANDOFF_FINAL) && is_queued(h, type))
+		return;
 	if (h->nevents == MAX_EVENTS)
-		return;   /* each needs an answer of the daemon first: cannot happen */
+		return;
 	e = &h->events[(h->first_event + h->nevents++) % MAX_EVENTS];
 	*e = (struct handoff_event){ .type = type };
-	if (type == HANDOFF_DRAIN) {
-		e->reason = h->context.reason;
-		e->trace_parent = h->context.trace_parent;
-		e->correlation_id = h->context.correlation_id;
-		e->tenant = h->context.tenant;
+	if (type == HANDOFF_DRAIN)
 		e->deadline_ms = left(h->drain_until);
-	} else if (type == HANDOFF_SEAL) {
+	else if (type == HANDOFF_SEAL)
 		e->deadline_ms = left(h->seal_until);
-	} else if (type == HANDOFF_RESUME) {
-		e->reason = h->resume_reason;
+}
+
+void h_forget(handoff *h, int type)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < h->nevents; i++) {
+		struct handoff_event e = h->events[(h->first_event + i) % MAX_EVENTS];
+		if (e.type != type)
+			h->events[(h->first_event + kept++) % MAX_EVENTS] = e;
 	}
+	h->nevents = kept;
+	if (!kept && h->woken)
+		h_unwake(h);
 }
 
 static void queue_resume(handoff *h, bool reopen)
@@ -74,8 +92,6 @@ static void close_channel(handoff *h)
 void h_drop(handoff *h)
 {
 	h->canceled = true;
-	if (!h->error[0])
-		h_fail(h, -ECANCELED, "the attempt has ended");
 	close_channel(h);
 	lockfile_release(&h->lock);
 	for (unsigned i = 0; i < h->nlisten; i++)
@@ -102,7 +118,12 @@ static enum d_event try_lock(handoff *h)
 	}
 	if (!e)
 		return D_E_LOCKED;
-	h_fail(h, e, "the lock: %s", h->lock.record_error ? strerror(-e) : h->lock.error);
+	h_fail(h, e, "%s%s", h->lock.record_error ? LOCKFILE_NAME " could not be written: " : "",
+	       h->lock.record_error ? strerror(-e) : h->lock.error);
+	if (d_is_successor(&h->d)) {
+		h_end(h, "%s", h->error);
+		h->end_code = e;
+	}
 	return D_E_LOCK_FAILED;
 }
 
@@ -150,12 +171,31 @@ static enum d_event act(handoff *h, enum d_action a)
 	return D_E_NONE;
 }
 
+#define SILENT "the supervisor was silent, or the deadline has passed"
+
+/* Why the attempt ends that this process takes part in, for people. */
+static void note_end(handoff *h, enum d_event e)
+{
+	const char *why = e == D_E_TIMEOUT ? SILENT : "the supervisor went away";
+
+	if (h->d.state == D_LOCK && e == D_E_LOCK_HELD)
+		h_end(h, "another process holds the lock, although the incumbent has sealed");
+	if (e != D_E_TIMEOUT && e != D_E_EOF)
+		return;
+	if (d_is_successor(&h->d))
+		h_end(h, "%s", e == D_E_TIMEOUT ? SILENT : "the supervisor is gone");
+	else if (h->d.state == D_DRAINING || h->d.state == D_DRAINED || h->d.state == D_SEALING ||
+	         h->d.state == D_SEALED)
+		wire_resume_reason(h, why, strlen(why));
+}
+
 void h_step(handoff *h, enum d_event e)
 {
 	while (e != D_E_NONE) {
 		struct d_out out;
 		enum d_event answer = D_E_NONE, got;
 
+		note_end(h, e);
 		d_step(&h->d, e, sys_now_ms(), &out);
 		for (unsigned i = 0; i < out.n; i++)
 			if ((got = act(h, out.action[i])) != D_E_NONE)
@@ -174,8 +214,8 @@ static void lost(handoff *h, int e)
 		h_log(h, HANDOFF_LOG_ERROR, "the supervisor sent what is not the protocol: %s", h->chan.error);
 	else if (e != -ENODATA && e != -ECONNRESET && e != -EPIPE)
 		h_log(h, HANDOFF_LOG_ERROR, "the supervisor's channel: %s", strerror(-e));
-	if (d_is_successor(&h->d))
-		h_fail(h, -ECANCELED, "the supervisor is gone");
+	if (e == -EBADMSG)
+		h_end(h, "the supervisor sent what is not the protocol: %s", h->chan.error);
 	close_channel(h);
 	h_step(h, D_E_EOF);
 }
@@ -251,7 +291,11 @@ void h_unwake(handoff *h)
 {
 	uint64_t n;
 
-	sys_read(h->wake, &n, sizeof n);
+	/* unless the helper's new channel keeps it so: that is set and announced in one */
+	pthread_mutex_lock(&h->helper.mutex);
+	if (h->helper.connected < 0)
+		sys_read(h->wake, &n, sizeof n);
+	pthread_mutex_unlock(&h->helper.mutex);
 	h->woken = false;
 }
 
@@ -261,9 +305,10 @@ int h_dispatch(handoff *h)
 
 	if (h->role == HANDOFF_STANDALONE)
 		return (int)h->nevents;
-	if (h->woken || h->chan.fd < 0)
+	if (h->woken)
 		h_unwake(h);
-	connected(h);
+	if (h->chan.fd < 0)
+		connected(h);
 	flush(h);
 	read_all(h);   /* before the clock is asked: what has come counts */
 	while ((e = d_tick(&h->d, sys_now_ms())) != D_E_NONE)

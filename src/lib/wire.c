@@ -159,7 +159,7 @@ static void keep_sockets(handoff *h, const struct msg *m)
 	}
 	for (; i < n; i++)
 		sys_close(fds[i]);
-	h_log(h, HANDOFF_LOG_ERROR, "no memory for the listening sockets");
+	h_end(h, "no memory for the listening sockets");
 	h_drop(h);
 }
 
@@ -194,12 +194,20 @@ static void keep_sealed(handoff *h, const struct msg *m)
 	h->fingerprint = m->begin.fingerprint;
 }
 
+void wire_resume_reason(handoff *h, const char *p, size_t n)
+{
+	free(h->resume_reason);
+	h->resume_reason = strndup(p, n);
+}
+
 /* What a message brings besides an event of the machine. */
 static void note(handoff *h, const struct msg *m)
 {
 	switch (m->type) {
 	case MSG_hello_ack:
+		pthread_mutex_lock(&h->helper.mutex);
 		h->chan.version = (uint16_t)m->hello_ack.version;
+		pthread_mutex_unlock(&h->helper.mutex);
 		if (!d_is_successor(&h->d)) {
 			h->sent_sockets = 0;
 			send_sockets(h);
@@ -213,20 +221,30 @@ static void note(handoff *h, const struct msg *m)
 	case MSG_sockets_ack:
 		send_sockets(h);
 		break;
-	case MSG_prepare:
+	default:
+		break;
+	}
+}
+
+/* What the machine's event brings along; a message that it drops leaves no trace. */
+static void note_event(handoff *h, enum d_event e, const struct msg *m)
+{
+	switch (e) {
+	case D_E_PREPARE:
 		KEEP_CONTEXT(h, m, prepare);
 		h->drain_until = sys_now_ms() + m->prepare.drain_ms;
 		h->seal_until = sys_now_ms() + m->prepare.deadline_ms;
 		break;
-	case MSG_begin:
-		keep_sealed(h, m);
+	case D_E_BEGIN_SEALED:
+	case D_E_BEGIN_NOTHING:
+		if (h->d.state == D_WBEGIN)
+			keep_sealed(h, m);
 		break;
-	case MSG_abort:
-		h_fail(h, -ECANCELED, "the supervisor ended it: %.*s", (int)m->abort.why.n, m->abort.why.p);
+	case D_E_ABORT:
+		h_end(h, "the supervisor ended it: %.*s", (int)m->abort.why.n, m->abort.why.p);
 		break;
-	case MSG_resume:
-		free(h->resume_reason);
-		h->resume_reason = copy(&m->resume.why);
+	case D_E_RESUME:
+		wire_resume_reason(h, m->resume.why.p, m->resume.why.n);
 		break;
 	default:
 		break;
@@ -238,6 +256,6 @@ void wire_in(handoff *h, const struct msg *m)
 	enum d_event e = d_event_of(&h->d, m, sys_now_ms());
 
 	note(h, m);
-	if (e != D_E_NONE)
-		h_step(h, e);
+	note_event(h, e, m);
+	h_step(h, e);
 }

@@ -1,0 +1,366 @@
+/*
+ * puppet: a daemon that does what it is told, one call of the library for each line of its
+ * standard input; one line of answer for each. The tests are its supervisor.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "handoff.h"
+
+static handoff *h;
+static char *args[40];
+static int nargs, start_fds;
+static char last_log[400] = "";
+
+static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	fflush(stdout);
+}
+
+static void keep_log(void *arg, int level, const char *line)
+{
+	snprintf(last_log, sizeof last_log, "%s%d %s", (const char *)arg, level, line);
+}
+
+static int has(const char *word)
+{
+	for (int i = 1; i < nargs; i++)
+		if (!strcmp(args[i], word))
+			return 1;
+	return 0;
+}
+
+/* The value of word=value. */
+static const char *value(const char *word)
+{
+	size_t n = strlen(word);
+
+	for (int i = 1; i < nargs; i++)
+		if (!strncmp(args[i], word, n) && args[i][n] == '=')
+			return args[i] + n + 1;
+	return NULL;
+}
+
+static long number(const char *word, long otherwise)
+{
+	const char *v = value(word);
+
+	return v ? strtol(v, NULL, 0) : otherwise;
+}
+
+static unsigned count(const char *path)
+{
+	DIR *d = opendir(path);
+	unsigned n = 0;
+
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+static unsigned count_fds(void) { return count("/proc/self/fd"); }
+
+/* ----------------------------------------------------------------- calls --- */
+
+static void do_open(void)
+{
+	struct handoff_options o = {
+		.size = (size_t)number("size", sizeof o), .data_dir = value("data"), .build_id = value("build"),
+		.version = value("version"), .log = keep_log, .log_arg = (void *)"",
+		.flags = (unsigned)number("flags", has("nonblock") ? HANDOFF_NONBLOCK : 0),
+		.reserved = (unsigned)number("reserved", 0),
+	};
+
+	say("%d", handoff_open(has("null") ? NULL : &o, &h));
+}
+
+static void do_begin(void)
+{
+	struct handoff_sealed s = { .size = (size_t)number("size", sizeof s) };
+	int e = handoff_begin(h, has("null") ? NULL : &s);
+
+	if (e)
+		say("%d", e);
+	else
+		say("0 sealed=%d shards=%u first=%llu print=%02x epoch=%llu", s.sealed, s.shards,
+		    s.shards ? (unsigned long long)s.revisions[0] : 0, s.fingerprint[0], (unsigned long long)s.epoch);
+}
+
+static struct handoff_state *state(void)
+{
+	static uint64_t revisions[2000];
+	static struct handoff_state s;
+
+	s = (struct handoff_state){
+		.size = (size_t)number("size", sizeof s), .revisions = has("norev") ? NULL : revisions,
+		.shards = (unsigned)number("shards", 1), .healthy = !has("unhealthy"), .reason = value("reason"),
+	};
+	revisions[0] = (uint64_t)number("rev", 7);
+	s.fingerprint[0] = 0xab;
+	return has("null") ? NULL : &s;
+}
+
+static void do_take(void)
+{
+	int fd = handoff_take_fd(h, args[1]);
+	struct stat st;
+
+	if (fd < 0)
+		say("%d", fd);
+	else if (fstat(fd, &st) || !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
+		say("not close-on-exec");
+	else
+		say("0 ino=%llu", (unsigned long long)st.st_ino);
+}
+
+static void say_event(int r, const struct handoff_event *e)
+{
+	static const char *const names[] = { "?", "begin", "decided", "drain", "seal", "resume", "commit",
+	                                     "final", "lost" };
+
+	if (r <= 0)
+		say("%d", r);
+	else
+		say("%d %s reopen=%d reason=%s trace=%s corr=%s tenant=%s ms=%u", r, names[e->type], e->reopen,
+		    e->reason ? e->reason : "-", e->trace_parent ? e->trace_parent : "-",
+		    e->correlation_id ? e->correlation_id : "-", e->tenant ? e->tenant : "-", e->deadline_ms);
+}
+
+static void do_next(void)
+{
+	struct handoff_event e = { .size = (size_t)number("size", sizeof e) };
+	int r = handoff_next(h, &e);
+
+	say_event(r, &e);
+}
+
+static void do_wait(void)
+{
+	struct handoff_event e = { .size = sizeof e };
+	int r = handoff_wait(h, atoi(args[1]), &e);
+
+	say_event(r, &e);
+}
+
+static void do_poll(void)
+{
+	struct pollfd p = { .fd = handoff_fd(h), .events = POLLIN };
+
+	say("%d", poll(&p, 1, atoi(args[1])));
+}
+
+/* The same loop as a daemon's: poll, dispatch, next until 0; says the first event. */
+static void do_loop(void)
+{
+	struct handoff_event e = { .size = sizeof e };
+	struct pollfd p = { .fd = handoff_fd(h), .events = POLLIN };
+	int left = atoi(args[1]);
+	struct timespec a, b;
+
+	for (clock_gettime(CLOCK_MONOTONIC, &a); left > 0 && poll(&p, 1, left) > 0; ) {
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		left = atoi(args[1]) - (int)((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000);
+		if (handoff_dispatch(h) > 0 && handoff_next(h, &e) == 1) {
+			say_event(1, &e);
+			return;
+		}
+	}
+	say("0");
+}
+
+static void do_answer(void)
+{
+	const char *c = args[0];
+
+	if (!strcmp(c, "ready"))
+		say("%d", handoff_ready(h, state()));
+	else if (!strcmp(c, "sealed"))
+		say("%d", handoff_sealed(h, state()));
+	else if (!strcmp(c, "drained"))
+		say("%d", handoff_drained(h, (unsigned)number("open", 0)));
+	else if (!strcmp(c, "resumed"))
+		say("%d", handoff_resumed(h));
+	else if (!strcmp(c, "seal_failed"))
+		say("%d", handoff_seal_failed(h, nargs > 1 ? args[1] : NULL));
+	else if (!strcmp(c, "dispatch"))
+		say("%d", handoff_dispatch(h));
+	else
+		say("%d", handoff_seal_progress(h, (unsigned)number("done", 1), (unsigned)number("total", 2), 9));
+}
+
+/* ------------------------------------------------------------- the inside --- */
+
+/* Sums voluntary context switches of all threads but this one. */
+static void do_switches(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *e;
+	long sum = 0;
+
+	while ((e = readdir(d))) {
+		char path[300], line[200];
+		if (atoi(e->d_name) == 0 || atoi(e->d_name) == (int)syscall(SYS_gettid))
+			continue;
+		snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+		FILE *f = fopen(path, "r");
+		while (f && fgets(line, sizeof line, f))
+			if (!strncmp(line, "voluntary_ctxt_switches:", 24))
+				sum += atol(line + 24);
+		if (f)
+			fclose(f);
+	}
+	closedir(d);
+	say("%ld", sum);
+}
+
+/* All signals but those that nobody can block are blocked in the other thread. */
+static void do_signals(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *e;
+	unsigned long long mask = 0;
+
+	while ((e = readdir(d))) {
+		char path[300], line[200];
+		if (atoi(e->d_name) == 0 || atoi(e->d_name) == (int)syscall(SYS_gettid))
+			continue;
+		snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+		FILE *f = fopen(path, "r");
+		while (f && fgets(line, sizeof line, f))
+			if (!strncmp(line, "SigBlk:", 7))
+				mask = strtoull(line + 7, NULL, 16);
+		if (f)
+			fclose(f);
+	}
+	closedir(d);
+	sigset_t mine;
+	sigprocmask(SIG_SETMASK, NULL, &mine);
+	say("%s %s", mask & (1ull << (SIGTERM - 1)) && mask & (1ull << (SIGUSR1 - 1)) ? "blocked" : "open",
+	    sigismember(&mine, SIGTERM) ? "blocked" : "open");
+}
+
+/* A worker that goes on without exec: says how many descriptors more than at the start it
+ * has, and dies. */
+static void do_fork(void)
+{
+	int p[2], n = -1;
+	pid_t pid;
+
+	if (pipe2(p, O_CLOEXEC))
+		return;
+	if ((pid = fork()) == 0) {
+		handoff_after_fork(h);
+		n = (int)count_fds() - start_fds - 2;   /* the pipe */
+		_exit(write(p[1], &n, sizeof n) != sizeof n);
+	}
+	close(p[1]);
+	if (read(p[0], &n, sizeof n) != sizeof n)
+		n = -1;
+	close(p[0]);
+	waitpid(pid, NULL, 0);
+	say("%d", n);
+}
+
+static void do_user(void)
+{
+	int id = atoi(args[1]);
+
+	say("%d", setgroups(0, NULL) || setresgid((gid_t)id, (gid_t)id, (gid_t)id) ||
+	          setresuid((uid_t)id, (uid_t)id, (uid_t)id));
+}
+
+/* Stays away from the library for a while, as a slow hook does. */
+static void do_sleep(void)
+{
+	poll(NULL, 0, atoi(args[1]));
+	say("0");
+}
+
+static const struct { const char *name; void (*f)(void); } calls[] = {
+	{ "open", do_open }, { "begin", do_begin }, { "take", do_take }, { "next", do_next }, { "wait", do_wait },
+	{ "poll", do_poll }, { "loop", do_loop }, { "ready", do_answer }, { "sealed", do_answer },
+	{ "drained", do_answer }, { "resumed", do_answer }, { "seal_failed", do_answer },
+	{ "dispatch", do_answer }, { "progress", do_answer }, { "switches", do_switches },
+	{ "signals", do_signals }, { "fork", do_fork }, { "user", do_user }, { "sleep", do_sleep },
+};
+
+static int simple(void)
+{
+	const char *c = args[0];
+
+	if (!strcmp(c, "role"))
+		say("%d", handoff_role(h));
+	else if (!strcmp(c, "error"))
+		say("%s", handoff_error(h));
+	else if (!strcmp(c, "log"))
+		say("%s", last_log);
+	else if (!strcmp(c, "epoch"))
+		say("%llu", (unsigned long long)handoff_epoch(h));
+	else if (!strcmp(c, "name"))
+		say("%s", handoff_fd_name(h, (unsigned)atoi(args[1])) ? handoff_fd_name(h, (unsigned)atoi(args[1])) : "-");
+	else if (!strcmp(c, "close"))
+		say("%s", handoff_close(h) ? "not NULL" : "0"), h = NULL;
+	else if (!strcmp(c, "fds"))
+		say("%d", (int)count_fds() - start_fds);
+	else if (!strcmp(c, "threads"))
+		say("%u", count("/proc/self/task") - 2);
+	else if (!strcmp(c, "chroot"))
+		say("%d", chroot(args[1]) || chdir("/"));
+	else if (!strcmp(c, "chdir"))
+		say("%d", chdir(args[1]));
+	else
+		return 0;
+	return 1;
+}
+
+static void run(char *line)
+{
+	nargs = 0;
+	for (char *p = strtok(line, " \n"); p && nargs < 39; p = strtok(NULL, " \n"))
+		args[nargs++] = p;
+	args[nargs] = NULL;
+	if (!nargs || simple())
+		return;
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+		if (!strcmp(args[0], calls[i].name)) {
+			calls[i].f();
+			return;
+		}
+	say("no such command");
+}
+
+int main(void)
+{
+	char line[4096];
+	const char *fd = getenv("HANDOFF_FD");
+
+	/* /proc is not there after a chroot, and LeakSanitizer would miss it */
+	start_fds = (int)count_fds() - (fd && fcntl(atoi(fd), F_GETFD) >= 0);
+	while (fgets(line, sizeof line, stdin) && strcmp(line, "quit\n"))
+		run(line);
+	handoff_close(h);
+	return 0;
+}
