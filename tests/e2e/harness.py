@@ -1,7 +1,7 @@
 """Real processes for the end-to-end tests: a supervised service, load on it, what it leaves.
 
 Everything lives in one temporary directory for each Service, and every process below it
-carries that directory's name in its environment (HANDOFF_TEST_MARK), however often it forks
+carries that directory's name in its environment (MARK_OF_HANDOFF_TEST), however often it forks
 or changes its parent: so what is left behind is found and, at the end, ended. Only processes
 found in this way are ever signalled, through a pidfd.
 
@@ -26,7 +26,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("BUILD_DIR") or os.path.join(TOP, "build"))
 PLACES = ("examples/kvload", "examples/kvd", "examples", "src/handoffd", "src/handoffctl",
           "tests/e2e", ".")
-MARK = "HANDOFF_TEST_MARK"
+MARK = "MARK_OF_HANDOFF_TEST"  # not HANDOFF_...: a supervisor keeps its own from daemons
 PATIENCE = 60  # seconds: the machine may be slow; nothing waits this long for nothing
 
 _live = set()
