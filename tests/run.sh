@@ -185,6 +185,8 @@ packages
 step autogen autogen || finish
 step build build "$BUILD" || finish
 step check check "$BUILD"
+step install sh tests/install.sh "$BUILD"
+step static-build build "$BUILD/static" --disable-shared
 step e2e e2e "$BUILD"
 step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
 	step asan-check check "$BUILD/asan" &&

@@ -1,0 +1,49 @@
+#!/bin/sh
+# install.sh BUILD: make install into a directory of its own; a daemon is then built from
+# what is there alone, as its author would: shared and static, by handoff.pc.
+set -eu
+build=$1 top=$(cd "$(dirname "$0")/.." && pwd)
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failed=0
+check() # NAME COMMAND...
+{
+	name=$1
+	shift
+	if "$@" >"$dir/out" 2>&1; then echo "ok - $name"; else
+		failed=1
+		echo "not ok - $name"
+		sed 's/^/# /' "$dir/out"
+	fi
+}
+runs() # PROGRAM: alone, without a listener it ends with 1 after it has taken its lock
+{
+	mkdir -p "$dir/data"
+	code=0
+	"$1" "$dir/data" || code=$?
+	[ "$code" = 1 ] && [ -f "$dir/data/.handoff.lock" ] && rm "$dir/data/.handoff.lock"
+}
+is_static() { ! ldd "$1" | grep -q libhandoff; }
+
+check "make install" make -C "$build" install DESTDIR="$dir"
+root=$(find "$dir" -name handoff.pc)
+root=${root%/lib/*}
+export PKG_CONFIG_PATH="$root/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir" LD_LIBRARY_PATH="$root/lib"
+for f in bin/handoffctl sbin/handoffd include/handoff.h lib/libhandoff.so lib/libhandoff.a \
+	share/man/man1/handoffctl.1 share/man/man3/libhandoff.3 share/man/man5/handoff.conf.5 \
+	share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8; do
+	check "installed: $f" test -e "$root/$f"
+done
+sanitizers=$(sed -n 's/^SAN_CFLAGS = *//p' "$build/Makefile")
+check "a daemon, shared" cc -Wall -Werror $sanitizers "$top/examples/minimal.c" -o "$dir/shared" \
+	$(pkg-config --cflags --libs handoff)
+check "it runs" runs "$dir/shared"
+check "a daemon, static" cc -Wall -Werror $sanitizers "$top/examples/minimal.c" -o "$dir/static" \
+	$(pkg-config --cflags handoff) "$root/lib/libhandoff.a" -lcbor -pthread
+check "it needs no libhandoff.so" is_static "$dir/static"
+check "it runs, too" runs "$dir/static"
+check "handoffctl --version" "$root/bin/handoffctl" --version
+check "handoffd --version" "$root/sbin/handoffd" --version
+check "make uninstall" make -C "$build" uninstall DESTDIR="$dir"
+check "nothing is left" test -z "$(find "$dir" -type f -path "$root/*")"
+exit $failed
