@@ -89,13 +89,16 @@ EXPORT int handoff_take_fd(handoff *h, const char *name)
 	if (h->canceled)
 		return canceled(h);
 	for (unsigned i = 0; i < h->nlisten; i++) {
-		struct listener *l = &h->listen[i];
+		unsigned at = (h->next_take + i) % h->nlisten;
+		struct listener *l = &h->listen[at];
 		if (strcmp(l->name, name))
 			continue;
-		int fd = sys_dup(l->fd, 3);
+		int fd = l->out >= 0 ? l->out : sys_dup(l->fd, 3);
 		if (fd < 0)
 			return h_fail(h, fd, "listener %s: %s", name, strerror(-fd));
+		l->out = -1;
 		l->taken = true;
+		h->next_take = at + 1;
 		return fd;
 	}
 	return h_fail(h, -ENOENT, "no listener is called %s", name);

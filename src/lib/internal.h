@@ -24,6 +24,7 @@
 struct listener {
 	char *name;
 	int fd;              /* the library's own copy, for a supervisor that comes back without */
+	int out;             /* the copy for the daemon, made in the warm-up; -1: given out */
 	bool taken;          /* the daemon listens on it */
 };
 
@@ -66,6 +67,7 @@ struct handoff {
 	uint64_t next_lock_try, armed;   /* armed: what the timerfd is set to */
 	struct listener *listen;
 	unsigned nlisten, sent_sockets;
+	unsigned next_take;      /* most daemons take them in their order */
 	struct context context;
 	char *resume_reason;
 	/* what was sealed, from Begin; or by the caller, on its way out */

@@ -223,9 +223,12 @@ EXPORT void handoff_after_fork(handoff *h)
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		if (fds[i] >= 0)
 			sys_close(fds[i]);   /* no LOCK_UN: the lock is the parent's */
-	for (unsigned i = 0; i < h->nlisten; i++)
+	for (unsigned i = 0; i < h->nlisten; i++) {
 		if (h->listen[i].fd >= 0)
 			sys_close(h->listen[i].fd);
+		if (h->listen[i].out >= 0)
+			sys_close(h->listen[i].out);
+	}
 }
 
 EXPORT handoff *handoff_close(handoff *h)
@@ -238,6 +241,7 @@ EXPORT handoff *handoff_close(handoff *h)
 	for (unsigned i = 0; i < h->nlisten; i++) {
 		free(h->listen[i].name);
 		sys_closep(&h->listen[i].fd);
+		sys_closep(&h->listen[i].out);
 	}
 	free(h->listen);
 	free(h->revisions);

@@ -94,8 +94,10 @@ void h_drop(handoff *h)
 	h->canceled = true;
 	close_channel(h);
 	lockfile_release(&h->lock);
-	for (unsigned i = 0; i < h->nlisten; i++)
+	for (unsigned i = 0; i < h->nlisten; i++) {
 		sys_closep(&h->listen[i].fd);
+		sys_closep(&h->listen[i].out);
+	}
 	if (h->flags & HANDOFF_NONBLOCK)
 		h_queue(h, HANDOFF_DECIDED);
 	h->d.state = D_EXIT;

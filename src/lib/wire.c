@@ -147,10 +147,15 @@ static void keep_sockets(handoff *h, const struct msg *m)
 	if (l)
 		h->listen = l;
 	for (; l && i < n; i++) {
-		char *name = strndup(names[i].p, names[i].n);
-		if (!name)
+		/* here and not in handoff_take_fd: a descriptor table that grows waits for RCU
+		 * (there are two threads), some 10 ms that would lie in the pause */
+		int out = sys_dup(fds[i], 3);
+		char *name = out < 0 ? NULL : strndup(names[i].p, names[i].n);
+		if (!name) {
+			sys_closep(&out);
 			break;
-		h->listen[h->nlisten++] = (struct listener){ .name = name, .fd = fds[i] };
+		}
+		h->listen[h->nlisten++] = (struct listener){ .name = name, .fd = fds[i], .out = out };
 	}
 	if (i == n) {
 		ack.sockets_ack.batch = m->sockets.batch;
@@ -159,7 +164,7 @@ static void keep_sockets(handoff *h, const struct msg *m)
 	}
 	for (; i < n; i++)
 		sys_close(fds[i]);
-	h_end(h, "no memory for the listening sockets");
+	h_end(h, "no memory or descriptors for the listening sockets (RLIMIT_NOFILE)");
 	h_drop(h);
 }
 
