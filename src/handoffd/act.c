@@ -68,9 +68,11 @@ static enum s_event journal_outcome(struct service *s)
 		exe_close(&s->exe);
 		s->exe = s->new_exe;
 		s->new_exe.fd = -1;
-		conf_free(s->conf);
-		s->conf = s->new_conf ? s->new_conf : s->conf;
-		s->new_conf = NULL;
+		if (s->new_conf) {   /* none: this supervisor was started after the commit */
+			conf_free(s->conf);
+			s->conf = s->new_conf;
+			s->new_conf = NULL;
+		}
 		memcpy(j->binary, j->new_binary, sizeof j->binary);
 		j->since = sys_wall_ms();
 		int e = store_current(&s->store, j->binary);
@@ -314,7 +316,7 @@ static void report(struct service *s)
 
 static void cold_failed(struct service *s)
 {
-	log_error("%s: %s; tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
+	log_error("%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
 	          s->cold_error);
 	service_bury(s, &s->n);
 	ops_restarted(s, false);
