@@ -69,7 +69,12 @@ include $(top_srcdir)/tests/sim/local.mk
 EXTRA_DIST += tests/model/rules.md tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
 	tests/e2e/harness.py tests/e2e/fakeserver.py tests/e2e/fakesupervisor.py \
 	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
-	tests/e2e/test_kvd_alone.py
+	tests/e2e/test_kvd_alone.py tests/e2e/test_minimal.py
 
 # ---- measurements: make bench, make soak
 include $(top_srcdir)/tests/bench/local.mk
+
+# ---- bad input, with real processes (run by tests/run.sh)
+EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frames.py \
+	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
+	tests/e2e/test_bad_state.py
