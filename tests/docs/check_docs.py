@@ -1,0 +1,573 @@
+#!/usr/bin/python3
+"""The documents say what the code does, all of it, and nothing else.
+
+Options, defaults, units, bounds, commands, exit codes, variables and exported symbols are
+compared in both directions, each with the table that the code itself uses. Every example
+of handoff.conf(5) is read by handoffd; README's commands and code are looked up.
+Prints TAP. Runs in the build directory, or with $BUILD_DIR."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+BUILD = os.environ.get('BUILD_DIR', '.')
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding='utf-8') as f:
+        return f.read()
+
+
+def files(folder, *ends):
+    """Paths below folder, as git and automake name them."""
+    found = []
+    for top, dirs, names in os.walk(os.path.join(ROOT, folder)):
+        dirs[:] = [d for d in dirs if d != '__pycache__']
+        found += [os.path.relpath(os.path.join(top, n), ROOT) for n in names if n.endswith(ends)]
+    return sorted(found)
+
+
+def run(program, *arguments):
+    p = subprocess.run([os.path.join(BUILD, program), *arguments], capture_output=True, text=True,
+                       timeout=60, check=False)
+    return p.returncode, p.stdout + p.stderr
+
+
+# ---- the manual
+
+MANUAL = {path: read(path) for path in files('man', '.1', '.3', '.5', '.7', '.8')}
+
+
+def page(name):
+    return MANUAL[f'man/{name}']
+
+
+def has(name):
+    return f'man/{name}' in MANUAL
+
+
+def section(text, name):
+    m = re.search(rf'^\.Sh {name}\n(.*?)(?=^\.Sh |\Z)', text, re.S | re.M)
+    if not m:
+        raise KeyError(f'no section {name}')
+    return m[1]
+
+
+def plain(text):
+    return text.replace(r'\(dq', '"').replace(r'\-', '-').replace(r'\&', '')
+
+
+def items(text, macro):
+    """The words of `.It MACRO a , b` lines."""
+    lines = re.findall(rf'^\.It {macro} (.*)$', text, re.M)
+    return [w for line in lines for w in line.split() if w != ',']
+
+
+# ---- the code
+
+def numbers_of(source, name):
+    m = re.search(rf'#define {name}\s+\(?(\w+)', source)
+    return int(m[1].rstrip('u'), 0)
+
+
+KINDS = {'STRING': 'text', 'PATH': 'path', 'LIST': 'list', 'NUMBER': 'number', 'OCTAL': 'mode',
+         'BOOL': 'boolean', 'DURATION': 'duration', 'LIMIT': 'limit', 'ADDRESS': 'address'}
+
+
+def timer_rows():
+    """name: default, least; as one writes them."""
+    def text(ms):
+        for unit, size in (('h', 3600000), ('min', 60000), ('s', 1000), ('ms', 1)):
+            if ms and ms % size == 0:
+                return f'{ms // size}{unit}'
+        return '0'
+    rows = re.findall(r'^\tT\(\w+, *"([\w-]+)", +(\d+), +(\d+), ', read('src/proto/timers.h'), re.M)
+    return {name: (text(int(d)), text(int(least))) for name, d, least in rows}
+
+
+def option_rows():
+    """What conf_options.c has, as (name, kind, default, least, most)."""
+    source = read('src/handoffd/conf_options.c').replace('INT_MAX', '2147483647')
+    tables = re.findall(r'conf(?:_listen)?_options\[\] = \{\n(.*?)\n\};', source, re.S)
+    rows = []
+    for table in tables:
+        for name, kind, default, rest in re.findall(
+                r'\{ "([\w-]+)", CONF_(\w+), ("[^"]*"|NULL), (.*?) \}', table, re.S):
+            least, most = (re.search(rf'\.{m} = (-?\w+)', rest) for m in ('min', 'max'))
+            bounds = (least[1] if least else '0', most[1]) if kind == 'NUMBER' else None
+            rows.append((name, KINDS[kind], None if default == 'NULL' else default[1:-1], bounds))
+        rows += [('limit-' + n, 'limit', None, None) for n in re.findall(r'LIMIT\("(\w+)"', table)]
+        if 'TIMERS(T)' in table:
+            rows += [(n, 'duration', d, (least, None)) for n, (d, least) in timer_rows().items()]
+    return rows
+
+
+def describe(name, kind, default, bounds):
+    words = f'{name} is a {kind}, ' + (f'{default} by default' if default else 'without default')
+    if bounds and bounds[1] is None:
+        return words + f', at least {bounds[0]}'
+    return words + (f', from {bounds[0]} to {bounds[1]}' if bounds else '')
+
+
+def manual_options():
+    """The same, as handoff.conf(5) has it."""
+    rows = []
+    entries = re.findall(r'^\.It Ic (\S+) Cm = Ar (\w+)\n(.*?)(?=^\.It Ic|^\.S[hs] )',
+                         page('handoff.conf.5'), re.S | re.M)
+    for name, kind, text in entries:
+        default = re.search(r'^Default:\n\.Li (\S+)', text, re.M)
+        span = re.search(r'from\n\.Li (\S+)\nto\n\.Li (\S+)', text)
+        least = re.search(r'at least\n\.Li (\S+)', text)
+        if not (default or re.search(r'^(No default|Required)\b', text, re.M)):
+            raise KeyError(f'{name}: neither "Default:" nor "No default" nor "Required"')
+        bounds = (span[1], span[2]) if span and kind == 'number' else None
+        rows.append((name, kind, default and default[1], (least[1], None) if least else bounds))
+    return rows
+
+
+# ---- what is compared
+
+TESTS = []
+
+
+def test(f):
+    TESTS.append(f)
+    return f
+
+
+def same(told, found, told_by, found_in, least):
+    """Both directions; a check that has lost its input must not pass."""
+    told, found = set(told), set(found)
+    wrong = [f'{found_in} does not say: {x}' for x in sorted(told - found)]
+    wrong += [f'{found_in} says, and {told_by} does not: {x}' for x in sorted(found - told)]
+    if len(told) < least:
+        wrong.append(f'only {len(told)} found in {told_by}')
+    return wrong
+
+
+@test
+def options_of_the_configuration():
+    return same([describe(*r) for r in option_rows()], [describe(*r) for r in manual_options()],
+                'conf_options.c', 'handoff.conf.5', 35)
+
+
+@test
+def units_and_kinds():
+    text = page('handoff.conf.5')
+    units = re.findall(r'\{ "(\w+)", \d+ \}', read('src/proto/timers.c'))
+    told = re.search(r'A whole number and its unit:\n\.Cm ([\w ,]+)\nor\n\.Cm (\w+)', text)
+    words = re.findall(r'\{ "(\w+)", (?:true|false) \}', read('src/handoffd/conf_value.c'))
+    said = re.search(r'^\.It Ar boolean\n\.Cm (.*)\nor\n\.Cm (\w+) ;\n\.Cm (.*)\nor\n\.Cm (\w+)', text, re.M)
+    wrong = same(units, re.findall(r'\w+', ' '.join(told.groups())), 'timers.c', 'handoff.conf.5', 4)
+    wrong += same(words, re.findall(r'\w+', ' '.join(said.groups())), 'conf_value.c', 'handoff.conf.5', 6)
+    return wrong + same(KINDS.values(), items(section(text, 'DESCRIPTION'), 'Ar'), 'conf_options.h',
+                        'handoff.conf.5', 9)
+
+
+@test
+def order_of_the_timers():
+    """Each pair that timers_check compares stands in the manual's list."""
+    source = re.search(r'enum timer timers_check\(.*?\n\}', read('src/proto/timers.c'), re.S)[0]
+    ids = dict(re.findall(r'^\tT\((\w+), *"([\w-]+)"', read('src/proto/timers.h'), re.M))
+    pairs = [' '.join(ids[i] for i in re.findall(r't\[TIMER_(\w+)\]', line))
+             for line in re.findall(r'^\tif \((.*)\) \{$', source, re.M)]
+    listed = re.search(r'Their order is checked.*?\.El', page('handoff.conf.5'), re.S)[0]
+    told = [' '.join(re.findall(r'^\.Ic ([\w-]+)', item, re.M)) for item in listed.split('.It\n')[1:]]
+    return same(pairs, told, 'timers.c', 'handoff.conf.5', 3)
+
+
+@test
+def limits_of_the_configuration():
+    text = page('handoff.conf.5')
+    conf = read('src/handoffd/conf.h')
+    wrong = []
+    for sentence in (f"and at most {numbers_of(conf, 'CONF_MAX_LISTENERS')}",
+                     f"at most {numbers_of(conf, 'CONF_MAX_NAME')} characters"):
+        if sentence not in text.replace('\n', ' '):
+            wrong.append(f'handoff.conf.5 does not say: {sentence}')
+    return wrong
+
+
+def outcome_of(body):
+    """What handoffd says of a configuration."""
+    with tempfile.NamedTemporaryFile('w', suffix='.conf') as f:
+        f.write(body)
+        f.flush()
+        code, said = run('handoffd', '-c', f.name, '--check')
+    return code, said.replace(f.name, 'FILE')
+
+
+# what depends on the machine, and no mistake of the example
+MACHINE = re.compile(r'no such (user|group|file)|does not exist|No such file|only root may|'
+                     r'not found in the daemon|may not (write|make)|Permission denied')
+
+
+@test
+def examples_of_the_configuration_are_read():
+    text = page('handoff.conf.5')
+    entries = re.findall(r'^\.It Ic (\S+) Cm = .*?^\.Dl (.*?)$', text, re.S | re.M)
+    in_listener = set(re.findall(r'\{ "([\w-]+)"', read('src/handoffd/conf_options.c').split(
+        'conf_listen_options[]')[1]))
+    wrong = []
+    for name, example in entries:
+        line = plain(example)
+        command = '' if name == 'command' else 'command = "/bin/true"\n'
+        if name in in_listener:
+            address = {'mode': 'unix:/tmp/x', 'v6only': 'tcp:[::1]:1'}.get(name, 'tcp:127.0.0.1:1')
+            line = f'listen x {{ {line}' + ('' if name == 'address' else f' address = "{address}"') + ' }'
+        code, said = outcome_of(f'service x {{\n{command}{line}\n}}\n')
+        if not line.lstrip().startswith(('listen', name)) or (code and not MACHINE.search(said)):
+            wrong.append(f'{name}: {line}: {said.strip()}')
+    if len(entries) != len(option_rows()):
+        wrong.append(f'{len(entries)} examples for {len(option_rows())} options')
+    for body in re.findall(r'^\.Bd .*?\n(service .*?)^\.Ed', text, re.S | re.M):
+        code, said = outcome_of(body)
+        if code and not MACHINE.search(said):
+            wrong.append(said.strip())
+    return wrong
+
+
+@test
+def diagnostics_are_those_of_the_code():
+    """The messages that handoff.conf(5) shows are the ones that the tests expect."""
+    shown = re.findall(r'^kvd\.conf:(.*)$', section(page('handoff.conf.5'), 'DIAGNOSTICS'), re.M)
+    told = [m for path in files('tests/conf/bad', '.conf') for m in re.findall(r'# expect: (.*)', read(path))]
+    return [f'nothing says: {s}' for s in shown if s not in told] or ([] if shown else ['none shown'])
+
+
+# ---- handoffd
+
+def getopt_rows(source):
+    """long option: its letter, if it has one."""
+    letters = re.search(r'getopt_long\(argc, argv, "([\w:]+)"', source)[1]
+    return {n: c if c in letters else '' for n, c in re.findall(r"\{ \"([\w-]+)\", \w+, NULL, '(\w)' \}", source)}
+
+
+def manual_flags(text):
+    """The same of `.It Fl c , Fl -config Ar file` lines."""
+    rows = {}
+    for line in re.findall(r'^\.It Fl (.*)$', text, re.M):
+        flags = re.findall(r'(?:^|Fl )(-?[\w-]+)', line)
+        name = next(f for f in flags if f.startswith('-'))
+        rows[name[1:]] = next((f for f in flags if not f.startswith('-')), '')
+    return rows
+
+
+def flag_lines(rows):
+    return [f'--{n}' + (f' is -{c}' if c else ' has no letter') for n, c in rows.items()]
+
+
+@test
+def options_of_handoffd():
+    told = flag_lines(getopt_rows(read('src/handoffd/main.c')))
+    _, said = run('handoffd', '--help')
+    helped = {n: c for c, n in re.findall(r'^ +(?:-(\w), +)?--([\w-]+)', said, re.M)}
+    return same(told, flag_lines(manual_flags(page('handoffd.8'))), 'main.c', 'handoffd.8', 5) + \
+        same(told, flag_lines(helped), 'main.c', 'handoffd --help', 5)
+
+
+def manual_codes(name):
+    return re.findall(r'^\.It (\d+)$', section(page(name), 'EXIT STATUS'), re.M)
+
+
+@test
+def exit_status_of_handoffd():
+    _, said = run('handoffd', '--help')
+    told = re.findall(r'(\d) ', said.partition('Exit status:')[2])
+    return same(told, manual_codes('handoffd.8'), 'handoffd --help', 'handoffd.8', 3)
+
+
+def variables(paths):
+    """What the sources ask the environment for."""
+    found = set()
+    for path in paths:
+        source = read(path)
+        found |= set(re.findall(r'getenv\("(\w+)"\)', source)) | set(re.findall(r'\bset\("(\w+)"\)', source))
+    return found
+
+
+def place_variables():
+    """Those of the table in dirs.c: (for everybody, for handoffd only)."""
+    rows = re.findall(r'static const struct place p = \{(.*?)\};', read('src/handoffd/dirs.c'), re.S)
+    names = [re.findall(r'^\t*"([A-Z_]+)",$', row, re.M) for row in rows]
+    return {n for row in names for n in row if not n.endswith('_DIRECTORY')}, \
+        {n for row in names for n in row if n.endswith('_DIRECTORY')}
+
+
+def manual_variables(text):
+    return items(text, 'Ev')
+
+
+@test
+def environment_of_handoffd():
+    everybody, own = place_variables()
+    text = section(page('handoffd.8'), 'ENVIRONMENT')
+    mine, its = text.split('.Ss Of a daemon')
+    told = variables(files('src/handoffd', '.c')) | everybody | own | {'HOME'}
+    wrong = same(told, manual_variables(mine), 'src/handoffd', 'handoffd.8', 8)
+    spawn = read('src/handoffd/spawn.c')
+    wrong += same(re.findall(r'add_own\(p, "(\w+)"', spawn), manual_variables(its), 'spawn.c', 'handoffd.8', 5)
+    dropped = re.search(r'not_for_daemons\[\] = \{(.*?)\}', spawn, re.S)[1]
+    before = its.partition('.Bl')[0]
+    return wrong + same([w.rstrip('*') for w in re.findall(r'"([\w*]+)"', dropped)],
+                        [w for w in re.findall(r'\.Ev (\w+)', before)], 'spawn.c', 'handoffd.8', 5)
+
+
+@test
+def files_of_handoffd():
+    """What handoffd makes in its directories."""
+    sources = ''.join(read(p) for p in files('src/handoffd', '.c'))
+    made = re.findall(r'open_in\(\w+, "([\w.]+)"', sources)
+    made += re.findall(r'door_open\(.*?"([\w.]+)"', sources)
+    made += [f + '/' for f in re.findall(r'lock_dir, "%s/(\w+)"', sources)]
+    text = section(page('handoffd.8'), 'FILES')
+    said = [p for p in items(text, 'Pa') if p.rstrip('/').count('/') == 0]
+    return same(made, said, 'src/handoffd', 'handoffd.8', 6)
+
+
+# ---- handoffctl
+
+@test
+def commands_of_handoffctl():
+    told = re.findall(r'^\t\[CTL_\w+\] = \{ "(\w+)"', read('src/handoffctl/commands.c'), re.M)
+    _, said = run('handoffctl', '--help')
+    helped = re.findall(r'^    (\w+) ', said.partition('Commands:')[2].partition('\n\n')[0], re.M)
+    return same(told, items(section(page('handoffctl.1'), 'COMMANDS'), 'Cm'), 'commands.c', 'handoffctl.1', 7) + \
+        same(told, helped, 'commands.c', 'handoffctl --help', 7)
+
+
+def ctl_options():
+    rows = re.findall(r"^\t\{ \"([\w-]+)\", (0|'\w'), ", read('src/handoffctl/commands.c'), re.M)
+    return {n: c.strip("'0") for n, c in rows}
+
+
+@test
+def options_of_handoffctl():
+    return same(flag_lines(ctl_options()), flag_lines(manual_flags(section(page('handoffctl.1'), 'OPTIONS'))),
+                'commands.c', 'handoffctl.1', 11)
+
+
+@test
+def exit_status_of_handoffctl():
+    told = re.findall(r'X\(\w+, +(\d+), "', read('src/handoffctl/ctl.h'))
+    return same(told, manual_codes('handoffctl.1'), 'ctl.h', 'handoffctl.1', 8)
+
+
+@test
+def environment_of_handoffctl():
+    # a terminal's own, and the state directory, which only handoffd asks for
+    told = variables(files('src/handoffctl', '.c')) - {'TERM'} | \
+        {n for n in place_variables()[0] if 'RUNTIME' in n}
+    return same(told, manual_variables(section(page('handoffctl.1'), 'ENVIRONMENT')),
+                'src/handoffctl', 'handoffctl.1', 4)
+
+
+@test
+def phases_of_handoffctl():
+    states = re.findall(r'X\((\w+), *"([\w-]+)", ', read('src/proto/super.h').partition('enum s_since')[0])
+    names = {n for _, n in states}
+    listed = re.search(r'^\.It Cm upgrade$.*?^\.El', section(page('handoffctl.1'), 'COMMANDS'), re.S | re.M)[0]
+    told = set(items(listed, '(?!Cm)')) | set(re.findall(r'^\.It (\w+)$', listed, re.M))
+    more = page('handoffd.8').partition('The phases are those of')[2].partition('.Sh')[0]
+    return same(names, told | set(re.findall(r'\.Ql (\w+)', more)), 'super.h', 'handoffctl.1 and handoffd.8', 15)
+
+
+# ---- libhandoff
+
+@test
+def exported_symbols():
+    names = re.findall(r'\t(handoff_\w+);', read('src/lib/libhandoff.map'))
+    header = re.sub(r'/\*.*?\*/', '', read('include/handoff.h'), flags=re.S)
+    declared = re.findall(r'^[\w ]+?\*?(handoff_\w+)\(', header, re.M)
+    wrong = same(names, declared, 'libhandoff.map', 'handoff.h', 15)
+    if has('libhandoff.3'):
+        text = page('libhandoff.3')
+        documented = re.findall(r'^\.F[no] "?(handoff_\w+)', section(text, 'SYNOPSIS'), re.M)
+        wrong += same(names, documented, 'libhandoff.map', 'libhandoff.3', 15)
+        constants = re.findall(r'\bHANDOFF_(?!H\b)[A-Z_]+\b', header)
+        said = re.findall(r'\bHANDOFF_[A-Z]\w*\b', text)
+        own = variables(files('src/lib', '.c')) | {'HANDOFF_0'}
+        environment = re.findall(r'add_own\(p, "(\w+)"', read('src/handoffd/spawn.c'))
+        wrong += same(constants, set(said) - own - set(environment), 'handoff.h', 'libhandoff.3', 20)
+        wrong += [f'libhandoff.3 does not say: {v}' for v in sorted(variables(files('src/lib', '.c')) - set(said))]
+    return wrong
+
+
+# ---- all pages
+
+@test
+def pages_are_whole():
+    listed = re.findall(r'man/[\w.-]+\.\d', read('man/local.mk'))
+    wrong = same(MANUAL, listed, 'man/', 'man/local.mk', 4)
+    known = {(m[1], m[2]) for m in (re.match(r'man/(.*)\.(\d)', p) for p in MANUAL)}
+    ours = re.compile(r'handoff|libhandoff|kvd')
+    for path, text in MANUAL.items():
+        for name in ('SEE ALSO', 'EXAMPLES'):
+            if f'\n.Sh {name}\n' not in text:
+                wrong.append(f'{path} has no {name}')
+        for name, number in re.findall(r'^\.Xr (\S+) (\d)', text, re.M):
+            if ours.match(name) and (name, number) not in known:
+                wrong.append(f'{path} refers to {name}({number}), which is not there')
+    return wrong
+
+
+@test
+def pages_are_clean():
+    mandoc = shutil.which('mandoc')
+    if not mandoc:
+        return None
+    said = subprocess.run([mandoc, '-Tlint', *(os.path.join(ROOT, p) for p in MANUAL)],
+                          capture_output=True, text=True, check=False).stdout
+    return [line for line in said.splitlines() if 'referenced manual not found' not in line]
+
+
+# ---- README, ARCHITECTURE, ChangeLog
+
+def blocks(path, language):
+    return re.findall(rf'^```{language}\n(.*?)^```', read(path), re.S | re.M)
+
+
+def make_targets():
+    text = read('Makefile.am') + ''.join(read(p) for p in files('', 'local.mk'))
+    return set(re.findall(r'^([\w-]+):', text, re.M)) | {'', 'check', 'install', 'distcheck', 'all'}
+
+
+def wrong_command(words):
+    """Why a command of a document does not exist, or None."""
+    program, rest = words[0], words[1:]
+    if program == 'sh' and not os.path.exists(os.path.join(ROOT, rest[0])):
+        return 'no such script'
+    if program == 'make' and not (rest[0] if rest else '') in make_targets():
+        return 'no such target'
+    flags = {w.partition('=')[0] for w in rest if re.match(r'--?\w', w)}
+    if program == 'handoffctl':
+        operands = [w for w in rest if not w.startswith('-')]
+        known = {f'--{n}' for n in ctl_options()} | {f'-{c}' for c in ctl_options().values() if c}
+        if operands[0] not in re.findall(r'\] = \{ "(\w+)"', read('src/handoffctl/commands.c')):
+            return 'no such command'
+        return f'no such option: {flags - known}' if flags - known else None
+    if program == 'handoffd':
+        rows = getopt_rows(read('src/handoffd/main.c'))
+        known = {f'--{n}' for n in rows} | {f'-{c}' for c in rows.values() if c}
+        return f'no such option: {flags - known}' if flags - known else None
+    if program == './configure':
+        known = set(re.findall(r'AC_ARG_ENABLE\(\[(\w+)\]', read('configure.ac')))
+        unknown = [f for f in flags if f.startswith('--enable-') and f[9:] not in known]
+        return f'no such option: {unknown}' if unknown else None
+    return None
+
+
+@test
+def commands_of_the_readme():
+    wrong, n = [], 0
+    for path in ('README.md', 'ARCHITECTURE.md'):
+        text = read(path)
+        shown = '\n'.join(blocks(path, 'sh')) + '\n' + '\n'.join(re.findall(r'`([^`\n]+)`', text))
+        for line in shown.splitlines():
+            for command in re.split(r'&&|;|\|', line.split(' #')[0]):
+                words = command.split()
+                if len(words) > 1 and words[0] in ('sh', 'make', 'handoffctl', 'handoffd', './configure'):
+                    n += 1
+                    why = wrong_command(words)
+                    wrong += [f'{path}: {command.strip()}: {why}'] if why else []
+    return wrong or ([] if n > 10 else [f'only {n} commands found'])
+
+
+@test
+def packages_of_the_readme():
+    """Each package that it names is one that the tests install, and what configure wants is there."""
+    named = set(re.findall(r'[\w-]+-dev|(?<= )check\b', '\n'.join(
+        line for block in blocks('README.md', 'sh') for line in block.splitlines())))
+    installed = set(re.search(r'PACKAGES="(.*?)"', read('tests/run.sh'), re.S)[1].split())
+    wanted = set(re.findall(r'HANDOFF_LIB\(.*\[([\w-]+)\]\)', read('configure.ac')))
+    return [f'README.md names {p}, tests/run.sh does not install it' for p in sorted(named - installed)] + \
+        [f'README.md does not name {p}' for p in sorted(wanted - named)] + ([] if wanted else ['no library'])
+
+
+@test
+def code_of_the_readme_is_that_of_the_example():
+    example = {' '.join(line.split()) for line in read('examples/minimal.c').splitlines()}
+    shown = [' '.join(line.split()) for block in blocks('README.md', 'c') for line in block.splitlines()]
+    return [f'not in examples/minimal.c: {line}' for line in shown if line and line not in example] or \
+        ([] if len(shown) > 20 else ['no code found'])
+
+
+@test
+def configuration_of_the_readme_is_read():
+    wrong, found = [], blocks('README.md', 'conf')
+    for body in found:
+        code, said = outcome_of(body)
+        if code and not MACHINE.search(said):
+            wrong.append(said.strip())
+    return wrong or ([] if found else ['no configuration found'])
+
+
+@test
+def map_of_the_architecture():
+    """Each source stands in the map, each file and function that is named is there."""
+    text = read('ARCHITECTURE.md')
+    named = set(re.findall(r'`((?:src|include|tests|examples|man)/[\w./-]+)`', text))
+    wrong = [f'ARCHITECTURE.md names {p}, which is not there' for p in sorted(named)
+             if not any(os.path.exists(os.path.join(ROOT, p + end)) for end in ('', '.c', '.h'))]
+    for path in files('src', '.c', '.h', '.def', '.cddl') + ['include/handoff.h']:
+        stem = path.rsplit('.', 1)[0]
+        if not any(re.search(rf'`{re.escape(stem)}(\.\w+)?`', text) for stem in (stem, path)):
+            wrong.append(f'ARCHITECTURE.md does not name {path}')
+    sources = ''.join(read(p) for p in files('src', '.c', '.h', '.def') + files('examples', '.c', '.h') +
+                      ['include/handoff.h'] + files('tests', '.c', '.py'))
+    for f in sorted(set(re.findall(r'`(\w+)\(\)`', text))):
+        if not re.search(rf'\b{f}\(', sources):
+            wrong.append(f'ARCHITECTURE.md names {f}(), which is not there')
+    return wrong
+
+
+@test
+def rules_of_the_architecture():
+    """The rows that are named there are rows of the tables."""
+    tables = read('src/proto/super.c') + read('src/proto/daemon.c')
+    rules = set(re.findall(r'ROW\("([^"]+)"', tables))
+    named = re.findall(r'rule "([^"]+)"', read('ARCHITECTURE.md'))
+    return [f'no row is called: {r}' for r in named if r not in rules] or ([] if named else ['no rule named'])
+
+
+@test
+def version():
+    told = re.search(r'AC_INIT\(\[handoff\], \[([\d.]+)\]', read('configure.ac'))[1]
+    first = re.search(r'^handoff ([\d.]+)', read('ChangeLog'), re.M)
+    return [] if first and first[1] == told else [f'ChangeLog does not begin with handoff {told}']
+
+
+@test
+def nothing_of_this_machine():
+    """The documents name no place but those of the project and of the system."""
+    bad = re.compile(r'/work/|/tmp/[a-z]|\bshared/|\bissue \d|[\w.]+@[\w.]+\.\w+')
+    return [f'{path}: {m[0]}' for path in ('README.md', 'ARCHITECTURE.md', 'ChangeLog', *MANUAL)
+            for m in bad.finditer(read(path))]
+
+
+def main():
+    failed = 0
+    for n, f in enumerate(TESTS, 1):
+        name = f.__name__.replace('_', ' ')
+        try:
+            wrong = f()
+        except Exception as e:  # pylint: disable=broad-except
+            # a page or a table that has changed its shape must be looked at
+            wrong = [f'{type(e).__name__}: {e}']
+        for line in wrong or []:
+            print(f'# {line}')
+        if wrong is None:
+            print(f'ok {n} - {name} # SKIP mandoc is not installed')
+        else:
+            print(f"{'not ok' if wrong else 'ok'} {n} - {name}")
+        failed += bool(wrong)
+    print(f'1..{len(TESTS)}')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
