@@ -13,6 +13,8 @@
 #define MAX_OPS      64
 #define MAX_PER_UID  16
 #define MAX_RESULTS  16
+#define MAX_AT_ONCE  16   /* requests of one connection, before others have their turn */
+#define PATIENCE_S   10
 #define STATE_LISTENERS_MAX 40000   /* bytes of their names and addresses in a State */
 
 enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP };
@@ -53,6 +55,9 @@ static void op_send(struct op *o, const struct msg *m)
 
 	if (chan_pending(&o->chan))
 		event_add(o->write, NULL);
+	if (e == -ENOBUFS)
+		log_warning("uid %d (pid %d) does not read its answers from control.sock: closed",
+		            (int)o->who.uid, (int)o->who.pid);
 	if (e)   /* gone, or does not read: it costs only itself */
 		o->broken = true;
 }
@@ -71,6 +76,15 @@ static const char *build_text(const struct peer *p, char out[129])
 	for (size_t i = 0; p && i < p->build_size; i++)
 		n += (size_t)sprintf(out + n, "%02x", p->build[i]);
 	return out;
+}
+
+/* Who is not owed an answer has a time limit for the next request as a whole. */
+static void expect_request(struct op *o)
+{
+	static const struct timeval patience = { PATIENCE_S, 0 };
+
+	if (o->waits == WAITS_NOT && !event_pending(o->late, EV_TIMEOUT, NULL))
+		event_add(o->late, &patience);
 }
 
 static void send_result(struct op *o, const struct result *r)
@@ -99,6 +113,7 @@ static void send_result(struct op *o, const struct result *r)
 			MSG_SET(&m, op_result, software, SPAN(s->o->software));
 	}
 	o->waits = WAITS_NOT;
+	expect_request(o);
 	op_send(o, &m);
 }
 
@@ -439,14 +454,15 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
 	struct op *o = arg;
 	struct service *s = o->service;
 	struct msg m;
-	int e = 0;
+	int e = 1;
 
 	(void)fd;
 	(void)what;
-	while (!o->broken && (e = chan_recv(&o->chan, &m)) > 0) {
+	for (int i = 0; !o->broken && i < MAX_AT_ONCE && (e = chan_recv(&o->chan, &m)) > 0; i++) {
 		event_del(o->late);
 		serve(o, &m);
 	}
+	expect_request(o);
 	if (e == -EBADMSG)
 		log_warning("uid %d (pid %d) sent what is not the protocol to control.sock: %s", (int)o->who.uid,
 		            (int)o->who.pid, o->chan.error);
@@ -470,15 +486,14 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 	sweep(o->service->ops);
 }
 
-/* A request has this long to arrive as a whole. */
 static void on_late(evutil_socket_t fd, short what, void *arg)
 {
 	struct op *o = arg;
 
 	(void)fd;
 	(void)what;
-	log_warning("uid %d (pid %d) connected to control.sock and asked for nothing: closed", (int)o->who.uid,
-	            (int)o->who.pid);
+	log_warning("uid %d (pid %d) sent no whole request to control.sock for %d s: closed", (int)o->who.uid,
+	            (int)o->who.pid, PATIENCE_S);
 	o->broken = true;
 	sweep(o->service->ops);
 }
@@ -514,7 +529,6 @@ static unsigned count_of(const struct ops *ops, uid_t uid)
 
 static void on_visitor(void *arg, int fd, const struct ucred *who)
 {
-	static const struct timeval patience = { 10, 0 };
 	struct service *s = arg;
 	bool may = has_rights(s, fd, who);
 	struct op *o = NULL;
@@ -534,10 +548,11 @@ static void on_visitor(void *arg, int fd, const struct ucred *who)
 	o->read = event_new(s->base, fd, EV_READ | EV_PERSIST, on_read, o);
 	o->write = event_new(s->base, fd, EV_WRITE | EV_PERSIST, on_write, o);
 	o->late = event_new(s->base, -1, 0, on_late, o);
-	if (!o->read || !o->write || !o->late || event_add(o->read, NULL) || event_add(o->late, &patience)) {
+	if (!o->read || !o->write || !o->late || event_add(o->read, NULL)) {
 		op_free(o);
 		return;
 	}
+	expect_request(o);
 	o->next = s->ops->list;
 	s->ops->list = o;
 	s->ops->n++;

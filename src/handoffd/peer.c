@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +177,8 @@ const char *peer_end(const struct peer *p, char buf[64])
 {
 	if (p->status == -1)
 		snprintf(buf, 64, "is gone");
+	else if (p->cut && WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGKILL)
+		snprintf(buf, 64, "closed its channel and was killed");
 	else if (WIFSIGNALED(p->status))
 		snprintf(buf, 64, "was killed by signal %d (%s)", WTERMSIG(p->status), sigabbrev_np(WTERMSIG(p->status)));
 	else

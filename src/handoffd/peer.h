@@ -39,6 +39,7 @@ struct peer {
 	int gate;                   /* of a child that waits to be journaled; else -1 */
 	bool child;                 /* of this very process: it can be waited for */
 	int status;                 /* wait status, once reaped; -1 unknown */
+	bool cut;                   /* killed, since it had closed its channel */
 	struct chan chan;
 	struct event *read, *write, *death;
 	bool greeted;               /* Hello came, HelloAck went out */

@@ -162,13 +162,23 @@ static bool told_to_serve(const struct service *s)
 	       s->s.state == S_COLD_TAKE;
 }
 
+/* Who exits closes its channel, too: then the kill finds nobody, and its status is its own. */
+static void cut(struct service *s, struct peer *p, int error)
+{
+	p->cut = error == -ENODATA;
+	if (error == -EBADMSG && !s->attempt.why[0])
+		snprintf(s->attempt.why, sizeof s->attempt.why, ": what it sent is not the protocol (%s)",
+		         p->chan.error);
+	peer_signal(p, SIGKILL);
+}
+
 void service_lost(struct service *s, struct peer *p, int error)
 {
 	if (p == s->o)
 		service_event(s, error == -EBADMSG ? S_E_O_BROKEN : S_E_O_LOST, NULL);
 	/* a successor that has not been told to serve cannot be told any more */
 	else if (p == s->n && !told_to_serve(s))
-		peer_signal(p, SIGKILL);
+		cut(s, p, error);
 	/* what it sent last may be among what was not read: its Status, say */
 	else if (p == s->n && error != -ENODATA)
 		service_event(s, S_E_N_LOST, NULL);
