@@ -72,19 +72,19 @@ kills()
 	say "kill -9 for the supervisor"
 	tell "The daemon needs no supervisor to serve. One that is started again adopts it, and" \
 		"finishes the handoff that was under way, or takes it back: never two that write," \
-		"never nobody. To hit each phase for sure, a fault in kvd holds it open for" \
-		"$HELD ms: where clients wait, that is a part of the stall. Adoption is the time from" \
-		"the start of handoffd until it knows and watches the daemon again."
+		"never nobody. To hit each phase for sure, a fault in kvd holds it open for $HELD ms;" \
+		"in drain and seal, clients and adoption wait for that, in exit the adoption does." \
+		"Adoption: from the start of handoffd until it knows and watches the daemon again."
 	printf '    %-8s %7s %6s %10s %10s   %s\n' \
 		"killed" failed lost "stall" "adoption" "that handoff"
 	kill_idle
-	kill_in warm 2 '' "--fault warmup:delay=$HELD"
-	kill_in ready 2 '' "--fault begin:delay=$HELD"
-	kill_in take 2 '' "--fault take:delay=$HELD"
-	kill_in drain 2 "--fault drain:delay=$HELD" ''
-	kill_in seal 2 "--fault seal:delay=$HELD" ''
-	kill_in exit 2 "--fault exit:delay=$HELD" ''
-	prepare 2 '' # the next incumbent has no fault
+	kill_in warm new warmup
+	kill_in ready new begin
+	kill_in take new take
+	kill_in drain old drain
+	kill_in seal old seal
+	kill_in exit old exit
+	prepare # the next incumbent has no fault
 	tell "And after all that, an ordinary upgrade:"
 	install 1
 	handoffctl_upgrade
@@ -101,21 +101,26 @@ kill_idle()
 	killed_row idle "none was under way"
 }
 
-# kill_in PHASE VERSION OLD NEW: kills the supervisor in this phase of a handoff. OLD, NEW:
-# arguments for the old and the new daemon, which hold the phase open.
+# kill_in PHASE WHO POINT: kills the supervisor in this phase of a handoff, which the new or
+# the old daemon holds open at a point of its own.
 kill_in()
 {
-	[ -z "$3" ] || prepare 1 "$3"
-	install "$2" $4
+	hold="--fault $3:delay=$HELD"
+	if [ "$2" = old ]; then
+		prepare $hold
+		hold=
+	fi
+	install 2 $hold
 	mark_clients
 	hit=
+	held=$(times_held "$3")
 	handoffctl --json upgrade kvd >"$dir/events" 2>&1 &
 	ctl=$!
 	while read -r line; do
-		case $line in
-		*'"phase": "'"$1"'"'*)
-			[ -z "$hit" ] || continue
-			hit=yes
+		case $hit$line in
+		'{"event": "phase", "phase": "'"$1"'"'*)
+			hit=yes:
+			await_held "$3" "$held"
 			kill_supervisor
 			adopt
 			;;
@@ -128,16 +133,17 @@ kill_in()
 	killed_row "$1" "$outcome, $(serving) serves"
 }
 
-# prepare VERSION ARGUMENTS: the next incumbent, with its faults. Not counted as a pause: the
+# prepare [ARGUMENT]...: the next incumbent, with its fault. Its pause is not counted: the
 # one that leaves may hold a phase open.
 prepare()
 {
-	install "$1" $2
-	handoffctl upgrade kvd >"$dir/out" 2>&1 || {
+	install 1 "$@"
+	if handoffctl upgrade kvd >"$dir/out" 2>&1; then
+		upgrades=$((upgrades + 1))
+	else
 		cat "$dir/out"
 		problem "an upgrade did not commit"
-	}
-	upgrades=$((upgrades + 1))
+	fi
 	wait_replies 500
 }
 
