@@ -78,3 +78,6 @@ include $(top_srcdir)/tests/bench/local.mk
 EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frames.py \
 	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
 	tests/e2e/test_bad_state.py
+
+# ---- the documents say what the code does
+EXTRA_DIST += tests/docs/check_docs.py

@@ -329,6 +329,20 @@ def files_of_handoffd():
     return same(made, said, 'src/handoffd', 'handoffd.8', 6)
 
 
+@test
+def log_lines_of_handoffd():
+    """Each line that handoffd(8) shows can come from a format of the code."""
+    sources = ''.join(read(p) for p in files('src/handoffd', '.c'))
+    formats = re.findall(r'log_\w+\((?:[^";]*?, )?"((?:[^"\\]|\\.)*)"', sources)
+    directive = re.compile(r'%[-+.\d]*(?:ll|l)?\w')
+    known = [re.compile('.*'.join(map(re.escape, directive.split(f)))) for f in formats
+             if len(directive.sub('', f).strip()) > 2]
+    shown = re.findall(r'^\.Bd -literal\n(.*?)^\.Ed', section(page('handoffd.8'), 'DIAGNOSTICS'), re.S | re.M)
+    lines = [line for block in shown for line in re.sub(r'\n(?!handoff |pid |the )', ' ', block.strip()).splitlines()]
+    return [f'nothing says: {line}' for line in lines if not any(k.fullmatch(line) for k in known)] + \
+        ([] if len(lines) > 10 and len(known) > 20 else [f'only {len(lines)} lines, {len(known)} formats'])
+
+
 # ---- handoffctl
 
 @test
