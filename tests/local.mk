@@ -81,3 +81,4 @@ EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frame
 
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py
+TESTS += tests/docs/check_docs.py
