@@ -261,8 +261,6 @@ static uint64_t deadline_of(const struct s *s)
 
 static void enter(struct s *s, enum s_state next, uint64_t now)
 {
-	bool again = next == s->state;
-
 	s->state = next;
 	s->entered = now;
 	if (next == S_DRAIN || (next == S_READY && !s->prepared))
@@ -271,8 +269,11 @@ static void enter(struct s *s, enum s_state next, uint64_t now)
 		s->prepared = true;
 	if (next == S_TAKE)
 		s->heard_n = now;
-	if (next == S_COLD && !again && s->served_since && now - s->served_since >= COLD_STABLE_MS)
-		s->cold_tries = 0;
+	if (next == S_COLD && s->served_since) {   /* one life ends: it counts once */
+		if (now - s->served_since >= COLD_STABLE_MS)
+			s->cold_tries = 0;
+		s->served_since = 0;
+	}
 	s->deadline = deadline_of(s);
 }
 

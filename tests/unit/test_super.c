@@ -457,6 +457,27 @@ START_TEST(cold_start_backs_off)
 }
 END_TEST
 
+/* A daemon that served for long dies, and its binary does not start any more: only the
+ * first attempt comes at once. */
+START_TEST(cold_start_backs_off_after_a_long_life)
+{
+	s.served_since = now;
+	now += 10 * COLD_STABLE_MS;
+	step(S_E_O_GONE);
+	ck_assert_uint_eq(s_next(&s), now);
+	for (int i = 0; i < 5; i++) {
+		now = s_next(&s);
+		step(S_E_TIMEOUT);
+		step(S_E_LISTENING);
+		step(S_E_SPAWNED);
+		step(S_E_JOURNALED);
+		step(S_E_N_GONE);
+		EXPECT(COLD, S_A_COLD_FAILED);
+		ck_assert_uint_ge(s_next(&s), now + 100);
+	}
+}
+END_TEST
+
 static void boot(int phase, bool o, bool n, bool served)
 {
 	struct s_boot b = {
@@ -681,6 +702,7 @@ int main(void)
 	tcase_add_loop_test(r, starts_that_fail, 0, 3);
 	tcase_add_test(r, starts_cold);
 	tcase_add_test(r, cold_start_backs_off);
+	tcase_add_test(r, cold_start_backs_off_after_a_long_life);
 	tcase_add_test(r, restarted_idle);
 	tcase_add_test(r, restarted_started);
 	tcase_add_test(r, restarted_committed);
