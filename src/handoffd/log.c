@@ -19,6 +19,9 @@ static struct {
 	enum log_level max;
 	bool journal;              /* stderr is a stream to the journal: it adds time and name */
 	mode_t type;               /* of stderr */
+	bool hold;
+	size_t held;               /* bytes of lines */
+	char lines[4 * LINE_MAX_BYTES];
 } state = { .max = LOG_L_INFO };
 
 static const char *const level_name[] = {
@@ -85,6 +88,24 @@ static void put(const char *line, size_t n)
 		sys_write(STDERR_FILENO, line, n);
 }
 
+/* One by one: see LINE_MAX_BYTES. */
+void log_flush(void)
+{
+	for (char *line = state.lines, *end = line + state.held; line < end; ) {
+		const size_t n = (char *)memchr(line, '\n', end - line) + 1 - line;
+
+		put(line, n);
+		line += n;
+	}
+	state.held = 0;
+}
+
+void log_hold(bool hold)
+{
+	log_flush();
+	state.hold = hold;
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	const int saved = errno;
@@ -104,6 +125,11 @@ void log_line(enum log_level level, const char *fmt, ...)
 	if (n == sizeof line - 1)
 		memcpy(line + n - 3, "...", 3);
 	line[n++] = '\n';          /* in place of the NUL */
-	put(line, n);
+	if (state.held + n > sizeof state.lines)
+		log_flush();
+	memcpy(state.lines + state.held, line, n);
+	state.held += n;
+	if (!state.hold || level <= LOG_L_WARNING)
+		log_flush();
 	errno = saved;
 }

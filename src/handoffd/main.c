@@ -97,8 +97,10 @@ static int run(struct conf *c)
 	e = service_start(&service, base, c, err, sizeof err);
 	if (e)
 		log_error("%s", err);
-	else if (!service.ended)
-		event_base_dispatch(base);
+	log_hold(true);
+	while (!e && !service.ended && !event_base_loop(base, EVLOOP_ONCE))
+		log_flush();
+	log_hold(false);
 	service_end(&service);
 	event_base_free(base);
 	return e ? 1 : 0;
