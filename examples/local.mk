@@ -75,3 +75,6 @@ examples_minimal_SOURCES = examples/minimal.c
 examples_minimal_CFLAGS = $(PIE_C)
 examples_minimal_LDFLAGS = $(PIE_LD)
 examples_minimal_LDADD = libhandoff.la
+
+# quickstart: all of it, seen in a minute
+EXTRA_DIST += examples/quickstart.sh examples/quickstart.lib

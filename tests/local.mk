@@ -71,6 +71,11 @@ EXTRA_DIST += tests/model/rules.md tests/install.sh tests/run.sh tests/count.awk
 	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
 	tests/e2e/test_kvd_alone.py tests/e2e/test_minimal.py
 
+# ---- upgrades, deaths, clients and exit codes, with everything real (run by tests/run.sh)
+EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
+	tests/e2e/test_supervisor_dies.py tests/e2e/test_redis_clients.py \
+	tests/e2e/test_exit_codes.py
+
 # ---- measurements: make bench, make soak
 include $(top_srcdir)/tests/bench/local.mk
 
