@@ -258,8 +258,8 @@ class Case(harness.TestCase):
     def control(self, s, name="control.sock"):
         c = socket.socket(socket.AF_UNIX)
         self.addCleanup(c.close)
+        c.connect(s.path("run", s.name, name))  # waits while the queue is full
         c.settimeout(harness.PATIENCE)
-        c.connect(s.path("run", s.name, name))
         return c
 
     # Upgrades that fail
