@@ -406,7 +406,7 @@ def exported_symbols():
         said = re.findall(r'\bHANDOFF_[A-Z]\w*\b', text)
         own = variables(files('src/lib', '.c')) | {'HANDOFF_0'}
         environment = re.findall(r'add_own\(p, "(\w+)"', read('src/handoffd/spawn.c'))
-        wrong += same(constants, set(said) - own - set(environment), 'handoff.h', 'libhandoff.3', 20)
+        wrong += same(constants, set(said) - own - set(environment), 'handoff.h', 'libhandoff.3', 15)
         wrong += [f'libhandoff.3 does not say: {v}' for v in sorted(variables(files('src/lib', '.c')) - set(said))]
     return wrong
 
@@ -418,7 +418,6 @@ def pages_are_whole():
     listed = re.findall(r'man/[\w.-]+\.\d', read('man/local.mk'))
     wrong = same(MANUAL, listed, 'man/', 'man/local.mk', 4)
     known = {(m[1], m[2]) for m in (re.match(r'man/(.*)\.(\d)', p) for p in MANUAL)}
-    known.add(('libhandoff', '3'))  # being written: handoff.h has its contents
     ours = re.compile(r'handoff|libhandoff|kvd')
     for path, text in MANUAL.items():
         for name in ('SEE ALSO', 'EXAMPLES'):
@@ -437,7 +436,9 @@ def pages_are_clean():
         return None
     said = subprocess.run([mandoc, '-Tlint', *(os.path.join(ROOT, p) for p in MANUAL)],
                           capture_output=True, text=True, check=False).stdout
-    return [line for line in said.splitlines() if 'referenced manual not found' not in line]
+    # pages that are not installed, and libraries that are not in its own list
+    return [line for line in said.splitlines()
+            if 'referenced manual not found' not in line and 'unknown library name' not in line]
 
 
 # ---- README, ARCHITECTURE, ChangeLog
