@@ -14,6 +14,8 @@
 #define READ_CHUNK (64u << 10)
 #define OUT_LIMIT  (1u << 20)  /* unsent replies above which nothing more is executed */
 #define KEEP_BUFFER (16u << 10) /* an idle connection keeps no larger one */
+#define NEWCOMER_MS 250 /* so long a drain waits for a new connection's first request */
+#define YOUNG_MS    20  /* and so long for its next ones, or for its end */
 
 static size_t unsent(const struct conn *c)
 {
@@ -37,16 +39,22 @@ static void conn_free(struct conn *c)
 	free(c);
 }
 
+/* A drain serves them still: closed now, they would look refused to their clients. Most
+ * clients of this kind ask once or twice, at once, and leave. */
+static int newcomer(const struct conn *c, uint64_t now)
+{
+	return now - c->since_ms <= (c->commands ? YOUNG_MS : NEWCOMER_MS);
+}
+
 static int may_read(const struct conn *c)
 {
 	enum mode mode = c->sv->mode;
 
 	if (c->closing || unsent(c) >= OUT_LIMIT)
 		return 0;
-	/* a drain reads once more what is in the kernel already; and a newcomer is
-	 * served, for it would take a closed connection for a refused one */
+	/* a drain reads once more what is in the kernel already */
 	return mode == MODE_SERVE ||
-	       (mode == MODE_DRAIN && (c->sv->drain_turns < 2 || !c->commands));
+	       (mode == MODE_DRAIN && (c->sv->drain_turns < 2 || newcomer(c, mono_ms())));
 }
 
 /* Keeps the armed events as they should be now. A pause does not touch every
@@ -357,15 +365,15 @@ unsigned net_unsent(const struct server *sv)
 	return n;
 }
 
-unsigned net_newcomers(const struct server *sv, uint64_t max_age_ms)
+unsigned net_newcomers(const struct server *sv)
 {
 	uint64_t now = mono_ms();
 	const struct conn *c;
 	unsigned n = 0;
 
 	/* the newest are first */
-	for (c = sv->conns; c && now - c->since_ms <= max_age_ms; c = c->next)
-		n += !c->commands;
+	for (c = sv->conns; c && now - c->since_ms <= NEWCOMER_MS; c = c->next)
+		n += newcomer(c, now);
 	return n;
 }
 

@@ -6,7 +6,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define NEWCOMER_MS 250  /* so long a drain waits for a new connection's first request */
 #define LEAVE_MS    2000 /* so long the rest of replies may take at the end */
 
 static void set_mode(struct server *sv, enum mode mode)
@@ -186,14 +185,14 @@ static void drain_step(struct server *sv)
 
 	if (++sv->drain_turns < 2)
 		return;
-	waiting = net_unsent(sv) + net_newcomers(sv, NEWCOMER_MS);
+	waiting = net_unsent(sv) + net_newcomers(sv);
 	if (!waiting || sv->drain_over) {
 		event_del(sv->deadline);
 		set_mode(sv, MODE_PAUSE);
 		life_drained(sv);
 	} else if (!net_unsent(sv) && !evtimer_pending(sv->tick, NULL)) {
 		/* only newcomers: look again when the youngest is too old */
-		const struct timeval soon = { 0, 20000 };
+		const struct timeval soon = { 0, 2000 };
 
 		event_add(sv->tick, &soon);
 	}

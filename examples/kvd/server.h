@@ -89,7 +89,7 @@ void net_accept(struct server *sv, int on);
 void net_resume(struct server *sv);           /* reads from all connections again */
 void net_end_turn(struct server *sv);
 unsigned net_unsent(const struct server *sv); /* connections that wait for replies */
-unsigned net_newcomers(const struct server *sv, uint64_t max_age_ms);
+unsigned net_newcomers(const struct server *sv);
 void net_close_all(struct server *sv);
 
 /* cmd.c: one command, its reply into c->out. */
