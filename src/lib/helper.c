@@ -107,6 +107,7 @@ static void *run(void *arg)
 	int retry_ms = RETRY_MIN_MS;
 	bool quit = false;
 
+	sys_prctl(PR_SET_NAME, (unsigned long)"libhandoff");   /* of this thread, for people */
 	/* a working directory of its own, so that connect(2) can be relative */
 	bool can_connect = h->run_dir >= 0 && !sys_unshare(CLONE_FS) && !sys_fchdir(h->run_dir);
 	while (!quit) {
