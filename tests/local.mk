@@ -63,6 +63,45 @@ tests_unit_test_ctl_faults_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_ctl_faults_LDADD = $(HANDOFFCTL_LIBS) $(CHECK_LIBS)
 endif
 
+# ---- the library and what it stands on
+EXTRA_DIST += tests/lib/check_symbols.sh
+TESTS += tests/lib/check_symbols.sh
+if HAVE_CHECK
+BASE_TESTS = tests/unit/test_chan tests/unit/test_slots tests/unit/test_lockfile tests/unit/test_proc
+LIB_TESTS = tests/unit/test_lib tests/lib/test_limits tests/lib/test_process tests/lib/test_stress
+check_PROGRAMS += $(BASE_TESTS) $(LIB_TESTS) tests/lib/puppet
+TESTS += $(BASE_TESTS) $(LIB_TESTS)
+BASE_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+BASE_LIBS = libbase.la libproto.la $(CBOR_LIBS) $(CHECK_LIBS)
+tests_unit_test_chan_SOURCES = tests/unit/test_chan.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_chan_CFLAGS = $(BASE_CFLAGS)
+tests_unit_test_chan_LDADD = $(BASE_LIBS)
+tests_unit_test_slots_SOURCES = tests/unit/test_slots.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_slots_CFLAGS = $(BASE_CFLAGS)
+tests_unit_test_slots_LDADD = $(BASE_LIBS)
+tests_unit_test_lockfile_SOURCES = tests/unit/test_lockfile.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_lockfile_CFLAGS = $(BASE_CFLAGS)
+tests_unit_test_lockfile_LDADD = $(BASE_LIBS)
+tests_unit_test_proc_SOURCES = tests/unit/test_proc.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_proc_CFLAGS = $(BASE_CFLAGS)
+tests_unit_test_proc_LDADD = $(BASE_LIBS)
+# the puppet is a daemon like any other: it has the library's public face and no more
+tests_lib_puppet_LDADD = libhandoff.la
+LIB_CFLAGS = $(BASE_CFLAGS) -I$(top_srcdir)/tests/lib
+tests_unit_test_lib_SOURCES = tests/unit/test_lib.c tests/lib/stage.c tests/lib/stage.h
+tests_unit_test_lib_CFLAGS = $(LIB_CFLAGS)
+tests_unit_test_lib_LDADD = $(BASE_LIBS)
+tests_lib_test_limits_SOURCES = tests/lib/test_limits.c tests/lib/stage.c tests/lib/stage.h
+tests_lib_test_limits_CFLAGS = $(LIB_CFLAGS)
+tests_lib_test_limits_LDADD = $(BASE_LIBS)
+tests_lib_test_process_SOURCES = tests/lib/test_process.c tests/lib/stage.c tests/lib/stage.h
+tests_lib_test_process_CFLAGS = $(LIB_CFLAGS)
+tests_lib_test_process_LDADD = $(BASE_LIBS)
+tests_lib_test_stress_SOURCES = tests/lib/test_stress.c tests/lib/stage.c tests/lib/stage.h
+tests_lib_test_stress_CFLAGS = $(LIB_CFLAGS)
+tests_lib_test_stress_LDADD = $(BASE_LIBS)
+endif
+
 include $(top_srcdir)/tests/sim/local.mk
 
 # ---- whole processes: run by tests/run.sh, not by make check

@@ -24,6 +24,9 @@ struct puppet {
 extern char stage_dir[64];   /* data directory and HANDOFF_DIR; made by stage_setup */
 void stage_setup(void);
 void stage_teardown(void);
+/* The data directory's lock, held as an incumbent or its helper does. */
+int stage_hold_lock(void);
+bool stage_lock_is_free(void);
 /* How many descriptors this process has. */
 int stage_fds(void);
 

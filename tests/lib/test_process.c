@@ -53,7 +53,7 @@ START_TEST(standalone)
 	puppet_start(&p, NULL);
 	ck_assert_str_eq(puppet_ask(&p, "open data=%s", stage_dir), "0");
 	ASK(&p, "role", "0");
-	ASK(&p, "threads", "1");
+	ASK(&p, "threads", "0");
 	ASK(&p, "begin", "0 sealed=0 shards=0 first=0 print=00 epoch=1");
 	ASK(&p, "take http", "-2");
 	ASK(&p, "name 0", "-");
@@ -111,7 +111,7 @@ START_TEST(open_fails)
 	ASK(&p, wrong[_i].open, wrong[_i].answer);
 	ASK(&p, "log", wrong[_i].log);
 	ASK(&p, "fds", _i == 9 ? "1" : "0");   /* what is not a channel is not touched */
-	ASK(&p, "threads", "1");
+	ASK(&p, "threads", "0");
 	if (_i != 9) {
 		ASK(&p, _i % 2 ? "open size=500" : "open size=60", "0");
 		ASK(&p, "close", "0");
@@ -150,7 +150,7 @@ START_TEST(nothing_stays_after_close)
 
 	puppet_start(&p, "successor");
 	ck_assert_str_eq(puppet_ask(&p, "open data=%s", stage_dir), "0");
-	ASK(&p, "threads", "2");
+	ASK(&p, "threads", "1");
 	ASK(&p, "signals", "blocked open");
 	puppet_say(&p, "begin");
 	stage_get(&p, MSG_hello);
@@ -165,7 +165,7 @@ START_TEST(nothing_stays_after_close)
 	ASK(&p, "fork", "1");        /* in a worker: what was given out is the daemon's */
 	ASK(&p, "close", "0");
 	ASK(&p, "fds", "1");
-	ASK(&p, "threads", "1");
+	ASK(&p, "threads", "0");
 	stage_eof(&p);
 	puppet_end(&p);
 }

@@ -354,7 +354,7 @@ START_TEST(peer_that_does_not_read)
 	memset(text, 'x', sizeof text);
 	m.abort.why = (struct span){ text, sizeof text };
 	for (;; n++) {
-		snprintf(text, 8, "%07d", n);
+		snprintf(text, sizeof text, "%07d", n);
 		text[7] = 'x';
 		if ((e = chan_send(&a, &m, NULL, 0)))
 			break;

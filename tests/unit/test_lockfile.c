@@ -358,8 +358,10 @@ START_TEST(every_call_fails)
 	calls = fault_off();
 	for (int at = 0; at < calls; at++) {
 		fault_set(SYS_C_COUNT, at, -EIO);
-		ck_assert_int_eq(lockfile_read(dir, &o), -EIO);
+		int e = lockfile_read(dir, &o);
 		fault_off();
+		/* without the boot's id nobody can say whose pid it is */
+		ck_assert(e == -EIO || (e == 0 && o.pid == 0));
 	}
 }
 END_TEST
