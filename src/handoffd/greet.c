@@ -23,16 +23,30 @@ void greet_refuse(struct service *s, struct peer *p, const char *why)
 
 /* ----------------------------------------------------- sockets to a daemon --- */
 
+/* What the daemon was started with: in a handoff there are others in hand, too, which only
+ * the incumbent still has. */
+static const struct conf *conf_of(const struct service *s, const struct peer *p)
+{
+	return p == s->n && s->new_conf ? s->new_conf : s->conf;
+}
+
 static void send_sockets(struct service *s, struct peer *p)
 {
+	const struct conf *c = conf_of(s, p);
 	struct msg m = { .type = MSG_sockets };
 	struct span names[FRAME_MAX_FDS];
 	int fds[FRAME_MAX_FDS];
 	unsigned n = 0;
 
-	for (; n < FRAME_MAX_FDS && p->sockets_sent + n < s->listeners.n; n++) {
-		names[n] = SPAN(s->listeners.v[p->sockets_sent + n].name);
-		fds[n] = s->listeners.v[p->sockets_sent + n].fd;
+	for (; n < FRAME_MAX_FDS && p->sockets_sent + n < c->nlisten; n++) {
+		const struct listener *l = listeners_find(&s->listeners, &c->listen[p->sockets_sent + n]);
+
+		if (!l) {
+			greet_refuse(s, p, "a listening socket that it should get is not there");
+			return;
+		}
+		names[n] = SPAN(l->name);
+		fds[n] = l->fd;
 	}
 	if (n == 0) {
 		p->sending = false;
@@ -40,7 +54,7 @@ static void send_sockets(struct service *s, struct peer *p)
 		return;
 	}
 	m.sockets.batch = p->sockets_sent / FRAME_MAX_FDS + 1;
-	m.sockets.of = (s->listeners.n + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS;
+	m.sockets.of = (c->nlisten + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS;
 	m.sockets.names = (struct texts){ .n = n, .v = names };
 	p->sockets_sent += n;
 	if (peer_send(p, &m, fds, n) == -ETOOMANYREFS)
@@ -103,7 +117,7 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
 /* O, N and the configuration must mean the same data directory. "" or why not. */
 static void check_data(struct service *s, struct peer *p, char *why, size_t size)
 {
-	const struct conf *c = p == s->n && s->new_conf ? s->new_conf : s->conf;
+	const struct conf *c = conf_of(s, p);
 	struct stat st;
 
 	why[0] = '\0';
@@ -206,7 +220,7 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 		end_plan(s, p);
 		return;
 	}
-	acknowledge(s, p, again ? 0 : s->listeners.n);
+	acknowledge(s, p, again ? 0 : conf_of(s, p)->nlisten);
 	if (again) {
 		p->sockets_left = (unsigned)m->hello.sockets;
 		p->registering = p->sockets_left > 0;
