@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/proc.h"
@@ -61,6 +62,8 @@ static int load(int fd, struct slots *s, struct lock_owner *ret)
 		return -EBADMSG;
 	ret->pid = m.owner.pid;
 	ret->start = m.owner.start;
+	if (m.owner.boot.n < sizeof ret->boot)
+		memcpy(ret->boot, m.owner.boot.p, m.owner.boot.n);
 	ret->epoch = m.owner.epoch;
 	format_build(&m.owner.build, ret->build);
 	return 0;
@@ -133,8 +136,58 @@ void lockfile_release(struct lockfile *l)
 	sys_closep(&l->fd);
 }
 
+/* A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 5629 fe:00:1234 0 EOF", device in hex. */
+static bool line_names(const char *line, pid_t pid, const struct stat *st)
+{
+	unsigned major, minor;
+	unsigned long long ino;
+	int holder;
+
+	return sscanf(line, "%*s FLOCK ADVISORY WRITE %d %x:%x:%llu", &holder, &major, &minor, &ino) == 4 &&
+	       holder == pid && ino == st->st_ino && major == major(st->st_dev) && minor == minor(st->st_dev);
+}
+
+static bool kernel_names(pid_t pid, const struct stat *st)
+{
+	char buf[4096];
+	size_t have = 0;
+	ssize_t n;
+	bool found = false;
+	int fd = sys_open("/proc/locks", O_RDONLY, 0);
+
+	if (fd < 0)
+		return false;
+	while (!found && (n = sys_read(fd, buf + have, sizeof buf - 1 - have)) > 0) {
+		char *line = buf, *end;
+		have += (size_t)n;
+		buf[have] = '\0';
+		for (; !found && (end = strchr(line, '\n')); line = end + 1) {
+			*end = '\0';
+			found = line_names(line, pid, st);
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+	}
+	sys_close(fd);
+	return found;
+}
+
+int lockfile_held_by(int dir, pid_t pid)
+{
+	struct stat st;
+	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), held = 0;
+
+	if (fd < 0)
+		return 0;
+	if (!sys_fstat(fd, &st) && S_ISREG(st.st_mode))
+		held = kernel_names(pid, &st);
+	sys_close(fd);
+	return held;
+}
+
 int lockfile_read(int dir, struct lock_owner *ret)
 {
+	char boot[BOOT_ID_SIZE];
 	struct lock_owner o;
 	struct slots s;
 	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), e;
@@ -143,7 +196,13 @@ int lockfile_read(int dir, struct lock_owner *ret)
 		return fd;
 	e = load(fd, &s, &o);
 	sys_close(fd);
-	if (!e)
-		*ret = o;
-	return e;
+	proc_boot_id(boot);
+	if (!e && !boot[0])
+		e = -EIO;
+	if (e)
+		return e;
+	if (strcmp(o.boot, boot))   /* the pid may be anybody's by now */
+		o.pid = o.start = 0;
+	*ret = o;
+	return 0;
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/proc.h"
 #include "proto/msg.h"
 
 #define LOCKFILE_NAME ".handoff.lock"
@@ -23,7 +24,12 @@ struct lockfile {
 	int record_error;     /* the owner's record could not be written: -errno, else 0 */
 };
 
-struct lock_owner { uint64_t pid, start, epoch; char build[129]; };
+struct lock_owner {
+	uint64_t pid, start;  /* 0 from lockfile_read: the owner was a process of another boot */
+	uint64_t epoch;
+	char build[129];
+	char boot[BOOT_ID_SIZE];
+};
 
 void lockfile_init(struct lockfile *l, int dir);
 
@@ -41,6 +47,13 @@ void lockfile_release(struct lockfile *l);
 
 /* Who owned it last, read without a lock. 0, -ENODATA, -EBADMSG, -ENOENT, ... */
 int lockfile_read(int dir, struct lock_owner *ret);
+
+/*
+ * 1: the kernel says that pid holds the flock; 0: it does not, or nobody does. The record alone
+ * proves nothing: it survives its owner, is copied with the directory, and whoever may write
+ * the directory may write it (/proc/locks, proc(5)).
+ */
+int lockfile_held_by(int dir, pid_t pid);
 
 /* 0, or -EREMOTE with nothing else looked at: dir lies on NFS. */
 int lockfile_check_fs(int dir);

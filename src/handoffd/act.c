@@ -31,8 +31,7 @@ static enum s_event journal_started(struct service *s)
 {
 	struct journal *j = &s->journal;
 
-	s->before_plan = j->outcome;
-	s->id_before_plan = j->id;
+	j->plan = s->attempt.plan;
 	j->phase = BOOT_STARTED;
 	j->id = s->s.id;
 	j->successor = (struct process){ 0, 0 };
@@ -40,17 +39,23 @@ static enum s_event journal_started(struct service *s)
 	return write_journal(s, "handoff started");
 }
 
+/* By what is, not by the state: with a stop asked for it has gone on already. */
+static bool owner_lives(const struct service *s)
+{
+	return s->o && s->o->pidfd >= 0;
+}
+
 static void compose(struct service *s, char *out, size_t size)
 {
 	const char *why = s->s.why ? s->s.why : "no reason is known";
-	bool serves = s->o != NULL && s->s.state != S_COLD;
 
-	if (s->s.outcome == OUTCOME_COMMITTED && serves)
+	if (s->s.outcome == OUTCOME_COMMITTED && owner_lives(s))
 		snprintf(out, size, "the successor (pid %d) serves", (int)s->o->pid);
-	else if (s->s.outcome == OUTCOME_COMMITTED)
-		snprintf(out, size, "%s%.700s; both daemons died, the new binary is started again", why, s->attempt.why);
-	else if (!serves)
-		snprintf(out, size, "%s%.700s; both daemons died, the old binary is started again", why, s->attempt.why);
+	else if (!owner_lives(s))
+		snprintf(out, size, "%s%.700s; both daemons have died, %s", why, s->attempt.why,
+		         s->s.stop ? "and the service is being stopped"
+		         : s->s.outcome == OUTCOME_COMMITTED ? "the new binary is started again"
+		         : "the old binary is started again");
 	else if (s->s.outcome == OUTCOME_ROLLED_BACK)
 		snprintf(out, size, "%s%.700s; the incumbent (pid %d) serves again, a client may have met the successor",
 		         why, s->attempt.why, (int)s->o->pid);
@@ -67,6 +72,7 @@ static enum s_event journal_outcome(struct service *s)
 	if (committed) {
 		exe_close(&s->exe);
 		s->exe = s->new_exe;
+		s->exe_served = true;
 		s->new_exe.fd = -1;
 		if (s->new_conf) {   /* none: this supervisor was started after the commit */
 			conf_free(s->conf);
@@ -83,17 +89,18 @@ static enum s_event journal_outcome(struct service *s)
 		exe_close(&s->new_exe);
 		s->new_conf = conf_free(s->new_conf);
 	}
+	if (committed)
+		register_owner(s, s->conf->uid);
 	memcpy(s->s.timer, s->conf->timer, sizeof s->s.timer);
 	listeners_prune(&s->listeners, s->conf);
 	service_bury(s, &s->n);
 	j->phase = BOOT_IDLE;
-	j->outcome = s->attempt.plan ? s->before_plan : s->s.outcome;
-	if (s->attempt.plan)
-		j->id = s->id_before_plan;
 	j->incumbent = process_of(s->o);
 	j->successor = (struct process){ 0, 0 };
 	j->new_binary[0] = '\0';
 	if (!s->attempt.plan) {
+		j->outcome = s->s.outcome;
+		j->last_id = j->id;
 		compose(s, j->message, sizeof j->message);
 		utf8_mend(j->message);
 	}
@@ -113,9 +120,11 @@ static enum s_event journal_serves(struct service *s)
 {
 	if (!s->journal.served)
 		s->journal.since = sys_wall_ms();
-	s->journal.served = true;
+	s->journal.served = s->exe_served = true;
 	s->journal.incumbent = process_of(s->o);
 	write_journal(s, "the daemon serves");
+	if (s->o && s->o->child)
+		register_owner(s, s->conf->uid);
 	log_info("the daemon (pid %d) serves", s->o ? (int)s->o->pid : 0);
 	ops_restarted(s, true);
 	if (s->reported) {
@@ -153,8 +162,8 @@ static enum s_event spawn(struct service *s, bool cold)
 		sys_close(pair[0]);
 		goto failed;
 	}
-	proc_start_time(child.pid, &start);
-	if (!(s->n = peer_new(&s->owner, child.pid, start, child.pidfd))) {
+	/* without its start time nobody could name it after this life; it still is at its gate */
+	if (proc_start_time(child.pid, &start) || !(s->n = peer_new(&s->owner, child.pid, start, child.pidfd))) {
 		sys_close(child.gate);   /* it exits */
 		sys_close(child.pidfd);
 		sys_close(pair[0]);
@@ -298,7 +307,6 @@ static void kill_peer(struct peer *p, const char *who, int sig)
 
 static void report(struct service *s)
 {
-	bool cold = s->s.state == S_COLD;
 	char id[37];
 
 	if (s->attempt.plan) {
@@ -308,14 +316,18 @@ static void report(struct service *s)
 	hid_format(&s->s.id, id);
 	log_line(s->s.outcome == OUTCOME_COMMITTED ? LOG_L_INFO : LOG_L_WARNING, "handoff %.8s %s: %s", id,
 	         outcome_name[s->s.outcome], s->journal.message);
-	if (cold)
+	if (!owner_lives(s) && !s->s.stop)
 		s->reported = true;   /* told when it is known whether somebody serves */
 	else
-		ops_result(s, s->s.outcome == OUTCOME_COMMITTED ? 0 : 1, outcome_name[s->s.outcome], s->journal.message);
+		ops_result(s, !owner_lives(s) ? 5 : s->s.outcome == OUTCOME_COMMITTED ? 0 : 1,
+		           outcome_name[s->s.outcome], s->journal.message);
 }
 
 static void cold_failed(struct service *s)
 {
+	/* what has served is kept, whatever lies at its path by now; what never did may be mended there */
+	if (!s->exe_served)
+		exe_close(&s->exe);
 	log_error("%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
 	          s->cold_error);
 	service_bury(s, &s->n);

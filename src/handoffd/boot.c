@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/lockfile.h"
 #include "base/sys.h"
@@ -53,23 +54,40 @@ static int watch_signals(struct service *s)
 /* ------------------------------------------------------------------ boot --- */
 
 /* The process that the journal names, if it still is that process. */
-static struct peer *adopt(struct service *s, const struct process *p)
+static int adopt(struct service *s, const struct process *p, struct peer **ret, char *err, size_t size)
 {
-	struct peer *peer;
 	int fd;
 
 	if (!p->pid)
-		return NULL;
-	if ((fd = proc_open(p->pid, p->start)) < 0) {
-		log_info("pid %d of the journal is gone", (int)p->pid);
-		return NULL;
+		return 0;
+	fd = proc_open(p->pid, p->start);
+	if (fd == -ESRCH) {
+		log_info("pid %d is gone", (int)p->pid);
+		return 0;
 	}
-	if (!(peer = peer_new(&s->owner, p->pid, p->start, fd)))
+	if (fd >= 0 && (*ret = peer_new(&s->owner, p->pid, p->start, fd)))
+		return 0;
+	/* never taken for gone: it may be the one that serves */
+	snprintf(err, size, "pid %d may be the daemon that serves, and cannot be looked at: %s", (int)p->pid,
+	         strerror(fd < 0 ? -fd : ENOMEM));
+	if (fd >= 0)
 		sys_close(fd);
-	return peer;
+	return fd < 0 ? fd : -ENOMEM;
 }
 
-/* Without a journal the lock's record says who may still be serving. */
+static uid_t uid_of(pid_t pid)
+{
+	char path[32];
+	struct stat st;
+
+	snprintf(path, sizeof path, "/proc/%d", (int)pid);
+	return sys_stat(path, &st) ? (uid_t)-1 : st.st_uid;
+}
+
+/*
+ * Without a journal the lock says who may still be serving: the record names a pid, and the
+ * kernel has to agree. It belongs to the daemon's user, who could name anybody.
+ */
 static void guess_incumbent(struct service *s)
 {
 	const char *dir = s->conf->data_dir ? s->conf->data_dir : s->lock_dir;
@@ -78,32 +96,55 @@ static void guess_incumbent(struct service *s)
 
 	if (fd < 0)
 		return;
-	if (!lockfile_read(fd, &o) && o.pid)
+	uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
+	if (!lockfile_read(fd, &o) && o.pid && lockfile_held_by(fd, (pid_t)o.pid) && uid_of((pid_t)o.pid) == uid) {
+		log_info("the journal names nobody, the lock's record names pid %d", (int)o.pid);
 		s->journal.incumbent = (struct process){ (pid_t)o.pid, o.start };
-	s->journal.served = true;
+		s->journal.served = true;
+	}
 	sys_close(fd);
 }
 
-static void boot(struct service *s)
+/* Its executable, if it runs what is configured and not what a launcher made of it. */
+static void adopt_exe(struct service *s, const struct peer *p, const char *binary, struct exe *ret)
+{
+	const char *path = binary[0] ? binary : s->conf->command[0];
+	char err[600];
+	struct exe now = { .fd = -1 };
+
+	if (p && !exe_open(s->conf, path, &now, err, sizeof err))
+		path = now.path;   /* a bare name was looked for in PATH */
+	if (p)
+		exe_of_pid(p->pid, path, ret);
+	exe_close(&now);
+}
+
+static int boot(struct service *s, char *err, size_t size)
 {
 	struct s_out out;
 	struct s_boot b = { .phase = s->journal.phase, .served = s->journal.served, .id = s->journal.id };
+	int e = adopt(s, &s->journal.incumbent, &s->o, err, size);
 
-	s->o = adopt(s, &s->journal.incumbent);
-	if (s->journal.phase != BOOT_IDLE)
-		s->n = adopt(s, &s->journal.successor);
+	if (!e && s->journal.phase != BOOT_IDLE)
+		e = adopt(s, &s->journal.successor, &s->n, err, size);
+	if (e)
+		return e;
+	adopt_exe(s, s->o, s->journal.binary, &s->exe);
+	adopt_exe(s, s->n, s->journal.new_binary, &s->new_exe);
+	s->exe_served = s->exe.fd >= 0 && s->journal.served;
+	/* the configuration may name another user by now: the door is for the one that lives */
 	if (s->o)
-		exe_of_pid(s->o->pid, s->journal.binary[0] ? s->journal.binary : s->conf->command[0], &s->exe);
-	if (s->n)
-		exe_of_pid(s->n->pid, s->journal.new_binary[0] ? s->journal.new_binary : s->conf->command[0], &s->new_exe);
+		register_owner(s, uid_of(s->o->pid));
 	b.has_incumbent = s->o != NULL;
 	b.has_successor = s->n != NULL;
 	s->attempt.id = s->journal.id;
+	s->attempt.plan = s->journal.plan && s->journal.phase != BOOT_IDLE;
 	s_boot(&s->s, &b, sys_now_ms(), &out);
 	s->shown = s->s.state;
 	s->shown_at_us = sys_now_us();
 	log_info("%s", s->o || s->n ? "adopting what runs" : "starting the daemon");
 	service_run(s, &out);
+	return 0;
 }
 
 static int make_dirs(struct service *s, char *err, size_t size)
@@ -131,6 +172,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	service_own(s, base);
 	s->conf = conf;
 	s->exe.fd = s->new_exe.fd = -1;
+	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	s_init(&s->s, s_table, conf->timer);
 	if ((e = make_dirs(s, err, size)))
 		return e;
@@ -140,6 +182,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		guess_incumbent(s);
 	} else if (e) {
 		return e;
+	} else if (s->store.fresh) {
+		guess_incumbent(s);
 	}
 	if (!s->journal.incumbent.pid)
 		store_read_current(&s->store, s->journal.binary);
@@ -150,7 +194,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	sys_prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if ((e = register_open(s, err, size)) || (e = ops_open(s, err, size)))
 		return e;
-	boot(s);
+	if ((e = boot(s, err, size)))
+		return e;
 	service_settle(s);
 	return 0;
 }

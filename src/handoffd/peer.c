@@ -47,13 +47,13 @@ static void lost(struct peer *p, int e)
 	p->owner->lost(p->owner->arg, p, e);
 }
 
-void peer_read(struct peer *p)
+/* The owner may close the channel meanwhile; it frees peers only between two callbacks. */
+static void read_some(struct peer *p, unsigned max)
 {
 	struct msg m;
 	int e;
 
-	/* the owner may close the channel meanwhile; it frees peers only between two callbacks */
-	while (peer_connected(p) && (e = chan_recv(&p->chan, &m)))
+	while (max-- && peer_connected(p) && (e = chan_recv(&p->chan, &m)))
 		if (e > 0)
 			p->owner->message(p->owner->arg, p, &m);
 		else if (e == -EMFILE || e == -ENFILE || e == -ENOMEM)
@@ -62,13 +62,20 @@ void peer_read(struct peer *p)
 			lost(p, e);
 }
 
+/* More frames than a socket's buffer can hold at once (each costs it some 700 bytes): who goes
+ * on sending does not keep the supervisor here. */
+void peer_read(struct peer *p)
+{
+	read_some(p, 1024);
+}
+
 static void on_read(evutil_socket_t fd, short what, void *arg)
 {
 	struct peer *p = arg;
 
 	(void)fd;
 	(void)what;
-	peer_read(p);
+	read_some(p, 64);   /* the rest is there in the next turn, behind everybody else */
 	p->owner->settled(p->owner->arg);
 }
 
@@ -170,6 +177,7 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 
 int peer_signal(struct peer *p, int sig)
 {
+	p->killed |= sig == SIGKILL;
 	return p->pidfd < 0 ? -ESRCH : sys_pidfd_signal(p->pidfd, sig);
 }
 
@@ -180,7 +188,11 @@ const char *peer_end(const struct peer *p, char buf[64])
 	else if (p->cut && WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGKILL)
 		snprintf(buf, 64, "closed its channel and was killed");
 	else if (WIFSIGNALED(p->status))
-		snprintf(buf, 64, "was killed by signal %d (%s)", WTERMSIG(p->status), sigabbrev_np(WTERMSIG(p->status)));
+	{
+		const char *name = sigabbrev_np(WTERMSIG(p->status));   /* none for real-time signals */
+		snprintf(buf, 64, "was killed by signal %d%s%s%s", WTERMSIG(p->status), name ? " (" : "",
+		         name ? name : "", name ? ")" : "");
+	}
 	else
 		snprintf(buf, 64, "exited with %d", WEXITSTATUS(p->status));
 	return buf;

@@ -39,7 +39,8 @@ struct peer {
 	int gate;                   /* of a child that waits to be journaled; else -1 */
 	bool child;                 /* of this very process: it can be waited for */
 	int status;                 /* wait status, once reaped; -1 unknown */
-	bool cut;                   /* killed, since it had closed its channel */
+	bool killed;                /* SIGKILL was sent */
+	bool cut;                   /* and that because it had closed its channel */
 	struct chan chan;
 	struct event *read, *write, *death;
 	bool greeted;               /* Hello came, HelloAck went out */
@@ -73,7 +74,7 @@ int peer_signal(struct peer *p, int sig);
 bool peer_dead(const struct peer *p);
 /* "exited with 1", "killed by signal 9", "is gone" */
 const char *peer_end(const struct peer *p, char buf[64]);
-/* Reads all that lies in its socket and hands it to the owner. */
+/* Reads all that lies in its socket now, and hands it to the owner. */
 void peer_read(struct peer *p);
 
 #endif

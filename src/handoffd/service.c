@@ -165,7 +165,7 @@ static bool told_to_serve(const struct service *s)
 /* Who exits closes its channel, too: then the kill finds nobody, and its status is its own. */
 static void cut(struct service *s, struct peer *p, int error)
 {
-	p->cut = error == -ENODATA;
+	p->cut = error != -EBADMSG && !p->killed;
 	if (error == -EBADMSG && !s->attempt.why[0])
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": what it sent is not the protocol (%s)",
 		         p->chan.error);
@@ -192,7 +192,7 @@ static void on_gone(void *arg, struct peer *p)
 	peer_end(p, end);
 	if (p == s->n && s->s.state >= S_WARM && s->s.state <= S_TAKE && !s->attempt.why[0])
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": it %s", end);
-	if (p == s->n)
+	if (p == s->n || p == s->o)
 		snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s%.500s", (int)p->pid, end, s->attempt.why);
 	if (p == s->o && s->s.state == S_IDLE)
 		log_error("the daemon (pid %d) %s: it is started again", (int)p->pid, end);

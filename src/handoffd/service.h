@@ -45,14 +45,13 @@ struct service {
 	struct s s;
 	struct conf *conf, *new_conf;  /* of the incumbent; of the attempt under way */
 	struct exe exe, new_exe;
+	bool exe_served;               /* exe has served: a cold start may rely on it */
 	struct listeners listeners;
 	struct store store;
 	struct journal journal;
 	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
 	char runtime_dir[4096], state_dir[4096], lock_dir[4200];
 	struct attempt attempt;
-	enum s_outcome before_plan;    /* a plan leaves no trace among the outcomes */
-	struct hid id_before_plan;
 	bool reported;                 /* the outcome waits for the cold start that follows it */
 	struct event *timer, *child, *term, *interrupt, *hangup;
 	uint64_t next_beat;            /* ms; 0: no heartbeats now */
@@ -99,6 +98,11 @@ void service_on_timer(evutil_socket_t fd, short what, void *s);
  * in err: nothing was begun.
  */
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t err_size);
+/*
+ * Reads the configuration again and starts the daemon anew, with its own binary; also while
+ * cold starts fail. 0, or the exit code of a refusal, as above.
+ */
+int service_restart(struct service *s, char *err, size_t err_size);
 /* Why an upgrade would be refused now; NULL: it would not. */
 const char *service_refuses(const struct service *s);
 
@@ -114,6 +118,8 @@ void greet_refuse(struct service *s, struct peer *p, const char *why);
 
 /* register.c */
 int register_open(struct service *s, char *err, size_t err_size);
+/* Who may connect to it. */
+void register_owner(struct service *s, uid_t uid);
 /* Lets in the daemons that wait at daemon.sock now: what they have to say counts. */
 void register_drain(struct service *s);
 void register_close(struct service *s);

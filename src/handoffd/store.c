@@ -8,6 +8,7 @@
 
 #include "base/proc.h"
 #include "base/sys.h"
+#include "handoffd/log.h"
 #include "proto/slot.h"
 
 #define SLOT_SIZE SLOTS_PAYLOAD_MAX
@@ -49,6 +50,8 @@ static void unpack(const struct msg *m, struct journal *j)
 	copy(j->new_binary, sizeof j->new_binary, &m->journal.new_binary);
 	copy(j->message, sizeof j->message, &m->journal.message);
 	j->since = m->journal.since;
+	j->last_id = m->journal.last_id;
+	j->plan = m->journal.plan;
 }
 
 static int load_journal(struct store *s, struct journal *j)
@@ -60,8 +63,10 @@ static int load_journal(struct store *s, struct journal *j)
 
 	memset(j, 0, sizeof *j);
 	e = slots_load(&s->journal, s->journal_fd, SLOT_SIZE, buf, &m, why, sizeof why);
-	if (e == -ENODATA)
+	if (e == -ENODATA) {
+		s->fresh = true;
 		return slots_reserve(s->journal_fd, SLOT_SIZE);
+	}
 	if (!e && m.type != MSG_journal)
 		e = -EBADMSG;
 	if (e)
@@ -95,6 +100,9 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 	e = slots_load(&s->current, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
 		return fail(err, size, e, state_dir, "current", "cannot be written");
+	if (e)
+		log_error("%s/current: %s: a binary given by --binary is forgotten, the configuration's command counts",
+		          state_dir, e == -EBADMSG ? "is damaged" : strerror(-e));
 	if ((s->journal_fd = open_in(runtime_dir, "journal", err, size)) < 0)
 		return s->journal_fd;
 	e = load_journal(s, ret_j);
@@ -125,6 +133,9 @@ int store_journal(struct store *s, const struct journal *j)
 	if (j->message[0])
 		MSG_SET(&m, journal, message, SPAN(j->message));
 	MSG_SET(&m, journal, since, j->since);
+	if (j->outcome != OUTCOME_NONE)
+		MSG_SET(&m, journal, last_id, j->last_id);
+	MSG_SET(&m, journal, plan, j->plan);
 	e = slots_store(&s->journal, &m);
 	s->dirty = e != 0;
 	return e;

@@ -18,12 +18,14 @@ struct process { pid_t pid; uint64_t start; };   /* pid 0: none */
 struct journal {
 	int phase;                     /* s_boot.phase */
 	struct hid id;                 /* of the handoff under way, or of the last one */
-	enum s_outcome outcome;        /* of the last one that ended */
+	bool plan;                     /* that one is a plan: it leaves no outcome */
+	struct hid last_id;            /* of the last one that ended */
+	enum s_outcome outcome;        /* its outcome */
 	bool served;                   /* the incumbent has served */
 	struct process incumbent, successor;
 	char binary[4096];             /* the incumbent's; "" as configured */
 	char new_binary[4096];         /* the successor's */
-	char message[1025];            /* of the last outcome */
+	char message[1025];            /* of that outcome */
 	uint64_t since;                /* wall ms: when the incumbent began to serve */
 };
 
@@ -32,6 +34,7 @@ struct store {
 	struct slots journal, current;
 	char boot[BOOT_ID_SIZE];
 	bool dirty;                    /* the last write failed: repaired at the next */
+	bool fresh;                    /* there was no journal, or it was empty */
 };
 
 /*

@@ -1,4 +1,5 @@
 /* An upgrade or a plan: everything that can be refused before anything is begun. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,7 +17,8 @@ const char *service_refuses(const struct service *s)
 	if (s->s.state == S_R_IDLE)
 		return "the supervisor was restarted and waits for the daemon to register";
 	if (s->s.state != S_IDLE)
-		return "the daemon is being started";
+		return "the daemon is being started, the service is NOT served yet; while that fails it is tried "
+		       "again and again: 'handoffctl status' says why";
 	if (s->o && s->o->registering)
 		return "the daemon is registering";
 	if (s->s.o_standby)
@@ -46,7 +48,8 @@ static int check_data_dir(struct service *s, const struct conf *c, char *err, si
 	return 2;
 }
 
-static int prepare_conf(struct service *s, const struct attempt *a, struct conf **ret_conf,
+/* keep_data: the daemon goes on with the directory that it has open. */
+static int prepare_conf(struct service *s, const char *binary, bool keep_data, struct conf **ret_conf,
                         struct exe *ret_exe, char *err, size_t size)
 {
 	struct conf *c;
@@ -55,8 +58,11 @@ static int prepare_conf(struct service *s, const struct attempt *a, struct conf 
 		return 2;
 	if (strcmp(c->name, s->conf->name))
 		snprintf(err, size, "%s: the service is called %s there, this supervisor runs %s", c->file, c->name, s->conf->name);
-	else if (!conf_check_machine(c, err, size) && !check_data_dir(s, c, err, size) &&
-	         !exe_open(c, a->binary[0] ? a->binary : c->command[0], ret_exe, err, size)) {
+	else if (keep_data && c->uid != s->conf->uid)
+		snprintf(err, size, "%s: user is another than the running daemon's, whose files and lock the "
+		         "successor could not open: use 'handoffctl restart' (clients notice)", c->file);
+	else if (!conf_check_machine(c, err, size) && !(keep_data && check_data_dir(s, c, err, size)) &&
+	         !exe_open(c, binary[0] ? binary : c->command[0], ret_exe, err, size)) {
 		*ret_conf = c;
 		return 0;
 	}
@@ -75,7 +81,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 		snprintf(err, size, "%s", no);
 		return s_in_handoff(&s->s) ? 4 : nobody_serves(s) ? 5 : 1;
 	}
-	if ((code = prepare_conf(s, a, &c, &exe, err, size)))
+	if ((code = prepare_conf(s, a->binary, true, &c, &exe, err, size)))
 		return code;
 	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
 		listeners_prune(&s->listeners, s->conf);
@@ -99,5 +105,39 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 	s->s.id = a->id;
 	s->cold_error[0] = '\0';
 	service_event(s, S_E_START, NULL);
+	return 0;
+}
+
+int service_restart(struct service *s, char *err, size_t size)
+{
+	bool nobody = nobody_serves(s);
+	struct conf *c;
+	struct exe exe = { .fd = -1 };
+	int code;
+
+	if (s->s.stop || (s->s.state != S_IDLE && !nobody)) {
+		snprintf(err, size, "%s", service_refuses(s));
+		return s_in_handoff(&s->s) ? 4 : 1;
+	}
+	if ((code = prepare_conf(s, s->journal.binary, false, &c, &exe, err, size)))
+		return nobody ? 5 : code;
+	if (listeners_open(&s->listeners, c, err, size)) {
+		listeners_prune(&s->listeners, s->conf);
+		exe_close(&exe);
+		conf_free(c);
+		return nobody ? 5 : 2;
+	}
+	conf_free(s->conf);
+	exe_close(&s->exe);
+	s->conf = c;
+	s->exe = exe;
+	s->exe_served = false;
+	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
+	listeners_prune(&s->listeners, c);
+	s_hurry(&s->s, sys_now_ms());
+	if (!nobody)
+		service_event(s, S_E_RESTART, NULL);
+	else if (s->n && s->s.state < S_COLD_TAKE)
+		peer_signal(s->n, SIGKILL);   /* it was started with what was mended since */
 	return 0;
 }

@@ -165,6 +165,7 @@ ROW("COLD Hello", COLD_WARM, N_HELLO, ALWAYS, DO(A(BEGIN_NOTHING)), COLD_READY, 
 ROW("COLD Ready", COLD_READY, N_READY, READY_OK, DO(A(COMMIT_N)), COLD_TAKE, NULL)
 ROW("COLD Ready", COLD_READY, N_READY, ALWAYS, DO(A(KILL_N)), COLD_READY, "the daemon says that it is unhealthy")
 ROW("COLD Status", COLD_TAKE, N_STATUS, ALWAYS, DO(A(PROMOTE), A(JOURNAL_SERVES), A(FINAL)), IDLE, NULL)
+ROW("COLD Status", COLD_TAKE, N_SERVING, ALWAYS, DO(A(PROMOTE), A(JOURNAL_SERVES), A(FINAL)), IDLE, NULL)
 ROW("COLD child dead", COLD_WARM, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon ended before it was ready")
 ROW("COLD child dead", COLD_READY, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon ended while it opened its state")
 ROW("COLD child dead", COLD_TAKE, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon ended when it was to serve")
@@ -261,6 +262,8 @@ static uint64_t deadline_of(const struct s *s)
 
 static void enter(struct s *s, enum s_state next, uint64_t now)
 {
+	bool asked = s->state == S_RESTARTING;
+
 	s->state = next;
 	s->entered = now;
 	if (next == S_DRAIN || (next == S_READY && !s->prepared))
@@ -270,8 +273,10 @@ static void enter(struct s *s, enum s_state next, uint64_t now)
 	if (next == S_TAKE)
 		s->heard_n = now;
 	if (next == S_COLD && s->served_since) {   /* one life ends: it counts once */
-		if (now - s->served_since >= COLD_STABLE_MS)
+		if (asked || now - s->served_since >= COLD_STABLE_MS)
 			s->cold_tries = 0;
+		else
+			s->cold_tries++;
 		s->served_since = 0;
 	}
 	s->deadline = deadline_of(s);
@@ -387,7 +392,10 @@ static void effect(struct s *s, enum s_action a, uint64_t now)
 		s->cold_tries++;
 		break;
 	case S_A_JOURNAL_SERVES: s->served = true; break;
-	case S_A_LISTEN: s->cold_tries += s->cold_tries == 0; break;
+	case S_A_LISTEN:
+		s->cold_tries += s->cold_tries == 0;
+		s->why = NULL;
+		break;
 	default: break;
 	}
 }
@@ -400,7 +408,7 @@ static bool take_row(struct s *s, enum s_event e, const struct msg *m, uint64_t 
 		if (s->trace)
 			s->trace(s->trace_arg, r);
 		s->rows_taken++;
-		if (r->why && (!s->why || r->next != S_ABORT))
+		if (r->why && !s->why)   /* the first reason is the cause of the others */
 			s->why = r->why;
 		for (unsigned i = 0; i < sizeof r->action / sizeof *r->action; i++) {
 			if (r->action[i] == S_A_NONE || out->n == S_OUT_MAX)
@@ -488,6 +496,13 @@ enum s_event s_event_of_hello(struct s *s, bool from_n, const struct msg *m, boo
 	if (!serving && MSG_HAS(m, hello, id) && (s->state == S_IDLE || s->state == S_R_IDLE))
 		s->id = m->hello.id;
 	return serving ? S_E_O_SERVING : S_E_O_STANDBY;
+}
+
+void s_hurry(struct s *s, uint64_t now)
+{
+	s->cold_tries = 0;
+	if (s->state == S_COLD)
+		s->deadline = now;
 }
 
 bool s_in_handoff(const struct s *s)
