@@ -181,9 +181,9 @@ int chan_recv(struct chan *c, struct msg *ret)
 			return bad(c, "the stream ends inside a frame");
 		if (e <= 0)
 			return e;
-		if ((e = start_body(c)))
-			return e;
 	}
+	if (c->body_size == 0 && (e = start_body(c)))   /* again, if there was no memory for it */
+		return e;
 	e = fill(c, c->body, &c->body_got, c->body_size);
 	if (e == -ENODATA)
 		return bad(c, "the stream ends inside a frame");

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,13 @@ int proc_start_time(pid_t pid, uint64_t *ret)
 	return 0;
 }
 
+static int ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return sys_poll(&p, 1, 0) > 0;
+}
+
 int proc_open(pid_t pid, uint64_t start)
 {
 	uint64_t now;
@@ -64,6 +72,8 @@ int proc_open(pid_t pid, uint64_t start)
 	e = proc_start_time(pid, &now);
 	if (!e && now != start)
 		e = -ESRCH;
+	else if (e == -ESRCH && !ended(fd))
+		e = -EIO;   /* it lives, and /proc does not say so */
 	if (e) {
 		sys_close(fd);
 		return e;

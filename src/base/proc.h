@@ -18,7 +18,8 @@ int proc_start_time(pid_t pid, uint64_t *ret);
 
 /*
  * A pidfd of exactly that process: opened first, then its start time compared, so that no
- * reuse of the pid can come between. A descriptor, or -ESRCH: it is gone.
+ * reuse of the pid can come between. A descriptor, or -ESRCH: it is gone; -EMFILE, -EIO (no
+ * /proc), ...: that is not known.
  */
 int proc_open(pid_t pid, uint64_t start);
 

@@ -88,8 +88,12 @@ int slots_store(struct slots *s, const struct msg *m)
 		done += (size_t)w;
 	}
 	int e = sys_fdatasync(s->fd);
-	if (e)
+	if (e) {
+		/* not durable, and yet readable: a supervisor that is started again must not believe
+		 * what this one has acted against */
+		sys_pwrite(s->fd, "\0\0\0", 4, (off_t)(s->slot_size * (size_t)place));
 		return e;
+	}
 	s->place = place;
 	s->sequence++;
 	return 0;

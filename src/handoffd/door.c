@@ -9,6 +9,8 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 
+#define BACKLOG 64
+
 static void on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	struct door *d = arg;
@@ -50,7 +52,7 @@ static void on_visitor(evutil_socket_t listening, short what, void *arg)
 void door_drain(struct door *d)
 {
 	d->draining = true;
-	while (let_in(d))
+	for (int i = 0; i <= BACKLOG && let_in(d); i++)
 		;
 	d->draining = false;
 }
@@ -73,7 +75,7 @@ static int bind_path(struct door *d, mode_t mode, uid_t owner)
 		return e;
 	if (owner != (uid_t)-1 && owner != geteuid() && (e = sys_lchown(d->path, owner, (gid_t)-1)))
 		return e;
-	return sys_listen(d->fd, 64);
+	return sys_listen(d->fd, BACKLOG);
 }
 
 int door_open(struct door *d, struct event_base *base, const char *dir, const char *name, mode_t mode,

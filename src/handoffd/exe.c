@@ -1,6 +1,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,6 +185,29 @@ int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err,
  * A script's process is its interpreter: then the script itself is taken, by its
  * path, since nothing in /proc leads from the process to the inode of the script.
  */
+/* Is path what /proc/PID/exe names? It may have been replaced or removed since. */
+static bool runs(const char *proc, const char *path)
+{
+	static const char gone[] = " (deleted)";
+	char link[4200], real[PATH_MAX], dir[4096];
+	const char *base = strrchr(path, '/');
+	ssize_t n = readlink(proc, link, sizeof link - 1);
+
+	if (n < 0 || !base)
+		return false;
+	link[n] = '\0';
+	if ((size_t)n > sizeof gone && !strcmp(link + n - (sizeof gone - 1), gone))
+		link[n - (ssize_t)(sizeof gone - 1)] = '\0';
+	if (realpath(path, real) && !strcmp(real, link))
+		return true;
+	/* the file is gone: its directory may be reached by another path, too */
+	snprintf(dir, sizeof dir, "%.*s/", (int)(base - path), path);
+	if (!realpath(dir, real))
+		return false;
+	n = (ssize_t)strlen(real);
+	return !strncmp(real, link, (size_t)n) && !strcmp(link + n, base);
+}
+
 int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
 {
 	struct exe e = { .fd = -1 };
@@ -196,6 +220,8 @@ int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
 		return -ENAMETOOLONG;
 	snprintf(proc, sizeof proc, "/proc/%d/exe", (int)pid);
 	e.script = read_head(path, &h) == 0 && is_script(&h);
+	if (!e.script && !runs(proc, path))
+		return -ENOENT;
 	e.fd = sys_open(e.script ? path : proc, O_PATH, 0);
 	if (e.fd < 0)
 		return e.fd;

@@ -50,15 +50,19 @@ static void send_sockets(struct service *s, struct peer *p)
 	}
 	if (n == 0) {
 		p->sending = false;
-		service_event(s, S_E_N_HELLO, NULL);   /* the warm-up is over */
+		if (p == s->n)
+			service_event(s, S_E_N_HELLO, NULL);   /* the warm-up is over */
 		return;
 	}
 	m.sockets.batch = p->sockets_sent / FRAME_MAX_FDS + 1;
 	m.sockets.of = (c->nlisten + FRAME_MAX_FDS - 1) / FRAME_MAX_FDS;
 	m.sockets.names = (struct texts){ .n = n, .v = names };
 	p->sockets_sent += n;
-	if (peer_send(p, &m, fds, n) == -ETOOMANYREFS)
+	int e = peer_send(p, &m, fds, n);
+	if (e == -ETOOMANYREFS)
 		greet_refuse(s, p, "too many descriptors are on their way (raise limit-nofile)");
+	else if (e && e != -EPIPE && e != -ECONNRESET)   /* those are read as the channel's end */
+		greet_refuse(s, p, "its listening sockets could not be sent");
 }
 
 void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m)
@@ -200,6 +204,10 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 
 	if (p->greeted) {
 		greet_refuse(s, p, "a second Hello");
+		return;
+	}
+	if (!again && p != s->n) {
+		greet_refuse(s, p, "the incumbent says Hello as if it were new");
 		return;
 	}
 	if (version < 0) {

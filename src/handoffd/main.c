@@ -83,17 +83,14 @@ static int check_only(const struct conf *c)
 static int run(struct conf *c)
 {
 	static struct service service;   /* large, and there is one */
-	struct event_config *ec = event_config_new();
-	struct event_base *base;
+	struct event_base *base = event_base_new();
 	char err[1200] = "no memory";
 	int e;
 
-	/* libevent asks the kernel for the time at each turn otherwise twice */
-	if (!ec || !(base = event_base_new_with_config(ec))) {
+	if (!base) {
 		log_error("no event loop");
 		return 1;
 	}
-	event_config_free(ec);
 	e = service_start(&service, base, c, err, sizeof err);
 	if (e)
 		log_error("%s", err);

@@ -39,8 +39,21 @@ struct result {
 	uint64_t pause_us, serving_us, total_us;
 };
 
+#define MAX_LATER 8
+
+/* A phase that those who wait are told of when the turn has sent what it had to. */
+struct later {
+	struct hid id;
+	const char *phase;
+	char text[100];         /* "": none */
+	uint64_t us;
+};
+
 struct ops {
 	struct door door;
+	struct event *tell;     /* made active by hand: it runs behind what is under way */
+	struct later later[MAX_LATER];
+	unsigned nlater;
 	struct op *list;
 	unsigned n;
 	struct result results[MAX_RESULTS];   /* a ring: for who asks again by id */
@@ -87,12 +100,35 @@ static void expect_request(struct op *o)
 		event_add(o->late, &patience);
 }
 
+static void tell_one(struct ops *ops, const struct later *l)
+{
+	struct msg m = { .type = MSG_op_event };
+
+	if (!hid_none(&l->id))
+		MSG_SET(&m, op_event, id, l->id);
+	m.op_event.phase = SPAN(l->phase);
+	m.op_event.us = l->us;
+	if (l->text[0])
+		MSG_SET(&m, op_event, text, SPAN(l->text));
+	for (struct op *o = ops->list; o; o = o->next)
+		if (o->waits != WAITS_NOT && (hid_none(&o->id) || hid_equal(&o->id, &l->id)))
+			op_send(o, &m);
+}
+
+static void tell(struct ops *ops)
+{
+	for (unsigned i = 0; i < ops->nlater; i++)
+		tell_one(ops, &ops->later[i]);
+	ops->nlater = 0;
+}
+
 static void send_result(struct op *o, const struct result *r)
 {
 	struct service *s = o->service;
 	struct msg m = { .type = MSG_op_result };
 	char build[129];
 
+	tell(s->ops);   /* the phases come before their outcome */
 	if (!hid_none(&r->id))
 		MSG_SET(&m, op_result, id, r->id);
 	m.op_result.code = (uint64_t)r->code;
@@ -133,19 +169,17 @@ static void refuse(struct op *o, int code, const char *message)
 
 void ops_phase(struct service *s, const char *phase, const char *text)
 {
-	struct msg m = { .type = MSG_op_event };
+	struct later *l;
 
-	if (!s->ops)
+	if (!s->ops || !s->ops->list)
 		return;
-	if (!hid_none(&s->s.id))
-		MSG_SET(&m, op_event, id, s->s.id);
-	m.op_event.phase = SPAN(phase);
-	m.op_event.us = s->attempt.asked_us ? sys_now_us() - s->attempt.asked_us : 0;
-	if (text)
-		MSG_SET(&m, op_event, text, SPAN(text));
-	for (struct op *o = s->ops->list; o; o = o->next)
-		if (o->waits != WAITS_NOT && (hid_none(&o->id) || hid_equal(&o->id, &s->s.id)))
-			op_send(o, &m);
+	if (s->ops->nlater == MAX_LATER)
+		tell(s->ops);
+	l = &s->ops->later[s->ops->nlater++];
+	*l = (struct later){ .id = s->s.id, .phase = phase };
+	snprintf(l->text, sizeof l->text, "%s", text ? text : "");
+	l->us = s->attempt.asked_us ? sys_now_us() - s->attempt.asked_us : 0;
+	event_active(s->ops->tell, EV_TIMEOUT, 0);
 }
 
 void ops_result(struct service *s, int code, const char *outcome, const char *message)
@@ -267,7 +301,7 @@ static void on_abort(struct op *o, const struct msg *m)
 		return;
 	}
 	wait_for(o, WAITS_ABORT, &s->s.id);
-	if (m->op_abort.reason.n) {
+	if (m->op_abort.reason.n && s->s.state < S_ABORT && !s->attempt.why[0]) {
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": %.*s", (int)m->op_abort.reason.n, m->op_abort.reason.p);
 		utf8_mend(s->attempt.why);
 	}
@@ -277,14 +311,13 @@ static void on_abort(struct op *o, const struct msg *m)
 static void on_restart(struct op *o, const struct msg *m)
 {
 	struct service *s = o->service;
+	char err[1200];
+	int code;
 
 	(void)m;
-	if (s->s.state != S_IDLE) {
-		refuse(o, s_in_handoff(&s->s) ? 4 : 1, service_refuses(s));
-		return;
-	}
 	wait_for(o, WAITS_RESTART, NULL);
-	service_event(s, S_E_RESTART, NULL);
+	if ((code = service_restart(s, err, sizeof err)))
+		refuse(o, code, err);
 }
 
 static void on_stop(struct op *o, const struct msg *m)
@@ -318,7 +351,7 @@ static void on_outcome(struct op *o, const struct msg *m)
 		wait_for(o, WAITS_ATTEMPT, id);
 	else if (r)
 		send_result(o, r);
-	else if (hid_equal(id, &s->journal.id) && last != OUTCOME_NONE)
+	else if (hid_equal(id, &s->journal.last_id) && last != OUTCOME_NONE)
 		answer(o, last == OUTCOME_COMMITTED ? 0 : 1, outcome_name[last], s->journal.message);
 	else
 		answer(o, 6, "unknown", "this supervisor knows nothing of that handoff: see 'handoffctl status'");
@@ -367,7 +400,7 @@ static void on_status(struct op *o, const struct msg *req)
 	}
 	m.op_state.listeners.v = names;
 	if (s->journal.outcome != OUTCOME_NONE) {
-		MSG_SET(&m, op_state, last_id, s->journal.id);
+		MSG_SET(&m, op_state, last_id, s->journal.last_id);
 		MSG_SET(&m, op_state, last_outcome, SPAN(outcome_name[s->journal.outcome]));
 		MSG_SET(&m, op_state, last_message, SPAN(s->journal.message));
 	}
@@ -377,7 +410,7 @@ static void on_status(struct op *o, const struct msg *req)
 		MSG_SET(&m, op_state, successor_pid, (uint64_t)s->n->pid);
 	if (s->store.dirty)
 		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
-	else if (s->cold_error[0] && !s->o)
+	else if (s->cold_error[0] && (!s->o || peer_dead(s->o)))
 		MSG_SET(&m, op_state, warning, text(s->cold_error));
 	for (int i = 0; i < TIMER_COUNT; i++)
 		timers[i] = s->conf->timer[i];
@@ -558,9 +591,22 @@ static void on_visitor(void *arg, int fd, const struct ucred *who)
 	s->ops->n++;
 }
 
+static void on_tell(evutil_socket_t fd, short what, void *arg)
+{
+	struct service *s = arg;
+
+	(void)fd;
+	(void)what;
+	tell(s->ops);
+	sweep(s->ops);
+}
+
 int ops_open(struct service *s, char *err, size_t size)
 {
-	if (!(s->ops = calloc(1, sizeof *s->ops))) {
+	s->ops = calloc(1, sizeof *s->ops);
+	if (s->ops)
+		s->ops->door.fd = -1;
+	if (!s->ops || !(s->ops->tell = event_new(s->base, -1, 0, on_tell, s))) {
 		snprintf(err, size, "no memory");
 		return -ENOMEM;
 	}
@@ -574,13 +620,18 @@ void ops_close(struct service *s)
 {
 	if (!s->ops)
 		return;
+	tell(s->ops);
 	for (struct op *o = s->ops->list, *next; o; o = next) {
 		next = o->next;
 		if (o->waits == WAITS_STOP)
 			answer(o, 0, "stopped", "the daemon has ended, and so does the supervisor");
+		else if (o->waits != WAITS_NOT)
+			answer(o, 5, "stopped", "the supervisor was stopped; the service is NOT served");
 		op_free(o);
 	}
 	door_close(&s->ops->door);
+	if (s->ops->tell)
+		event_free(s->ops->tell);
 	free(s->ops);
 	s->ops = NULL;
 }

@@ -183,16 +183,17 @@ int peer_signal(struct peer *p, int sig)
 
 const char *peer_end(const struct peer *p, char buf[64])
 {
+	int signal_ = p->status != -1 && WIFSIGNALED(p->status) ? WTERMSIG(p->status) : 0;
+	const char *name = signal_ ? sigabbrev_np(signal_) : NULL;   /* none for real-time signals */
+
 	if (p->status == -1)
 		snprintf(buf, 64, "is gone");
-	else if (p->cut && WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGKILL)
+	else if (p->cut && signal_ == SIGKILL)
 		snprintf(buf, 64, "closed its channel and was killed");
-	else if (WIFSIGNALED(p->status))
-	{
-		const char *name = sigabbrev_np(WTERMSIG(p->status));   /* none for real-time signals */
-		snprintf(buf, 64, "was killed by signal %d%s%s%s", WTERMSIG(p->status), name ? " (" : "",
-		         name ? name : "", name ? ")" : "");
-	}
+	else if (name)
+		snprintf(buf, 64, "was killed by signal %d (%s)", signal_, name);
+	else if (signal_)
+		snprintf(buf, 64, "was killed by signal %d", signal_);
 	else
 		snprintf(buf, 64, "exited with %d", WEXITSTATUS(p->status));
 	return buf;

@@ -2,7 +2,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/door.h"
 #include "handoffd/log.h"
@@ -22,19 +25,28 @@ static void turn_away(int fd, pid_t pid, const char *why)
 	chan_close(&c);
 }
 
+/* The pid of a dead process may be another's by now; the start time is not. */
+static bool is(const struct peer *p, const struct ucred *who)
+{
+	uint64_t start;
+
+	if (!p || p->pidfd < 0 || p->pid != who->pid)
+		return false;
+	return proc_start_time(who->pid, &start) || start == p->start;
+}
+
 /*
- * Who it is says the kernel (SO_PEERCRED), not the message: the pid of a process that the
- * journal names. Nobody else can have that pid until its death has been told (its pidfd is
- * closed then): what a dying daemon sent over a new channel is heard, too.
+ * Who it is says the kernel (SO_PEERCRED), not the message: a process that the journal names
+ * and whose death has not been told. What a dying daemon sent over a new channel is heard, too.
  */
 static void on_daemon(void *arg, int fd, const struct ucred *who)
 {
 	struct service *s = arg;
-	struct peer *p = s->o && s->o->pid == who->pid ? s->o : s->n && s->n->pid == who->pid ? s->n : NULL;
+	struct peer *p = is(s->o, who) ? s->o : is(s->n, who) ? s->n : NULL;
 
 	if (p && peer_connected(p))
 		peer_read(p);   /* its end of the channel before may lie there unread */
-	if (!p || p->pidfd < 0)
+	if (!p)
 		turn_away(fd, who->pid, "it is not a daemon of this service that this supervisor knows");
 	else if (peer_connected(p))
 		turn_away(fd, who->pid, "that daemon is registered already");
@@ -48,6 +60,16 @@ void register_drain(struct service *s)
 {
 	if (s->reg && s->reg->door.accept)
 		door_drain(&s->reg->door);
+}
+
+void register_owner(struct service *s, uid_t uid)
+{
+	int e;
+
+	if (uid == (uid_t)-1)
+		uid = geteuid();
+	if (geteuid() == 0 && s->reg && (e = sys_lchown(s->reg->door.path, uid, (gid_t)-1)))
+		log_error("%s cannot be given to uid %d: %s", s->reg->door.path, (int)uid, strerror(-e));
 }
 
 int register_open(struct service *s, char *err, size_t size)

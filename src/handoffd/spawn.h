@@ -27,7 +27,8 @@ struct exe {
  */
 int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err, size_t err_size);
 /* The executable of a running process, by /proc/PID/exe; of a script: what lies at path
- * (the process is its interpreter). 0 or -errno. */
+ * (the process is its interpreter). 0 or -errno; -ENOENT also if the process runs another
+ * program than path: a launcher's, which would not take the arguments of the configuration. */
 int exe_of_pid(pid_t pid, const char *path, struct exe *ret);
 void exe_close(struct exe *e);  /* and sets fd to -1 */
 

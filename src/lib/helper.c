@@ -20,7 +20,8 @@
 
 #define STACK_SIZE 65536
 #define RETRY_MIN_MS 5
-#define RETRY_MAX_MS 200
+#define RETRY_MAX_MS 200       /* nobody listens: a supervisor may be back any moment */
+#define REFUSED_MAX_MS 2000    /* it listens, and does not want this daemon */
 
 static void poke(int eventfd_)
 {
@@ -76,10 +77,17 @@ static void beat(handoff *h)
 	chan_offer(&h->chan, &m);   /* a dead peer is read as EOF by the caller */
 }
 
+static void later(struct helper *t, uint32_t max)
+{
+	t->connect_at = sys_now_ms() + t->retry_ms;
+	t->retry_ms = t->retry_ms * 2 > max ? max : t->retry_ms * 2;
+}
+
 /* One round, under the mutex. Returns how long to sleep. */
-static int work(handoff *h, int retry_ms)
+static int work(handoff *h)
 {
 	struct helper *t = &h->helper;
+	uint64_t now = sys_now_ms();
 
 	if (t->tie != TIE_IDLE) {
 		if (t->tie == TIE_WANTED)
@@ -89,14 +97,19 @@ static int work(handoff *h, int retry_ms)
 		t->tie = TIE_IDLE;
 		pthread_cond_signal(&t->done);
 	}
-	if (t->connect) {
-		int fd = try_connect();
-		if (fd < 0)
-			return retry_ms;
-		t->connect = false;
-		t->connected = fd;
-		poke(h->wake);
+	if (!t->connect)
+		return -1;
+	if (now < t->connect_at)
+		return (int)(t->connect_at - now);
+	int fd = try_connect();
+	if (fd < 0) {
+		int wait = (int)t->retry_ms;
+		later(t, RETRY_MAX_MS);
+		return wait;
 	}
+	t->connect = false;
+	t->connected = fd;
+	poke(h->wake);
 	return -1;
 }
 
@@ -104,7 +117,6 @@ static void *run(void *arg)
 {
 	handoff *h = arg;
 	struct helper *t = &h->helper;
-	int retry_ms = RETRY_MIN_MS;
 	bool quit = false;
 
 	sys_prctl(PR_SET_NAME, (unsigned long)"libhandoff");   /* of this thread, for people */
@@ -114,10 +126,9 @@ static void *run(void *arg)
 		struct pollfd p[2] = { { .fd = t->wake, .events = POLLIN }, { .fd = t->beat, .events = POLLIN } };
 		pthread_mutex_lock(&t->mutex);
 		t->connect &= can_connect;
-		int wait = work(h, retry_ms);
+		int wait = work(h);
 		quit = t->quit;
 		pthread_mutex_unlock(&t->mutex);
-		retry_ms = wait < 0 ? RETRY_MIN_MS : retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : retry_ms * 2;
 		if (quit || sys_poll(p, 2, wait) <= 0)
 			continue;
 		if (p[0].revents)
@@ -144,6 +155,7 @@ int helper_start(handoff *h)
 	int e;
 
 	t->connected = -1;
+	t->retry_ms = RETRY_MIN_MS;
 	if ((t->wake = sys_eventfd()) < 0)
 		return t->wake;
 	if ((t->beat = sys_timerfd()) < 0)
@@ -186,12 +198,18 @@ void helper_stop(handoff *h)
 	sys_closep(&t->beat);
 }
 
-void helper_connect(handoff *h)
+void helper_connect(handoff *h, bool at_once)
 {
 	struct helper *t = &h->helper;
 
 	pthread_mutex_lock(&t->mutex);
 	t->connect = true;
+	if (at_once) {
+		t->retry_ms = RETRY_MIN_MS;
+		t->connect_at = 0;
+	} else {
+		later(t, REFUSED_MAX_MS);
+	}
 	pthread_mutex_unlock(&t->mutex);
 	poke(t->wake);
 }

@@ -42,6 +42,8 @@ struct helper {
 	int beat;                /* timerfd of the heartbeats: armed without waking the thread */
 	bool quit, connect, beats;
 	uint32_t beat_ms;
+	uint32_t retry_ms;       /* until the next try to connect, after this one */
+	uint64_t connect_at;     /* not before */
 	enum { TIE_IDLE, TIE_WANTED, UNTIE_WANTED } tie;
 	int connected;           /* a new channel for the caller to fetch; -1 */
 };
@@ -67,6 +69,8 @@ struct handoff {
 	uint64_t next_lock_try, armed;   /* armed: what the timerfd is set to */
 	struct listener *listen;
 	unsigned nlisten, sent_sockets;
+	uint64_t welcome_at;     /* ms: when this channel's Hello was acknowledged; 0: not yet */
+	int lock_error;          /* the last one that was logged */
 	unsigned next_take;      /* most daemons take them in their order */
 	struct context context;
 	char *resume_reason;
@@ -117,7 +121,7 @@ HIDDEN void context_clear(struct context *c);
 /* helper.c: the library's thread */
 HIDDEN int helper_start(handoff *h);
 HIDDEN void helper_stop(handoff *h);
-HIDDEN void helper_connect(handoff *h);          /* find the supervisor again */
+HIDDEN void helper_connect(handoff *h, bool at_once);  /* find the supervisor again; or with back-off */
 HIDDEN int helper_fetch(handoff *h);             /* a new channel's descriptor, or -1; resets wake */
 HIDDEN void helper_tie(handoff *h);              /* soon */
 HIDDEN void helper_untie(handoff *h);            /* done when it returns */

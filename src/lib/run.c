@@ -125,14 +125,22 @@ static enum d_event try_lock(handoff *h)
 	if (d_is_successor(&h->d)) {
 		h_end(h, "%s", h->error);
 		h->end_code = e;
+	} else if (e != h->lock_error) {   /* it is tried again every D_LOCK_POLL_MS */
+		h->lock_error = e;
+		h_log(h, HANDOFF_LOG_ERROR, "the lock cannot be taken again: %s", h->error);
 	}
 	return D_E_LOCK_FAILED;
 }
 
+/* A supervisor that died is back in a moment; one that listens and ends the channel soon after
+ * Hello does not want this daemon, and is asked less and less often. */
 static void reconnect(handoff *h)
 {
+	bool settled = h->welcome_at && sys_now_ms() - h->welcome_at >= 1000;
+
 	close_channel(h);
-	helper_connect(h);
+	h->welcome_at = 0;
+	helper_connect(h, settled);
 }
 
 /* Carries out one action; returns the event that answers it, if it has one. */
@@ -163,7 +171,10 @@ static enum d_event act(handoff *h, enum d_action a)
 	case D_A_TELL_REOPEN: queue_resume(h, true); break;
 	case D_A_TELL_COMMIT: h_queue(h, HANDOFF_COMMIT); break;
 	case D_A_TELL_FINAL: h_queue(h, HANDOFF_FINAL); break;
-	case D_A_TELL_LOST: h_queue(h, HANDOFF_LOST); break;
+	case D_A_TELL_LOST:
+		if (h->welcome_at)   /* once, and not for each try that is refused */
+			h_queue(h, HANDOFF_LOST);
+		break;
 	case D_A_RECONNECT: reconnect(h); break;
 	case D_A_DROP: h_drop(h); break;
 	case D_A_POLL: h->next_lock_try = 0; break;   /* the machine has noted it */
@@ -257,7 +268,7 @@ static void connected(handoff *h)
 	close_channel(h);
 	if (sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, fd, EPOLLIN)) {
 		sys_close(fd);
-		helper_connect(h);
+		helper_connect(h, false);
 		return;
 	}
 	pthread_mutex_lock(&h->helper.mutex);

@@ -210,6 +210,7 @@ static void note(handoff *h, const struct msg *m)
 {
 	switch (m->type) {
 	case MSG_hello_ack:
+		h->welcome_at = sys_now_ms();
 		pthread_mutex_lock(&h->helper.mutex);
 		h->chan.version = (uint16_t)m->hello_ack.version;
 		pthread_mutex_unlock(&h->helper.mutex);

@@ -233,6 +233,9 @@ enum s_event s_event_of(struct s *s, bool from_n, const struct msg *m, uint64_t 
  */
 enum s_event s_event_of_hello(struct s *s, bool from_n, const struct msg *m, bool serving, uint64_t now_ms);
 
+/* An operator has mended something: the back-off of cold starts begins anew, the next is due now. */
+void s_hurry(struct s *s, uint64_t now_ms);
+
 /* An attempt is under way (from STARTING until its report). */
 bool s_in_handoff(const struct s *s);
 /* Heartbeats are due to O, to N. */
