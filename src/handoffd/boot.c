@@ -22,7 +22,7 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
 	if (sig == SIGCHLD) {
 		service_reap(s);
 	} else if (sig == SIGHUP) {
-		log_info("SIGHUP does nothing: the configuration is read at each upgrade");
+		log_info("SIGHUP does nothing: the configuration is read again at an upgrade and a restart");
 	} else {
 		log_info("signal %d: the service is being stopped", (int)sig);
 		service_event(s, S_E_STOP, NULL);

@@ -264,6 +264,12 @@ static void start(struct op *o, struct attempt *a)
 		refuse(o, code, err);
 }
 
+static void asked(const struct op *o, const char *what, const struct span *reason)
+{
+	log_info("uid %d (pid %d) asks for %s%s%.*s", (int)o->who.uid, (int)o->who.pid, what, reason->n ? ": " : "",
+	         (int)reason->n, reason->n ? reason->p : "");
+}
+
 static void on_upgrade(struct op *o, const struct msg *m)
 {
 	struct attempt a = { .id = m->op_upgrade.id };
@@ -275,8 +281,10 @@ static void on_upgrade(struct op *o, const struct msg *m)
 	copy(a.tenant, sizeof a.tenant, &m->op_upgrade.tenant);
 	a.deadline_ms = (uint32_t)m->op_upgrade.deadline_ms;
 	a.drain_ms = (uint32_t)m->op_upgrade.drain_ms;
-	log_info("uid %d (pid %d) asks for an upgrade%s%s", (int)o->who.uid, (int)o->who.pid,
-	         a.reason[0] ? ": " : "", a.reason);
+	asked(o, "an upgrade", &m->op_upgrade.reason);
+	if (a.correlation_id[0] || a.tenant[0] || a.trace_parent[0])
+		log_info("it bears correlation-id '%s', tenant '%s', trace-parent '%s'", a.correlation_id, a.tenant,
+		         a.trace_parent);
 	start(o, &a);
 }
 
@@ -314,7 +322,7 @@ static void on_restart(struct op *o, const struct msg *m)
 	char err[1200];
 	int code;
 
-	(void)m;
+	asked(o, "a restart of the daemon", &m->op_restart.reason);
 	wait_for(o, WAITS_RESTART, NULL);
 	if ((code = service_restart(s, err, sizeof err)))
 		refuse(o, code, err);
@@ -322,13 +330,12 @@ static void on_restart(struct op *o, const struct msg *m)
 
 static void on_stop(struct op *o, const struct msg *m)
 {
-	(void)m;
 	if (getenv("INVOCATION_ID") && getenv("NOTIFY_SOCKET")) {
 		refuse(o, 1, "this supervisor runs under systemd, which would start it again: use 'systemctl stop' on its unit");
 		return;
 	}
 	wait_for(o, WAITS_STOP, NULL);
-	log_info("uid %d (pid %d) asks for a stop", (int)o->who.uid, (int)o->who.pid);
+	asked(o, "a stop", &m->op_stop.reason);
 	service_event(o->service, S_E_STOP, NULL);
 }
 
@@ -384,8 +391,10 @@ static void on_status(struct op *o, const struct msg *req)
 		MSG_SET(&m, op_state, id, s->s.id);
 	if (s->o) {
 		MSG_SET(&m, op_state, pid, (uint64_t)s->o->pid);
-		MSG_SET(&m, op_state, build, SPAN(build_text(s->o, build)));
-		MSG_SET(&m, op_state, epoch, s->o->epoch);
+		if (s->o->build_size)   /* not before it has registered */
+			MSG_SET(&m, op_state, build, SPAN(build_text(s->o, build)));
+		if (s->o->epoch)
+			MSG_SET(&m, op_state, epoch, s->o->epoch);
 		MSG_SET(&m, op_state, since_ms, s->journal.since);
 		if (s->o->software[0])
 			MSG_SET(&m, op_state, software, SPAN(s->o->software));

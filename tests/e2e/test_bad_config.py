@@ -255,8 +255,9 @@ class Start(Case):
             self.assertLess(self.lines(s).count(line), 10)
             u = s.upgrade()
             self.assertEqual((u.code, u.result["message"]), (
-                5, "the daemon is being started, the service is NOT served yet; while that fails "
-                "it is tried again and again: 'handoffctl status' says why"))
+                5, "the daemon is being started, the service is NOT served yet; 'handoffctl status' "
+                "says what hinders it, 'handoffctl restart' reads the configuration again and tries "
+                "at once"))
         s.wait_state("idle")
         with self.unharmed(s):
             pass

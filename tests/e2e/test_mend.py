@@ -1,0 +1,102 @@
+"""What an operator can mend, and whom a supervisor takes for its daemon."""
+import os
+import shutil
+import time
+import unittest
+
+import harness
+
+
+class Restart(harness.TestCase):
+    def restart(self, service, code):
+        r = service.ctl("--json", "restart", service.name)
+        self.assertEqual(r.returncode, code, r.stdout + r.stderr)
+
+    def test_it_reads_the_configuration_again_while_nobody_serves(self):
+        service = self.service()
+        service.arguments = ["--no-such-option"]
+        service.configure()
+        self.restart(service, 5)
+        self.assertEqual(service.upgrade().code, 5)
+        service.arguments = []
+        service.configure()
+        self.restart(service, 0)
+        self.assertEqual(service.status()["state"], "idle")
+
+    def test_a_mistake_in_it_costs_nothing(self):
+        service = self.service()
+        pid = service.daemon_pid()
+        service.configure(deadline="soon")
+        self.restart(service, 2)
+        self.assertEqual(service.daemon_pid(), pid)
+        service.configure(deadline=None)
+        self.assertEqual(service.upgrade().code, 0)
+
+    def test_it_may_move_the_data_directory(self):
+        service = self.service()
+        service.client().set("where", "before")
+        service.data_dir = service.path("data2")
+        os.mkdir(service.data_dir)
+        service.configure()
+        self.assertEqual(service.upgrade().code, 2)
+        self.restart(service, 0)
+        self.assertIsNone(service.client().get("where"))
+
+
+class WhoIsIt(harness.TestCase):
+    def test_a_copied_lock_names_another_services_daemon(self):
+        one = self.service()
+        two = self.service(start=False)
+        shutil.rmtree(two.data_dir)
+        shutil.copytree(one.data_dir, two.data_dir)
+        two.start()
+        self.assertNotEqual(one.daemon_pid(), two.daemon_pid())
+        two.stop()
+        self.assertEqual(one.client().ping(), True)
+
+    def test_a_lost_journal_is_made_up_for_by_the_lock(self):
+        service = self.service()
+        pid = service.daemon_pid()
+        service.kill_supervisor()
+        os.remove(service.path("run", service.name, "journal"))
+        service.start()
+        self.assertEqual(service.daemon_pid(), pid)
+        self.assertEqual(service.upgrade().code, 0)
+
+    def test_behind_a_launcher(self):
+        """The daemon is what env made of itself: it is started again through env, too."""
+        def text(s):
+            return """service kvd {
+    command = {"/usr/bin/env", "%s", "--data-dir", "%s"}
+    data-dir = "%s"
+    listen resp { address = "%s" }
+}
+""" % (s.binary, s.data_dir, s.data_dir, s.listen["resp"])
+        service = self.service(text=text)
+        service.kill_supervisor()
+        service.start()
+        before = service.daemon_pid()
+        os.kill(before, 9)
+        service.wait_status(lambda s: s["state"] == "idle" and s["pid"] != before, "a new daemon")
+        self.assertEqual(service.upgrade().code, 0)
+
+    def test_who_is_refused_asks_less_and_less_often(self):
+        """A supervisor that does not know the daemon: no loop of connections and log lines."""
+        service = self.service()
+        service.kill_supervisor()
+        os.remove(service.path("run", service.name, "journal"))
+        os.truncate(os.path.join(service.data_dir, ".handoff.lock"), 0)
+        service.launch()
+        harness.wait_until(lambda: service.log().count("is turned away") >= 1, "a try")
+        begin = time.monotonic()
+        harness.wait_until(lambda: service.log().count("is turned away") >= 8, "more of them")
+        self.assertGreater(time.monotonic() - begin, 0.3)   # 10 + 20 + 40 + ... ms
+        self.assertEqual(service.client().ping(), True)
+        service.supervisor.kill()
+        service.supervisor.wait(harness.PATIENCE)
+        os.kill(service.daemons()[0].pid, 15)
+        service.start()
+
+
+if __name__ == "__main__":
+    unittest.main()
