@@ -113,7 +113,8 @@ static const char *thread_status(const char *name)
 static void do_open(void)
 {
 	struct handoff_options o = {
-		.size = (size_t)number("size", sizeof o), .data_dir = value("data"), .build_id = value("build"),
+		.size = (size_t)number("size", sizeof o),
+		.data_dir = value("data"), .build_id = value("build"),
 		.version = value("version"), .log = keep_log, .log_arg = (void *)"",
 		.flags = (unsigned)number("flags", has("nonblock") ? HANDOFF_NONBLOCK : 0),
 		.reserved = (unsigned)number("reserved", 0),
@@ -135,7 +136,8 @@ static void do_begin(void)
 		say("%d", e);
 	else
 		say("0 sealed=%d shards=%u first=%llu print=%02x epoch=%llu", s.sealed, s.shards,
-		    s.shards ? (unsigned long long)s.revisions[0] : 0, s.fingerprint[0], (unsigned long long)s.epoch);
+		    s.shards ? (unsigned long long)s.revisions[0] : 0, s.fingerprint[0],
+		    (unsigned long long)s.epoch);
 }
 
 static struct handoff_state *state(void)
@@ -144,8 +146,10 @@ static struct handoff_state *state(void)
 	static struct handoff_state s;
 
 	s = (struct handoff_state){
-		.size = (size_t)number("size", sizeof s), .revisions = has("norev") ? NULL : revisions,
-		.shards = (unsigned)number("shards", 1), .healthy = !has("unhealthy"), .reason = value("reason"),
+		.size = (size_t)number("size", sizeof s),
+		.revisions = has("norev") ? NULL : revisions,
+		.shards = (unsigned)number("shards", 1),
+		.healthy = !has("unhealthy"), .reason = value("reason"),
 	};
 	revisions[0] = (uint64_t)number("rev", 7);
 	s.fingerprint[0] = 0xab;
@@ -167,15 +171,17 @@ static void do_take(void)
 
 static void say_event(int r, const struct handoff_event *e)
 {
-	static const char *const names[] = { "?", "begin", "decided", "drain", "seal", "resume", "commit",
-	                                     "final", "lost" };
+	static const char *const names[] = { "?", "begin", "decided", "drain", "seal",
+	                                     "resume", "commit", "final", "lost" };
 
 	if (r <= 0)
 		say("%d", r);
 	else
-		say("%d %s reopen=%d reason=%s trace=%s corr=%s tenant=%s ms=%u", r, names[e->type], e->reopen,
+		say("%d %s reopen=%d reason=%s trace=%s corr=%s tenant=%s ms=%u", r, names[e->type],
+		    e->reopen,
 		    e->reason ? e->reason : "-", e->trace_parent ? e->trace_parent : "-",
-		    e->correlation_id ? e->correlation_id : "-", e->tenant ? e->tenant : "-", e->deadline_ms);
+		    e->correlation_id ? e->correlation_id : "-",
+		    e->tenant ? e->tenant : "-", e->deadline_ms);
 }
 
 static void do_next(void)
@@ -211,7 +217,8 @@ static void do_loop(void)
 
 	for (clock_gettime(CLOCK_MONOTONIC, &a); left > 0 && poll(&p, 1, left) > 0; ) {
 		clock_gettime(CLOCK_MONOTONIC, &b);
-		left = atoi(args[1]) - (int)((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000);
+		left = atoi(args[1]) - (int)((b.tv_sec - a.tv_sec) * 1000) -
+		       (int)((b.tv_nsec - a.tv_nsec) / 1000000);
 		if (handoff_dispatch(h) > 0 && handoff_next(h, &e) == 1) {
 			say_event(1, &e);
 			return;
@@ -237,7 +244,8 @@ static void do_answer(void)
 	else if (!strcmp(c, "dispatch"))
 		say("%d", handoff_dispatch(h));
 	else
-		say("%d", handoff_seal_progress(h, (unsigned)number("done", 1), (unsigned)number("total", 2), 9));
+		say("%d", handoff_seal_progress(h, (unsigned)number("done", 1),
+		                                (unsigned)number("total", 2), 9));
 }
 
 /* ------------------------------------------------------------- the inside --- */
@@ -251,11 +259,13 @@ static void do_switches(void)
 static void do_signals(void)
 {
 	unsigned long long mask = strtoull(thread_status("SigBlk:"), NULL, 16);
-	unsigned long long want = 1ull << (SIGTERM - 1) | 1ull << (SIGUSR1 - 1) | 1ull << (SIGCHLD - 1);
+	unsigned long long want = 1ull << (SIGTERM - 1) | 1ull << (SIGUSR1 - 1) |
+	    1ull << (SIGCHLD - 1);
 	sigset_t mine;
 
 	sigprocmask(SIG_SETMASK, NULL, &mine);
-	say("%s %s", (mask & want) == want ? "blocked" : "open", sigismember(&mine, SIGTERM) ? "blocked" : "open");
+	say("%s %s", (mask & want) == want ? "blocked" : "open",
+	    sigismember(&mine, SIGTERM) ? "blocked" : "open");
 }
 
 /* A worker that goes on without exec: says how many descriptors more than at the start it
@@ -296,7 +306,8 @@ static void do_sleep(void)
 }
 
 static const struct { const char *name; void (*f)(void); } calls[] = {
-	{ "open", do_open }, { "begin", do_begin }, { "take", do_take }, { "next", do_next }, { "wait", do_wait },
+	{ "open", do_open }, { "begin", do_begin }, { "take", do_take },
+	{ "next", do_next }, { "wait", do_wait },
 	{ "poll", do_poll }, { "loop", do_loop }, { "ready", do_answer }, { "sealed", do_answer },
 	{ "drained", do_answer }, { "resumed", do_answer }, { "seal_failed", do_answer },
 	{ "dispatch", do_answer }, { "progress", do_answer }, { "switches", do_switches },
@@ -316,7 +327,8 @@ static int simple(void)
 	else if (!strcmp(c, "epoch"))
 		say("%llu", (unsigned long long)handoff_epoch(h));
 	else if (!strcmp(c, "name"))
-		say("%s", handoff_fd_name(h, (unsigned)atoi(args[1])) ? handoff_fd_name(h, (unsigned)atoi(args[1])) : "-");
+		say("%s", handoff_fd_name(h, (unsigned)atoi(args[1])) ?
+		    handoff_fd_name(h, (unsigned)atoi(args[1])) : "-");
 	else if (!strcmp(c, "close"))
 		say("%s", handoff_close(h) ? "not NULL" : "0"), h = NULL;
 	else if (!strcmp(c, "fds"))

@@ -181,16 +181,19 @@ const char *puppet_ask(struct puppet *p, const char *fmt, ...)
 	return puppet_heard(p);
 }
 
-void puppet_must(struct puppet *p, const char *file, int line, const char *question, const char *answer)
+void puppet_must(struct puppet *p, const char *file, int line, const char *question,
+                 const char *answer)
 {
 	size_t n = strlen(answer);
 	bool same;
 
 	say(p, question);
 	puppet_heard(p);
-	same = n && answer[n - 1] == '*' ? !strncmp(p->line, answer, n - 1) : !strcmp(p->line, answer);
+	same = n && answer[n - 1] == '*' ? !strncmp(p->line, answer, n - 1)
+	                                 : !strcmp(p->line, answer);
 	if (!same)
-		ck_abort_msg("%s:%d: %s: said \"%s\", not \"%s\"", file, line, question, p->line, answer);
+		ck_abort_msg("%s:%d: %s: said \"%s\", not \"%s\"", file, line, question, p->line,
+		             answer);
 }
 
 static int reap(struct puppet *p)
@@ -458,5 +461,6 @@ void scene_successor(struct puppet *p, int id)
 	stage_ack(p, id);
 	stage_begin(p, id, 41);
 	puppet_heard(p);
-	ck_assert_msg(!strncmp(p->line, "0 sealed=1 shards=3 first=41 print=cd ", 38), "%s", p->line);
+	ck_assert_msg(!strncmp(p->line, "0 sealed=1 shards=3 first=41 print=cd ", 38), "%s",
+	              p->line);
 }

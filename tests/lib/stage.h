@@ -37,10 +37,12 @@ void puppet_start_with(struct puppet *p, const char *role, int fd);
 void puppet_say(struct puppet *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Its next line of answer. */
 const char *puppet_heard(struct puppet *p);
-const char *puppet_ask(struct puppet *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *puppet_ask(struct puppet *p, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Asks, and the answer must be this; "text*": begin with it. */
 #define ASK(p, question, answer) puppet_must(p, __FILE__, __LINE__, question, answer)
-void puppet_must(struct puppet *p, const char *file, int line, const char *question, const char *answer);
+void puppet_must(struct puppet *p, const char *file, int line, const char *question,
+                 const char *answer);
 /* Lets it end, waits for it: it must exit with 0. */
 void puppet_end(struct puppet *p);
 /* SIGKILL, and reaps it. */
@@ -67,7 +69,8 @@ extern struct stage_timers stage_timers;   /* long ones; a test shortens them */
 void stage_ack(struct puppet *p, int id);              /* HelloAck; 0: no handoff */
 void stage_prepare(struct puppet *p, int id);
 void stage_begin(struct puppet *p, int id, int rev);   /* rev -1: nothing sealed */
-void stage_simple(struct puppet *p, enum msg_type type, int id);   /* SealRequest, Commit, Resume, Abort */
+/* SealRequest, Commit, Resume, Abort, Heartbeat */
+void stage_simple(struct puppet *p, enum msg_type type, int id);
 void stage_final(struct puppet *p);
 
 /* ---- whole scenes ---- */

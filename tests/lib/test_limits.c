@@ -8,6 +8,8 @@
 
 #include "stage.h"
 
+#define SILENT "the supervisor was silent, or the deadline has passed"
+
 static struct puppet p;
 static int before;
 
@@ -37,11 +39,13 @@ START_TEST(fenced_incumbent)
 	scene_serve(&p, "");
 	if (_i % 2 == 0) {
 		scene_drained(&p, 1);
-		ASK(&p, "loop 30000", "1 resume reopen=0 reason=the supervisor was silent, or the deadline has passed*");
+		ASK(&p, "loop 30000",
+		    "1 resume reopen=0 reason=" SILENT "*");
 		ASK(&p, "resumed", "0");
 	} else {
 		scene_sealed(&p, 1);
-		ASK(&p, "loop 30000", "1 resume reopen=1 reason=the supervisor was silent, or the deadline has passed*");
+		ASK(&p, "loop 30000",
+		    "1 resume reopen=1 reason=" SILENT "*");
 		ASK(&p, "resumed", "0");
 	}
 	stage_get(&p, MSG_status);

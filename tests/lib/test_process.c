@@ -92,9 +92,12 @@ static const struct { const char *open, *answer, *log; } wrong[] = {
 	{ "open size=8", "-22", "" },
 	{ "open flags=2", "-22", "0 handoff_open: an unknown flag, or reserved is not 0" },
 	{ "open reserved=1", "-22", "0 handoff_open: an unknown flag, or reserved is not 0" },
-	{ "open build=" TEXT_65, "-22", "0 handoff_open: build_id and version have 64 bytes at most" },
-	{ "open version=" TEXT_65, "-22", "0 handoff_open: build_id and version have 64 bytes at most" },
-	{ "open data=/nowhere/at/all", "-2", "0 data directory /nowhere/at/all: No such file or directory" },
+	{ "open build=" TEXT_65, "-22",
+	  "0 handoff_open: build_id and version have 64 bytes at most" },
+	{ "open version=" TEXT_65, "-22",
+	  "0 handoff_open: build_id and version have 64 bytes at most" },
+	{ "open data=/nowhere/at/all", "-2",
+	  "0 data directory /nowhere/at/all: No such file or directory" },
 	{ "open data=/etc/passwd", "-20", "0 data directory /etc/passwd: Not a directory" },
 	{ "open", "-9", "0 HANDOFF_FD=3 is not the supervisor's channel (unset it to run alone)" },
 };
@@ -248,7 +251,8 @@ static void start_below_another(const char *role, const char *launcher)
 		int fds[] = { sv[0], q.to, q.from };
 		for (int i = 0; i < 3; i++)
 			chan_send(&t, &m, &fds[i], 1);
-		_exit(write(told[1], &q.pid, sizeof q.pid) < 0 || read(die[0], &(char){ 0 }, 1) < 0);
+		_exit(write(told[1], &q.pid, sizeof q.pid) < 0 ||
+		      read(die[0], &(char){ 0 }, 1) < 0);
 	}
 	close(die[0]);
 	close(told[1]);
@@ -420,7 +424,8 @@ START_TEST(registers_again)
 	unsigned n = counts[_i % 4];
 	int how = _i / 4, listener, sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (how && not_root(how == 1 ? "registers_again, from a chroot" : "registers_again, as another user")) {
+	if (how && not_root(how == 1 ? "registers_again, from a chroot" :
+	                    "registers_again, as another user")) {
 		close(sock);
 		return;
 	}
@@ -534,7 +539,8 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		standalone, standalone_without_data, build_id_is_the_program_s,
-		nothing_stays_after_close, fork_leaves_the_lock, idle_is_silent, not_tied_to_a_launcher,
+		nothing_stays_after_close, fork_leaves_the_lock, idle_is_silent,
+		not_tied_to_a_launcher,
 	};
 	const struct { const TTest *test; int n; } loops[] = {
 		{ open_fails, (int)(sizeof wrong / sizeof *wrong) },

@@ -70,7 +70,10 @@ static void raw(const void *p, size_t n)
 /* Bytes with descriptors that are all copies of one. */
 static void raw_fds(const void *p, size_t n, unsigned nfds)
 {
-	union { char space[CMSG_SPACE(sizeof(int) * 253)]; struct cmsghdr align; } control = { { 0 } };
+	union {
+		char space[CMSG_SPACE(sizeof(int) * 253)];
+		struct cmsghdr align;
+	} control = { { 0 } };
 	struct iovec iov = { (void *)(uintptr_t)p, n };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
 	                    .msg_controllen = CMSG_SPACE(sizeof(int) * nfds) };
@@ -567,20 +570,25 @@ static const struct { const char *p; size_t n; const char *line; } frames[] = {
 	BAD(H("\11") "\x82\x0e\xa2\1\7\1\7", "Heartbeat: key: keys do not ascend"),
 	BAD(H("\11") "\x82\x0e\xa2\2\7\1\7", "Heartbeat: key: keys do not ascend"),
 	BAD(H("\11") "\x82\x0e\xa2\1\7\2\7", NULL),           /* an unknown key is no fault */
-	BAD(H("\10") "\x82\x0e\xa1\1\x18\7", "Heartbeat: monotonic-ms: integer not in its shortest form"),
+	BAD(H("\10") "\x82\x0e\xa1\1\x18\7",
+	    "Heartbeat: monotonic-ms: integer not in its shortest form"),
 	BAD(H("\10") "\x82\x18\x0e\xa1\1\7", "message: integer not in its shortest form"),
 	BAD(H("\10") "\x82\x0e\xa1\x18\1\7", "Heartbeat: key: integer not in its shortest form"),
 	BAD(H("\7") "\x82\x0e\xa1\1\x60", "Heartbeat: monotonic-ms: wrong type"),
 	BAD(H("\5") "\x82\x0e\xa0", "Heartbeat: monotonic-ms: missing"),
 	BAD(H("\7") "\x82\x0d\xa1\1\7", "ResumeAfterAbort: reason: wrong type"),
 	BAD(H("\7") "\x82\x1f\xa1\1\7", "message: indefinite length"),
-	BAD(H("\10") "\x82\x18\x60\xa1\1\7", "unknown message type 96"),        /* 96: no such message */
-	BAD(H("\10") "\x82\x18\x82\xa1\1\7", "LockOwner: start-time: missing"),            /* 130: of the disk, and not whole */
+	BAD(H("\10") "\x82\x18\x60\xa1\1\7", "unknown message type 96"),
+	BAD(H("\10") "\x82\x18\x82\xa1\1\7", "LockOwner: start-time: missing"),
 	BAD(H("\x0b") "\x82\x0c\xa1\1\x64" "ab\xff\xfe", "Abort: reason: text that is not UTF-8"),
-	BAD(H("\x0f") "\x82\x0c\xa1\1\x7b\xff\xff\xff\xff\xff\xff\xff\xff", "Abort: reason: a length beyond the end of the frame"),
-	BAD(H("\x0f") "\x82\x07\xa1\1\x9b\xff\xff\xff\xff\xff\xff\xff\xff", "SealComplete: revisions: a length beyond the end of the frame"),
-	BAD(H("\x0d") "\x82\x0e\xa2\1\7\5\x9a\xff\xff\xff\xff", "Heartbeat: unknown key: a length beyond the end of the frame"),
-	BAD(H("\x1d") "\x82\x0e\xa2\1\7\5" NEST NEST NEST NEST "\0", "Heartbeat: unknown key: nested too deep"),
+	BAD(H("\x0f") "\x82\x0c\xa1\1\x7b\xff\xff\xff\xff\xff\xff\xff\xff",
+	    "Abort: reason: a length beyond the end of the frame"),
+	BAD(H("\x0f") "\x82\x07\xa1\1\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
+	    "SealComplete: revisions: a length beyond the end of the frame"),
+	BAD(H("\x0d") "\x82\x0e\xa2\1\7\5\x9a\xff\xff\xff\xff",
+	    "Heartbeat: unknown key: a length beyond the end of the frame"),
+	BAD(H("\x1d") "\x82\x0e\xa2\1\7\5" NEST NEST NEST NEST "\0",
+	    "Heartbeat: unknown key: nested too deep"),
 };
 #define NFRAMES (int)(sizeof frames / sizeof *frames)
 
@@ -635,7 +643,8 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
-	tcase_add_loop_test(t, another_number_than_announced, 0, (int)(sizeof mismatch / sizeof *mismatch));
+	tcase_add_loop_test(t, another_number_than_announced, 0,
+	                    (int)(sizeof mismatch / sizeof *mismatch));
 	tcase_add_loop_test(t, short_transfers, 0, 40);
 	tcase_add_loop_test(t, bad_frames, 0, NFRAMES);
 	suite_add_tcase(s, t);

@@ -89,7 +89,8 @@ START_TEST(sockets)
 	for (int i = 0; i < 64; i++)
 		fds[i] = one;
 	puppet_start(&p, "successor");
-	ck_assert_str_eq(puppet_ask(&p, "open data=%s %s", stage_dir, _i % 2 ? "nonblock" : ""), "0");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s %s", stage_dir, _i % 2 ? "nonblock" : ""),
+	                 "0");
 	puppet_say(&p, "begin");
 	if (_i % 2) {
 		ck_assert_str_eq(puppet_heard(&p), "-11");
@@ -170,7 +171,8 @@ START_TEST(sockets_over_the_limit)
 	m.sockets.names = (struct texts){ .n = 64, .v = names };
 	stage_put_fds(&p, &m, fds, 64);
 	ck_assert_str_eq(puppet_heard(&p), "-125");
-	ASK(&p, "error", "the supervisor sent what is not the protocol: descriptors were lost on the way "
+	ASK(&p, "error",
+	    "the supervisor sent what is not the protocol: descriptors were lost on the way "
 	    "(too many, or the limit on open files)");
 	stage_eof(&p);
 	puppet_end(&p);
@@ -217,7 +219,8 @@ END_TEST
  * of lock and listeners, says -ECANCELED from then on, and why. */
 static const char *const endings[] = {
 	"the supervisor ended it: no longer wanted", "the supervisor is gone",
-	"the supervisor sent what is not the protocol: a frame length that no frame can have (not this protocol?)",
+	"the supervisor sent what is not the protocol: "
+	"a frame length that no frame can have (not this protocol?)",
 };
 
 static void end_it(int how)
@@ -236,7 +239,8 @@ START_TEST(successor_ends)
 	bool nonblock = _i / 12;
 
 	puppet_start(&p, "successor");
-	ck_assert_str_eq(puppet_ask(&p, "open data=%s %s", stage_dir, nonblock ? "nonblock" : ""), "0");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s %s", stage_dir, nonblock ? "nonblock" : ""),
+	                 "0");
 	if (state == 0)
 		end_it(how);   /* in the warm-up */
 	puppet_say(&p, "begin");
@@ -254,7 +258,7 @@ START_TEST(successor_ends)
 		ASK(&p, "loop 30000", state > 1 ? "1 begin*" : "1 decided*");
 		ASK(&p, "begin", state > 1 ? "0 *" : "-125");
 	} else {
-		ck_assert_str_eq(state > 1 ? "0 " : p.line, state > 1 ? (p.line[2] = 0, p.line) : "-125");
+		ck_assert(state > 1 ? !strncmp(p.line, "0 ", 2) : !strcmp(p.line, "-125"));
 	}
 	if (state == 2) {
 		end_it(how);
@@ -629,7 +633,8 @@ START_TEST(seal_failed)
 	ASK(&p, _i ? "seal_failed" : "seal_failed no-space", "0");
 	struct msg *m = stage_get(&p, MSG_seal_failed);
 	struct span want = SPAN(_i ? "the daemon gave no reason" : "no-space");
-	ck_assert(m->seal_failed.error.n == want.n && !memcmp(m->seal_failed.error.p, want.p, want.n));
+	ck_assert(m->seal_failed.error.n == want.n &&
+	          !memcmp(m->seal_failed.error.p, want.p, want.n));
 	ck_assert(!stage_lock_is_free());
 	stage_simple(&p, MSG_resume, 1);   /* S's answer to it */
 	ASK(&p, "loop 200", "0");
@@ -653,7 +658,8 @@ START_TEST(refused_while_serving)
 	ASK(&p, "loop 200", "0");
 	m = stage_get(&p, MSG_seal_failed);
 	struct span want = SPAN("not asked to seal: it serves");
-	ck_assert(m->seal_failed.error.n == want.n && !memcmp(m->seal_failed.error.p, want.p, want.n));
+	ck_assert(m->seal_failed.error.n == want.n &&
+	          !memcmp(m->seal_failed.error.p, want.p, want.n));
 	stage_simple(&p, MSG_abort, 1);
 	ASK(&p, "loop 50", "0");
 	puppet_end(&p);
@@ -695,7 +701,8 @@ int main(void)
 	};
 	const struct { const TTest *test; int n; } loops[] = {
 		{ cold_start, 2 }, { sockets, 5 }, { successor_ends, 24 },
-		{ lock_held_by_a_helper_of_the_dead, 2 }, { lock_is_a_directory, 2 }, { resume_of_the_drained, 4 },
+		{ lock_held_by_a_helper_of_the_dead, 2 }, { lock_is_a_directory, 2 },
+		{ resume_of_the_drained, 4 },
 		{ resume_during_the_seal, 4 }, { end_of_s_when_sealed, 2 }, { seal_failed, 2 },
 	};
 	Suite *suite = suite_create("lib");

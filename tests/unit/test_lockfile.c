@@ -98,7 +98,7 @@ START_TEST(exclusive_and_epoch_grows)
 		ck_assert_int_eq(l.record_error, 0);
 		ck_assert_uint_eq(l.epoch, i);
 		ck_assert_int_eq(in_child(child_tries), EWOULDBLOCK);
-		expect_record(i);              /* read without the lock, and unharmed by who tried */
+		expect_record(i);   /* read without the lock, and unharmed by who tried */
 		lockfile_release(&l);
 		ck_assert_int_eq(l.fd, -1);
 		ck_assert_uint_eq(l.epoch, i);
@@ -120,7 +120,9 @@ START_TEST(sentence_when_held)
 	ck_assert_int_eq(take(), 0);
 	lockfile_init(&other, dir);
 	ck_assert_int_eq(lockfile_try(&other, "", 0), -EWOULDBLOCK);
-	ck_assert_str_eq(other.error, ".handoff.lock: another process holds it: Resource temporarily unavailable");
+	ck_assert_str_eq(other.error,
+	                 ".handoff.lock: another process holds it: "
+	                 "Resource temporarily unavailable");
 }
 END_TEST
 
@@ -199,7 +201,9 @@ START_TEST(replaced_for_ever)
 	ck_assert_int_eq(take(), -EAGAIN);
 	sys_fault = NULL;
 	ck_assert_int_ge(replace_left, 900);
-	ck_assert_str_eq(l.error, ".handoff.lock: is being replaced all the time: Resource temporarily unavailable");
+	ck_assert_str_eq(l.error,
+	                 ".handoff.lock: is being replaced all the time: "
+	                 "Resource temporarily unavailable");
 	ck_assert_int_eq(take(), 0);
 }
 END_TEST
@@ -210,7 +214,8 @@ START_TEST(symlink_in_its_place)
 
 	ck_assert_int_eq(symlinkat("other", dir, LOCKFILE_NAME), 0);
 	ck_assert_int_eq(take(), -ELOOP);
-	ck_assert_str_eq(l.error, ".handoff.lock: cannot be opened: Too many levels of symbolic links");
+	ck_assert_str_eq(l.error,
+	                 ".handoff.lock: cannot be opened: Too many levels of symbolic links");
 	ck_assert_int_eq(lockfile_read(dir, &o), -ELOOP);
 	ck_assert_int_eq(faccessat(dir, "other", F_OK, 0), -1);
 }
@@ -241,7 +246,8 @@ START_TEST(nfs)
 	sys_fs_type_override = NFS_SUPER_MAGIC;
 	ck_assert_int_eq(lockfile_check_fs(dir), -EREMOTE);
 	ck_assert_int_eq(take(), -EREMOTE);
-	ck_assert_str_eq(l.error, ".handoff.lock: lies on NFS, whose flock is no guard: Object is remote");
+	ck_assert_str_eq(l.error,
+	                 ".handoff.lock: lies on NFS, whose flock is no guard: Object is remote");
 	ck_assert_int_eq(faccessat(dir, LOCKFILE_NAME, F_OK, 0), -1);
 	sys_fs_type_override = 0;
 	ck_assert_int_eq(lockfile_check_fs(dir), 0);

@@ -133,7 +133,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { boot_id, start_time, opens_exactly_that_one, every_call_fails };
+	const TTest *const tests[] = { boot_id, start_time, opens_exactly_that_one,
+	                               every_call_fails };
 	Suite *suite = suite_create("proc");
 	TCase *t = tcase_create("proc");
 	SRunner *r = srunner_create(suite);

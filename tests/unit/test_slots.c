@@ -252,7 +252,7 @@ START_TEST(store_fails)
 				ck_assert_int_eq(slots_store(&s, &m), is_short ? 0 : with[i]);
 				fault_off();
 				ck_assert_uint_eq(s.sequence, is_short ? last + 1 : last);
-				/* what failed in fdatasync may be there or not: never less than before */
+				/* what was not synced may be there or not: never less */
 				uint64_t got = 0;
 				struct slots keep = s;
 				ck_assert_int_eq(load(&got), 0);
