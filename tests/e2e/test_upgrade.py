@@ -450,7 +450,8 @@ class People(HandoffCase):
                 p = s.ctl("stop", "kvd")
                 u.wait()
                 committed = phase in ("take", "exit")
-                self.assert_outcome(u, *((0, "committed") if committed else (1, "aborted")), s.log())
+                self.assert_outcome(u, 0 if committed else 1,
+                                    "committed" if committed else "aborted", s.log())
                 self.assertEqual(p.returncode, 0, p.stderr)
                 self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0)
                 s.assert_nothing_left()
