@@ -45,14 +45,14 @@ static void upgrades(struct sized *s, unsigned n)
 		die("kvload counts failures during the upgrades: %s", json);
 }
 
-static void sizes(struct bench *b, const char *data_place)
+static void sizes(struct bench *b, const char *data_place, const char *name_few, const char *name_many)
 {
 	struct sized few = { .keys = 10000 }, many = { .keys = b->quick ? 100000 : 1000000 };
 	unsigned rounds = b->quick ? 2 : 4;
 	char what[64];   /* within twice the smallest: both ways */
 
-	start(b, &few, data_place, "few");
-	start(b, &many, data_place, "many_keys");
+	start(b, &few, data_place, name_few);
+	start(b, &many, data_place, name_many);
 	for (unsigned i = 0; i < rounds; i++) {
 		upgrades(&few, 6);
 		upgrades(&many, 6);
@@ -75,11 +75,11 @@ void bench_keys(struct bench *b)
 	char fast[128], slow[128];
 
 	bench_dir(fast, b->places->fast, "keys");
-	sizes(b, fast);
+	sizes(b, fast, "few", "many_keys");
 	if (b->quick)
 		return;
 	bench_dir(slow, b->places->slow, "keys");
-	sizes(b, slow);
+	sizes(b, slow, "few_disk", "many_disk");
 }
 
 /* ------------------------------------------------------------------ load --- */

@@ -11,15 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <handoff.h>
 
-#define MOST 4096
-
-static struct pollfd polled[1 + MOST];   /* the library's, then the listeners */
-static nfds_t npolled = 1;
+#define AT_ONCE 64
 
 static void on_log(void *arg, int level, const char *line)
 {
@@ -68,42 +66,82 @@ static int alone(int listener)
 	return 0;
 }
 
-static int take_listeners(handoff *h)
+/* Those that have come since the last call. */
+static void take_listeners(handoff *h, int set)
 {
+	static unsigned taken;
 	const char *name;
 
-	for (; npolled <= MOST && (name = handoff_fd_name(h, (unsigned)npolled - 1)); npolled++) {
-		polled[npolled] = (struct pollfd){ .fd = handoff_take_fd(h, name), .events = POLLIN };
-		if (polled[npolled].fd < 0)
-			return -1;
+	for (; (name = handoff_fd_name(h, taken)); taken++) {
+		struct epoll_event e = { .events = EPOLLIN, .data.fd = handoff_take_fd(h, name) };
+		if (e.data.fd < 0 || epoll_ctl(set, EPOLL_CTL_ADD, e.data.fd, &e))
+			exit(1);
 	}
-	return 0;
+}
+
+static void wait_for_more(handoff *h)
+{
+	struct pollfd p = { .fd = handoff_fd(h), .events = POLLIN };
+	struct handoff_event e = { .size = sizeof e };
+
+	poll(&p, 1, -1);
+	handoff_dispatch(h);
+	while (handoff_next(h, &e) > 0)
+		;
+}
+
+/*
+ * The listeners' set is made while the incumbent still serves: 1,000 of them take a millisecond.
+ * To stop accepting is to look at the set no more.
+ */
+static int start(handoff *h, int set)
+{
+	struct handoff_sealed sealed = { .size = sizeof sealed };
+	struct handoff_state s = { .size = sizeof s, .healthy = 1 };
+	int r;
+
+	while ((r = handoff_begin(h, &sealed)) == -EAGAIN) {
+		take_listeners(h, set);
+		wait_for_more(h);
+	}
+	if (r)
+		return r;
+	take_listeners(h, set);
+	while ((r = handoff_ready(h, &s)) == -EAGAIN)
+		wait_for_more(h);
+	return r;
+}
+
+static void answer_all(int set)
+{
+	struct epoll_event e[AT_ONCE];
+	int n = epoll_wait(set, e, AT_ONCE, 0);
+
+	for (int i = 0; i < n; i++)
+		answer(e[i].data.fd);
 }
 
 int main(int argc, char **argv)
 {
-	struct handoff_options o = { .size = sizeof o, .log = on_log };
-	struct handoff_sealed sealed = { .size = sizeof sealed };
-	struct handoff_state s = { .size = sizeof s, .healthy = 1 };
-	int serving = 1;
+	struct handoff_options o = { .size = sizeof o, .log = on_log, .flags = HANDOFF_NONBLOCK };
+	int serving = 1, set = epoll_create1(EPOLL_CLOEXEC);
 	handoff *h;
 
 	if (argc > 2 && !strcmp(argv[1], "--alone"))
 		return alone(atoi(argv[2]));
 	if (argc > 1)
 		o.data_dir = argv[1];
-	if (handoff_open(&o, &h) || handoff_begin(h, &sealed))
+	if (set < 0 || handoff_open(&o, &h) || start(h, set))
 		return 1;
-	if (take_listeners(h) || handoff_ready(h, &s))
-		return 1;
-	polled[0] = (struct pollfd){ .fd = handoff_fd(h), .events = POLLIN };
+	struct pollfd p[2] = {
+		{ .fd = handoff_fd(h), .events = POLLIN }, { .fd = set, .events = POLLIN }
+	};
 	for (;;) {
-		if (poll(polled, serving ? npolled : 1, -1) < 0 && errno != EINTR)
+		if (poll(p, serving ? 2 : 1, -1) < 0 && errno != EINTR)
 			return 1;
-		if (polled[0].revents && events(h, &serving))
+		if (p[0].revents && events(h, &serving))
 			return 0;
-		for (nfds_t i = 1; serving && i < npolled; i++)
-			if (polled[i].revents)
-				answer(polled[i].fd);
+		if (serving && p[1].revents)
+			answer_all(set);
 	}
 }

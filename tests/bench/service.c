@@ -137,18 +137,6 @@ static void ask(struct service *s, const struct msg *m)
 		fail(s, strerror(-e));
 }
 
-pid_t service_ask(struct service *s, char state[64])
-{
-	struct msg m = { .type = MSG_op_status };
-
-	ask(s, &m);
-	receive(s, &m);
-	if (m.type != MSG_op_state)
-		fail(s, "no State in answer to a StatusRequest");
-	snprintf(state, 64, "%.*s", (int)m.op_state.state.n, m.op_state.state.p);
-	return MSG_HAS(&m, op_state, pid) ? (pid_t)m.op_state.pid : 0;
-}
-
 static int try_connect(struct service *s)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -161,6 +149,35 @@ static int try_connect(struct service *s)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+/* One connection for each request: handoffd closes those that ask for nothing. */
+static void connect_again(struct service *s)
+{
+	int fd = try_connect(s);
+
+	if (fd < 0)
+		fail(s, "handoffd does not listen any more");
+	chan_close(&s->ops);
+	chan_init(&s->ops, fd);
+}
+
+pid_t service_ask(struct service *s, char state[64])
+{
+	struct msg m = { .type = MSG_op_status };
+	pid_t pid;
+
+	connect_again(s);
+	ask(s, &m);
+	receive(s, &m);
+	if (m.type != MSG_op_state)
+		fail(s, "no State in answer to a StatusRequest");
+	snprintf(state, 64, "%.*s", (int)m.op_state.state.n, m.op_state.state.p);
+	pid = MSG_HAS(&m, op_state, pid) ? (pid_t)m.op_state.pid : 0;
+	if (s->tracer)   /* strace's child */
+		s->handoffd = (pid_t)m.op_state.supervisor_pid;
+	chan_close(&s->ops);
+	return pid;
 }
 
 static void await_serving(struct service *s)
@@ -176,7 +193,7 @@ static void await_serving(struct service *s)
 			fail(s, "handoffd does not listen");
 		sleep_ms(1);
 	}
-	chan_init(&s->ops, fd);
+	close(fd);
 	while (!(s->daemon = service_ask(s, state)) || strcmp(state, "idle")) {
 		if (now_us() > until)
 			fail(s, "the daemon does not serve");
@@ -212,12 +229,6 @@ void service_start(struct service *s, const char *handoffd, const char *root, co
 	s->handoffd = run(argv, s->log);
 	s->tracer = n > 3 ? s->handoffd : 0;
 	await_serving(s);
-	if (s->tracer) {   /* strace's child */
-		struct msg m = { .type = MSG_op_status };
-		ask(s, &m);
-		receive(s, &m);
-		s->handoffd = (pid_t)m.op_state.supervisor_pid;
-	}
 }
 
 static void note_phase(struct took *t, const struct msg *m)
@@ -234,13 +245,15 @@ static void note_phase(struct took *t, const struct msg *m)
 void service_upgrade(struct service *s, const char *binary, struct took *ret)
 {
 	struct msg m = { .type = MSG_op_upgrade };
-	double start = now_us();
+	double start;
 	char text[400];
 
 	if (getrandom(m.op_upgrade.id.b, sizeof m.op_upgrade.id.b, 0) < 0)
 		die("getrandom: %s", strerror(errno));
 	if (binary)
 		MSG_SET(&m, op_upgrade, binary, SPAN(binary));
+	connect_again(s);
+	start = now_us();
 	ask(s, &m);
 	*ret = (struct took){ 0 };
 	for (receive(s, &m); m.type == MSG_op_event; receive(s, &m))
@@ -258,6 +271,7 @@ void service_upgrade(struct service *s, const char *binary, struct took *ret)
 	ret->serving = (double)m.op_result.serving_us;
 	ret->total = (double)m.op_result.total_us;
 	s->daemon = (pid_t)m.op_result.pid;
+	chan_close(&s->ops);
 }
 
 void service_stop(struct service *s)

@@ -1,6 +1,6 @@
 /*
- * service: a handoffd of the bench's own, with a connection to its control socket that
- * stays. Everything that does not work ends the run (die), with the end of handoffd's log.
+ * service: a handoffd of the bench's own, and requests to its control socket. Everything
+ * that does not work ends the run (die), with the end of handoffd's log.
  */
 #ifndef BENCH_SERVICE_H
 #define BENCH_SERVICE_H
