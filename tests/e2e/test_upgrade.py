@@ -378,11 +378,13 @@ class People(HandoffCase):
             "seal": (["seal:delay=700"], []), "ready": ([], ["begin:delay=700"]),
             "take": ([], ["take:delay=700"]), "exit": (["exit:delay=700"], [])}
 
-    def held(self, s, phase):
+    def held(self, s, phase, load=None):
         """An upgrade that has reached the phase, and stays there for a while."""
         old, new = self.HELD[phase]
         if s.arguments != faults(*old):
             self.upgrade(s, OLD, *old)
+            if load is not None:
+                self.calm(load)
         self.use(s, NEW, *new)
         point = (old + new)[0].split(":")[0]
         count = s.log().count("fault: delay at " + point)
@@ -397,21 +399,23 @@ class People(HandoffCase):
         load = s.load()
         for phase in ("warm", "drain", "seal", "ready"):
             with self.subTest(phase=phase):
-                u = self.held(s, phase)
+                u = self.held(s, phase, load)
                 p = s.ctl("abort", "kvd", "--reason", "not today")
                 u.wait()
                 self.assertEqual(p.returncode, 0, p.stderr)
                 self.assert_outcome(u, 1, "aborted")
                 self.assertIn("not today", u.result["message"])
                 self.assert_serves(s, "1.0")
+                self.calm(load)
         for phase in ("take", "exit"):
             with self.subTest(phase=phase):
-                u = self.held(s, phase)
+                u = self.held(s, phase, load)
                 p = s.ctl("abort", "kvd")
                 u.wait()
                 self.assertEqual(p.returncode, 1, p.stdout)
                 self.assertIn("too late", p.stderr)
                 self.assert_outcome(u, 0, "committed")
+                self.calm(load)
         p = s.ctl("abort", "kvd")
         self.assertEqual(p.returncode, 1)
         self.assert_clean_upgrade(s, OLD)
