@@ -106,7 +106,7 @@ static int run(struct conf *c)
 int main(int argc, char **argv)
 {
 	struct arguments a = { NULL };
-	struct conf *c;
+	struct conf *c = NULL;
 	char err[1200];
 	sigset_t term;
 	int status = parse(argc, argv, &a);
@@ -121,6 +121,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (conf_read(a.config, &c, err, sizeof err) || (!a.check && conf_check_machine(c, err, sizeof err))) {
 		fprintf(stderr, "handoffd: %s\n", err);
+		conf_free(c);
 		return 2;
 	}
 	if (a.check) {
