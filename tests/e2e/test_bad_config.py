@@ -39,10 +39,15 @@ class Upgrade(Case):
             p = self.s.ctl("plan", self.s.name)
             self.assertEqual((p.returncode, p.stderr.count(message) + p.stdout.count(message)),
                              (2, 1), p.stdout + p.stderr)
-            p = subprocess.run([harness.program("handoffd"), "-c", self.s.conf, "--check"],
-                               env=self.s.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, check=False)
-            self.assertEqual((p.returncode, p.stderr), (2, "handoffd: %s\n" % message))
+            self.check(why, line)
+
+    def check(self, why, line):
+        """What `handoffd --check` says."""
+        p = subprocess.run([harness.program("handoffd"), "-c", self.s.conf, "--check"],
+                           env=self.s.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, check=False)
+        self.assertEqual((p.returncode, p.stderr),
+                         (2, "handoffd: %s:%d: %s\n" % (self.s.conf, line, why)))
 
     def again(self):
         """With a right configuration all is well."""
@@ -137,8 +142,12 @@ class Upgrade(Case):
         os.chmod(self.s.data_dir, 0o755)
         name = pwd.getpwuid(NOBODY).pw_name
         self.s.configure(user=name)
-        self.refuse("data-dir %s: %s may not write it (Permission denied); chown or chmod it" %
-                    (self.s.data_dir, name), "data-dir")
+        with self.unharmed(self.s):
+            self.refused(self.s, code=2, message="%s: user is another than the running daemon's, "
+                         "whose files and lock the successor could not open: use 'handoffctl "
+                         "restart' (clients notice)" % self.s.conf)
+        self.check("data-dir %s: %s may not write it (Permission denied); chown or chmod it" %
+                   (self.s.data_dir, name), self.line_of("data-dir"))
 
     def test_data_dir_of_another(self):
         other = self.s.path("other")
