@@ -123,6 +123,8 @@ static enum d_event try_lock(handoff *h)
 	h_fail(h, e, "%s%s", h->lock.record_error ? LOCKFILE_NAME " could not be written: " : "",
 	       h->lock.record_error ? strerror(-e) : h->lock.error);
 	if (d_is_successor(&h->d)) {
+		/* said now: who closes its channel is killed, maybe before it can say more */
+		h_log(h, HANDOFF_LOG_ERROR, "%s", h->error);
 		h_end(h, "%s", h->error);
 		h->end_code = e;
 	} else if (e != h->lock_error) {   /* it is tried again every D_LOCK_POLL_MS */
