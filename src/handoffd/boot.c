@@ -84,6 +84,28 @@ static uid_t uid_of(pid_t pid)
 	return sys_stat(path, &st) ? (uid_t)-1 : st.st_uid;
 }
 
+/* Started for this runtime directory, and so by a supervisor that this one follows? Another
+ * one's daemon may have the same data open. */
+static bool is_ours(const struct service *s, pid_t pid)
+{
+	static char env[1 << 17];   /* the kernel's limit for one string */
+	static const char name[] = "HANDOFF_DIR=";
+	char path[32];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+	if ((fd = sys_open(path, O_RDONLY, 0)) < 0)
+		return false;
+	n = sys_read(fd, env, sizeof env - 1);
+	sys_close(fd);
+	env[n < 0 ? 0 : n] = '\0';
+	for (const char *p = env; p < env + n; p += strlen(p) + 1)
+		if (!strncmp(p, name, sizeof name - 1))
+			return !strcmp(p + sizeof name - 1, s->runtime_dir);
+	return false;
+}
+
 /*
  * Without a journal the lock says who may still be serving: the record names a pid, and the
  * kernel has to agree. It belongs to the daemon's user, who could name anybody.
@@ -97,7 +119,8 @@ static void guess_incumbent(struct service *s)
 	if (fd < 0)
 		return;
 	uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
-	if (!lockfile_read(fd, &o) && o.pid && lockfile_held_by(fd, (pid_t)o.pid) && uid_of((pid_t)o.pid) == uid) {
+	if (!lockfile_read(fd, &o) && o.pid && lockfile_held_by(fd, (pid_t)o.pid) && uid_of((pid_t)o.pid) == uid &&
+	    is_ours(s, (pid_t)o.pid)) {
 		log_info("the journal names nobody, the lock's record names pid %d", (int)o.pid);
 		s->journal.incumbent = (struct process){ (pid_t)o.pid, o.start };
 		s->journal.served = true;

@@ -179,8 +179,8 @@ void service_lost(struct service *s, struct peer *p, int error)
 	/* a successor that has not been told to serve cannot be told any more */
 	else if (p == s->n && !told_to_serve(s))
 		cut(s, p, error);
-	/* what it sent last may be among what was not read: its Status, say */
-	else if (p == s->n && error != -ENODATA)
+	/* its Status may be among what was not read; an end, or a reset, comes behind all it sent */
+	else if (p == s->n && error != -ENODATA && error != -ECONNRESET)
 		service_event(s, S_E_N_LOST, NULL);
 }
 

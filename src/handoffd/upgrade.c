@@ -48,6 +48,15 @@ static int check_data_dir(struct service *s, const struct conf *c, char *err, si
 	return 2;
 }
 
+static int check_user(struct service *s, const struct conf *c, char *err, size_t size)
+{
+	if (c->uid == s->conf->uid)
+		return 0;
+	snprintf(err, size, "%s: user is another than the running daemon's, whose files and lock the successor "
+	         "could not open; use 'handoffctl restart' (clients notice)", c->file);
+	return 2;
+}
+
 /* keep_data: the daemon goes on with the directory that it has open. */
 static int prepare_conf(struct service *s, const char *binary, bool keep_data, struct conf **ret_conf,
                         struct exe *ret_exe, char *err, size_t size)
@@ -58,10 +67,8 @@ static int prepare_conf(struct service *s, const char *binary, bool keep_data, s
 		return 2;
 	if (strcmp(c->name, s->conf->name))
 		snprintf(err, size, "%s: the service is called %s there, this supervisor runs %s", c->file, c->name, s->conf->name);
-	else if (keep_data && c->uid != s->conf->uid)
-		snprintf(err, size, "%s: user is another than the running daemon's, whose files and lock the "
-		         "successor could not open: use 'handoffctl restart' (clients notice)", c->file);
-	else if (!conf_check_machine(c, err, size) && !(keep_data && check_data_dir(s, c, err, size)) &&
+	else if (!conf_check_machine(c, err, size) &&
+	         !(keep_data && (check_data_dir(s, c, err, size) || check_user(s, c, err, size))) &&
 	         !exe_open(c, binary[0] ? binary : c->command[0], ret_exe, err, size)) {
 		*ret_conf = c;
 		return 0;

@@ -382,11 +382,12 @@ class State(Case):
                 p = subprocess.Popen([harness.program("handoffd"), "-c", conf], env=env,
                                      stdin=subprocess.DEVNULL, stdout=out, stderr=out)
             try:
-                harness.wait_until(lambda: p.poll() is not None or "info: the journal names "
-                                   "nobody, the lock's record names pid %d" % self.s.daemon_pid()
-                                   in harness.read_file(log), "what it says", 20)
+                harness.wait_until(lambda: "starting the daemon" in harness.read_file(log),
+                                   "what it says")
+                p.terminate()
+                self.assertEqual(p.wait(harness.PATIENCE), 0)
             finally:
-                p.kill()  # not SIGTERM: it would end what it has adopted
+                p.kill()
                 p.wait()
 
 

@@ -20,12 +20,19 @@ import harness
 MAX_VALUE = 64 << 20
 
 
+def environment(mark="kvd-alone"):
+    """Without a supervisor."""
+    env = harness.environment(mark)
+    return {k: v for k, v in env.items() if not k.startswith("HANDOFF_")}
+
+
 def kvd_path():
     return os.environ.get("KVD_V1") or harness.program("kvd-v1")
 
 
 def verify(data):
-    return subprocess.run([kvd_path(), "--verify", "--data-dir", data], stdout=subprocess.PIPE,
+    return subprocess.run([kvd_path(), "--verify", "--data-dir", data], env=environment(),
+                          stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE)
 
 
@@ -36,10 +43,7 @@ class Kvd:
         self.data = data
         self.path = os.path.join(data, "..", "s")
         self.log = open(os.path.join(data, "..", "log"), "ab")
-        env = dict(os.environ)
-        for name in list(env):
-            if name.startswith("HANDOFF_"):
-                del env[name]
+        env = environment(os.path.dirname(data))
         self.process = subprocess.Popen([kvd_path(), "--data-dir", data,
                                          "--listen", "unix:" + self.path, *args],
                                         stderr=self.log, env=env, preexec_fn=preexec)
@@ -388,7 +392,7 @@ class Durability(Case):
             f.write(b"?")
         size = os.path.getsize(log)
         self.assertEqual(verify(self.data).returncode, 1)
-        p = subprocess.run([kvd_path(), "--data-dir", self.data, "--listen", "127.0.0.1:0"],
+        p = subprocess.run([kvd_path(), "--data-dir", self.data, "--listen", "127.0.0.1:0"], env=environment(),
                            stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE)
         self.assertNotEqual(p.stderr.find("shard-0-000001.log is damaged at byte"), -1)
         self.assertEqual(os.path.getsize(log), size)
@@ -414,7 +418,7 @@ class Durability(Case):
 
     def test_one_writer(self):
         self.start()
-        p = subprocess.run([kvd_path(), "--data-dir", self.data, "--listen", "127.0.0.1:0"],
+        p = subprocess.run([kvd_path(), "--data-dir", self.data, "--listen", "127.0.0.1:0"], env=environment(),
                            stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE)
         self.assertEqual(p.returncode, 1)
         self.assertIn("in use by pid %d" % self.kvd.process.pid, p.stderr)
@@ -442,7 +446,7 @@ class Durability(Case):
 
 class Words(unittest.TestCase):
     def say(self, *args):
-        p = subprocess.run([kvd_path(), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        p = subprocess.run([kvd_path(), *args], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            text=True, timeout=harness.PATIENCE)
         return p.returncode, p.stdout, p.stderr
 

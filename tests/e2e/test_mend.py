@@ -47,8 +47,7 @@ class WhoIsIt(harness.TestCase):
     def test_a_copied_lock_names_another_services_daemon(self):
         one = self.service()
         two = self.service(start=False)
-        shutil.rmtree(two.data_dir)
-        shutil.copytree(one.data_dir, two.data_dir)
+        shutil.copy(os.path.join(one.data_dir, ".handoff.lock"), two.data_dir)
         two.start()
         self.assertNotEqual(one.daemon_pid(), two.daemon_pid())
         two.stop()
@@ -62,6 +61,19 @@ class WhoIsIt(harness.TestCase):
         service.start()
         self.assertEqual(service.daemon_pid(), pid)
         self.assertEqual(service.upgrade().code, 0)
+
+    def test_another_supervisors_daemon_on_the_same_data_is_left_alone(self):
+        one = self.service()
+        pid = one.daemon_pid()
+        two = self.service(start=False)
+        two.data_dir = one.data_dir
+        two.configure()
+        two.launch()
+        two.wait_state("cold")
+        two.supervisor.terminate()
+        self.assertEqual(two.supervisor.wait(harness.PATIENCE), 0)
+        self.assertEqual(one.daemon_pid(), pid)
+        self.assertEqual(one.client().ping(), True)
 
     def test_behind_a_launcher(self):
         """The daemon is what env made of itself: it is started again through env, too."""
