@@ -85,6 +85,36 @@ check() # DIRECTORY
 	return $code
 }
 
+LIBRARY_TESTS="tests/lib/test_stress tests/lib/test_limits tests/unit/test_lib"
+
+# The library's thread and its neighbours.
+threads() # DIRECTORY
+{
+	mkdir -p "$1" && cd "$1" || return
+	[ -f Makefile ] || "$TOP/configure" --enable-werror --enable-sanitizers=thread || return
+	make -j"$JOBS" tests/lib/puppet $LIBRARY_TESTS && library_tests
+}
+
+# A shared daemon would be libtool's script; valgrind is told of the library by a static one.
+memory() # DIRECTORY
+{
+	cd "$1" && make -j"$JOBS" tests/lib/puppet $LIBRARY_TESTS || return
+	printf '#!/bin/sh\nexec valgrind -q --vgdb=no --error-exitcode=9 --leak-check=full %s "$@"\n' \
+		"$PWD/tests/lib/puppet" >puppet.valgrind && chmod +x puppet.valgrind || return
+	PUPPET=$PWD/puppet.valgrind library_tests
+}
+
+library_tests()
+{
+	code=0
+	for t in $LIBRARY_TESTS; do
+		"./$t" >"$t.out" 2>&1 || code=1
+		cat "$t.out"
+		sed -n "s|^100%: Checks: \([0-9]*\),.*|checks \1 $t|p" "$t.out"
+	done
+	return $code
+}
+
 e2e() # DIRECTORY
 {
 	BUILD_DIR=$1 /usr/bin/python3 tests/e2e/run.py
@@ -186,7 +216,9 @@ step autogen autogen || finish
 step build build "$BUILD" || finish
 step check check "$BUILD"
 step install sh tests/install.sh "$BUILD"
-step static-build build "$BUILD/static" --disable-shared
+step static-build build "$BUILD/static" --disable-shared &&
+	step memory memory "$BUILD/static"
+step threads threads "$BUILD/tsan"
 step e2e e2e "$BUILD"
 step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
 	step asan-check check "$BUILD/asan" &&
