@@ -14,8 +14,8 @@ tests_bench_soak_SOURCES = tests/bench/soak.c $(BENCH_COMMON)
 tests_bench_soak_LDADD = $(BENCH_LIBS)
 # no script of libtool's before it: an exec of it is what is measured
 tests_bench_nothing_SOURCES = tests/bench/nothing.c
-tests_bench_nothing_CFLAGS = $(PIE_CFLAGS)
-tests_bench_nothing_LDFLAGS = $(PIE_LDFLAGS) -no-install
+tests_bench_nothing_CFLAGS = $(PIE_C)
+tests_bench_nothing_LDFLAGS = $(PIE_LD) -no-install
 tests_bench_nothing_LDADD = libhandoff.la
 
 .PHONY: bench soak
