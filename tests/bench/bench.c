@@ -16,7 +16,8 @@
 #include "bench.h"
 
 static const char usage[] =
-	"usage: bench [--build DIR] [--quick] [--realtime] [--trace] [--only PART]... [--upgrades N]\n"
+	"usage: bench [--build DIR] [--quick] [--realtime] [--trace] [--only PART]...\n"
+	"             [--upgrades N]\n"
 	"\n"
 	"  --build DIR    where handoffd, nothing, kvd and kvload were built (.)\n"
 	"  --quick        about a minute, fewer samples\n"
@@ -64,7 +65,8 @@ static int work(const struct places *p, void *arg)
 
 	b->places = p;
 	raise_descriptors();
-	if (a->realtime && sched_setscheduler(0, SCHED_RR, &(struct sched_param){ .sched_priority = 1 }))
+	if (a->realtime &&
+	    sched_setscheduler(0, SCHED_RR, &(struct sched_param){ .sched_priority = 1 }))
 		die("--realtime: %s", strerror(errno));
 	programs_find(&b->bin, a->build);
 	if (a->trace) {
@@ -73,9 +75,12 @@ static int work(const struct places *p, void *arg)
 	}
 	uname(&u);
 	getloadavg(&load, 1);
-	printf("%s %s, %ld processors. floor: fork, exec of the same binary, first answer; no protocol.\n"
-	       "handoffd logs to a file beside its runtime directory.%s load average at the start: %.1f.\n\n",
-	       u.sysname, u.release, sysconf(_SC_NPROCESSORS_ONLN), a->realtime ? " SCHED_RR." : "", load);
+	printf("%s %s, %ld processors. floor: fork, exec of the same binary, first answer; "
+	       "no protocol.\n"
+	       "handoffd logs to a file beside its runtime directory.%s "
+	       "load average at the start: %.1f.\n\n",
+	       u.sysname, u.release, sysconf(_SC_NPROCESSORS_ONLN), a->realtime ? " SCHED_RR." : "",
+	       load);
 	table_head();
 	if (a->parts & NOTHING)
 		bench_nothing(b);
@@ -89,15 +94,21 @@ static int work(const struct places *p, void *arg)
 
 static int part(const char *name)
 {
-	return !strcmp(name, "nothing") ? NOTHING : !strcmp(name, "keys") ? KEYS : !strcmp(name, "load") ? LOAD : 0;
+	return !strcmp(name, "nothing") ? NOTHING
+	       : !strcmp(name, "keys")  ? KEYS
+	       : !strcmp(name, "load")  ? LOAD
+					: 0;
 }
 
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "build", required_argument, NULL, 'b' }, { "quick", no_argument, NULL, 'q' },
-		{ "trace", no_argument, NULL, 't' }, { "only", required_argument, NULL, 'o' },
-		{ "upgrades", required_argument, NULL, 'n' }, { "realtime", no_argument, NULL, 'r' },
+		{ "build", required_argument, NULL, 'b' },
+		{ "quick", no_argument, NULL, 'q' },
+		{ "trace", no_argument, NULL, 't' },
+		{ "only", required_argument, NULL, 'o' },
+		{ "upgrades", required_argument, NULL, 'n' },
+		{ "realtime", no_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};

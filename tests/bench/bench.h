@@ -25,6 +25,7 @@ void bench_load(struct bench *b);      /* latencies beside a run without upgrade
 void bench_trace(struct bench *b);     /* no row: where the time of one upgrade goes */
 
 /* A configuration with one listener main at root/main.sock, and more besides. */
-void nothing_conf(char *out, size_t size, const struct bench *b, const char *root, unsigned listeners);
+void nothing_conf(char *out, size_t size, const struct bench *b, const char *root,
+                  unsigned listeners);
 
 #endif

@@ -6,7 +6,8 @@
 #include "kvd.h"
 
 static const char *const some_load[] = {
-	"--keepalive", "50", "--keepalive-rate", "1000", "--fresh-rate", "200", "--keys", "2000", NULL
+	"--keepalive", "50", "--keepalive-rate", "1000", "--fresh-rate", "200", "--keys", "2000",
+	NULL
 };
 
 struct sized {
@@ -38,14 +39,15 @@ static void upgrades(struct sized *s, unsigned n)
 		}
 		kvd_upgrade(&s->kvd, &t);
 		samples_add(&s->pause, t.pause);
-		/* its 50 connections come anew and have asked something: a drain would wait for them */
+		/* its connections come anew and have asked something: a drain would wait */
 		sleep_ms(300);
 	}
 	if (load_end(&load, 1, json, sizeof json))
 		die("kvload counts failures during the upgrades: %s", json);
 }
 
-static void sizes(struct bench *b, const char *data_place, const char *name_few, const char *name_many)
+static void sizes(struct bench *b, const char *data_place, const char *name_few,
+		  const char *name_many)
 {
 	struct sized few = { .keys = 10000 }, many = { .keys = b->quick ? 100000 : 1000000 };
 	unsigned rounds = b->quick ? 2 : 4;
@@ -57,13 +59,17 @@ static void sizes(struct bench *b, const char *data_place, const char *name_few,
 		upgrades(&few, 6);
 		upgrades(&many, 6);
 	}
-	table_section("kvd under load (50 connections with 1000 requests/s, 200 fresh ones/s), data on %s; "
-	              "%d of %u rounds upgraded while %u keys were compacted", fs_name(data_place), many.compacted,
-	              rounds, many.keys);
+	table_section(
+		"kvd under load (50 connections with 1000 requests/s, 200 fresh ones/s), data on "
+		"%s; "
+		"%d of %u rounds upgraded while %u keys were compacted",
+		fs_name(data_place), many.compacted, rounds, many.keys);
 	snprintf(what, sizeof what, "pause with %u keys", few.keys);
-	bench_row(b, (struct row){ what, "us", &few.pause, "with more keys", &many.pause, AIM_RATIO, 2 });
+	bench_row(b, (struct row){ what, "us", &few.pause, "with more keys", &many.pause, AIM_RATIO,
+				   2 });
 	snprintf(what, sizeof what, "pause with %u keys", many.keys);
-	bench_row(b, (struct row){ what, "us", &many.pause, "with 10000 keys", &few.pause, AIM_RATIO, 2 });
+	bench_row(b, (struct row){ what, "us", &many.pause, "with 10000 keys", &few.pause,
+				   AIM_RATIO, 2 });
 	kvd_stop(&few.kvd);
 	kvd_stop(&many.kvd);
 	samples_free(&few.pause);
@@ -86,10 +92,13 @@ void bench_keys(struct bench *b)
 
 struct seen { struct samples fresh, keepalive, stall, late; };
 
-static void one_run(struct bench *b, struct kvd *k, struct seen *s, unsigned number, int with_upgrade)
+static void one_run(struct bench *b, struct kvd *k, struct seen *s, unsigned number,
+		    int with_upgrade)
 {
-	const char *options[] = { "--keepalive", "50", "--keepalive-rate", "1000", "--fresh-rate", "500",
-		"--keys", "2000", "--verify", "--duration", b->quick ? "3" : "8", NULL };
+	const char *options[] = {
+		"--keepalive", "50", "--keepalive-rate", "1000", "--fresh-rate", "500", "--keys",
+		"2000", "--verify", "--duration", b->quick ? "3" : "8", NULL
+	};
 	struct load load;
 	struct took t;
 	char json[8192], name[32];
@@ -130,18 +139,21 @@ void bench_load(struct bench *b)
 		one_run(b, &k, &with, 2 * i, 1);
 		one_run(b, &k, &without, 2 * i + 1, 0);
 	}
-	table_section("constant arrival rate: 50 keep-alive connections with 1000 requests/s, 500 fresh connections/s,"
-	              " %u runs of %d s with an\nupgrade in the middle and as many without, in turn; latency from when"
-	              " a request was due; data on %s; nothing failed, nothing was lost", runs, b->quick ? 3 : 8,
-	              fs_name(data));
-	bench_row(b, (struct row){ "worst latency, fresh connections", "us", &with.fresh, "without upgrade",
-	                           &without.fresh, AIM_NONE, 0 });
-	bench_row(b, (struct row){ "worst latency, keep-alive", "us", &with.keepalive, "without upgrade",
-	                           &without.keepalive, AIM_NONE, 0 });
-	bench_row(b, (struct row){ "longest stall between two replies", "us", &with.stall, "without upgrade",
-	                           &without.stall, AIM_NONE, 0 });
-	bench_row(b, (struct row){ "kvload itself woke up late by", "us", &with.late, "without upgrade", &without.late,
-	                           AIM_NONE, 0 });
+	table_section(
+		"constant arrival rate: 50 keep-alive connections with 1000 requests/s, 500 fresh "
+		"connections/s,"
+		" %u runs of %d s with an\nupgrade in the middle and as many without, in turn; "
+		"latency from when"
+		" a request was due; data on %s; nothing failed, nothing was lost",
+		runs, b->quick ? 3 : 8, fs_name(data));
+	bench_row(b, (struct row){ "worst latency, fresh connections", "us", &with.fresh,
+				   "without upgrade", &without.fresh, AIM_NONE, 0 });
+	bench_row(b, (struct row){ "worst latency, keep-alive", "us", &with.keepalive,
+				   "without upgrade", &without.keepalive, AIM_NONE, 0 });
+	bench_row(b, (struct row){ "longest stall between two replies", "us", &with.stall,
+				   "without upgrade", &without.stall, AIM_NONE, 0 });
+	bench_row(b, (struct row){ "kvload itself woke up late by", "us", &with.late,
+				   "without upgrade", &without.late, AIM_NONE, 0 });
 	kvd_stop(&k);
 	free_seen(&with);
 	free_seen(&without);

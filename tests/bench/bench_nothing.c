@@ -18,19 +18,24 @@ struct subject {
 	struct samples pause, serving, total, reported;
 };
 
-void nothing_conf(char *out, size_t size, const struct bench *b, const char *root, unsigned listeners)
+void nothing_conf(char *out, size_t size, const struct bench *b, const char *root,
+		  unsigned listeners)
 {
-	size_t n = (size_t)snprintf(out, size, "  command = {\"%s\"}\n  environment = {\"%s\"}\n"
-	                            "  clear-environment = true\n  listen main { address = \"unix:%s/main.sock\" }\n",
-	                            b->bin.nothing, b->bin.preload, root);
+	size_t n = (size_t)snprintf(
+		out, size,
+		"  command = {\"%s\"}\n  environment = {\"%s\"}\n"
+		"  clear-environment = true\n  listen main { address = \"unix:%s/main.sock\" }\n",
+		b->bin.nothing, b->bin.preload, root);
 
 	for (unsigned i = 1; i < listeners && n < size; i++)
-		n += (size_t)snprintf(out + n, size - n, "  listen l%u { address = \"unix:%s/l%u\" }\n", i, root, i);
+		n += (size_t)snprintf(out + n, size - n,
+				      "  listen l%u { address = \"unix:%s/l%u\" }\n", i, root, i);
 	if (n >= size)
 		die("no room for the configuration of %u listeners", listeners);
 }
 
-static void start(struct bench *b, struct subject *s, const char *place, const char *name, unsigned listeners)
+static void start(struct bench *b, struct subject *s, const char *place, const char *name,
+		  unsigned listeners)
 {
 	size_t size = 1024 + listeners * 200;
 	char *conf = malloc(size);
@@ -67,11 +72,12 @@ static void end(struct subject *s)
 
 static void rows(struct bench *b, struct subject *s, struct samples *floor)
 {
-	bench_row(b, (struct row){ "pause (Prepare sent to N's Status)", "us", &s->pause, "floor", floor,
-	                           AIM_VALUE, 500 });
-	bench_row(b, (struct row){ "request to N's Status", "us", &s->serving, "floor", floor, AIM_RATIO, 1.8 });
-	bench_row(b, (struct row){ "request to \"committed\" reported", "us", &s->reported, "floor", floor,
-	                           AIM_RATIO, 2.2 });
+	bench_row(b, (struct row){ "pause (Prepare sent to N's Status)", "us", &s->pause, "floor",
+				   floor, AIM_VALUE, 500 });
+	bench_row(b, (struct row){ "request to N's Status", "us", &s->serving, "floor", floor,
+				   AIM_RATIO, 1.8 });
+	bench_row(b, (struct row){ "request to \"committed\" reported", "us", &s->reported, "floor",
+				   floor, AIM_RATIO, 2.2 });
 }
 
 static void handoffs(struct bench *b, struct subject subject[SUBJECTS])
@@ -90,15 +96,17 @@ static void handoffs(struct bench *b, struct subject subject[SUBJECTS])
 			if (k != MANY_LISTENERS || i % 4 == 0)
 				upgrade(&subject[k], i >= 5);
 	}
-	table_section("a daemon that does nothing; runtime directory on %s", fs_name(b->places->fast));
+	table_section("a daemon that does nothing; runtime directory on %s",
+		      fs_name(b->places->fast));
 	rows(b, &subject[FAST], &floor);
 	table_section("the same; runtime directory on disk (%s)", fs_name(b->places->slow));
 	rows(b, &subject[SLOW], &floor);
 	table_section("%u listeners; runtime directory on %s", MANY, fs_name(b->places->fast));
 	bench_row(b, (struct row){ "pause", "us", &subject[MANY_LISTENERS].pause, "with 1 listener",
 	                           &subject[FAST].pause, AIM_RATIO, 2 });
-	bench_row(b, (struct row){ "request to \"committed\" reported", "us", &subject[MANY_LISTENERS].reported,
-	                           "with 1 listener", &subject[FAST].reported, AIM_NONE, 0 });
+	bench_row(b, (struct row){ "request to \"committed\" reported", "us",
+				   &subject[MANY_LISTENERS].reported, "with 1 listener",
+				   &subject[FAST].reported, AIM_NONE, 0 });
 	samples_free(&floor);
 }
 
@@ -123,10 +131,12 @@ static void as_a_client_sees_it(struct bench *b, struct subject *s)
 		samples_add(&calm, client_longest(c, &normal));
 	}
 	client_stop(c);
-	table_section("the same, as a client that connects in a tight loop sees it; on %s", fs_name(b->places->fast));
-	bench_row(b, (struct row){ "longest gap between two answers", "us", &gap, "longest gap, calm", &calm,
-	                           AIM_NONE, 0 });
-	bench_row(b, (struct row){ "normal gap between two answers", "us", &normal, NULL, NULL, AIM_NONE, 0 });
+	table_section("the same, as a client that connects in a tight loop sees it; on %s",
+		      fs_name(b->places->fast));
+	bench_row(b, (struct row){ "longest gap between two answers", "us", &gap,
+				   "longest gap, calm", &calm, AIM_NONE, 0 });
+	bench_row(b, (struct row){ "normal gap between two answers", "us", &normal, NULL, NULL,
+				   AIM_NONE, 0 });
 	samples_free(&gap);
 	samples_free(&normal);
 	samples_free(&calm);
@@ -166,7 +176,8 @@ static double switches(pid_t pid, long tid)
 	char path[80];
 
 	snprintf(path, sizeof path, "/proc/%d/task/%ld/status", (int)pid, tid);
-	return number_in(path, "voluntary_ctxt_switches:") + number_in(path, "nonvoluntary_ctxt_switches:");
+	return number_in(path, "voluntary_ctxt_switches:") +
+	       number_in(path, "nonvoluntary_ctxt_switches:");
 }
 
 /* The daemon's one other thread is the library's. */
@@ -208,9 +219,11 @@ static void idle(struct bench *b, struct subject *s, const char *when)
 	samples_add(&thread, switches(daemon, tid) - thread_before);
 	table_section("idle, %s", when);
 	bench_row(b, (struct row){ "handoffd: PSS", "kB", &p, "USS", &u, AIM_VALUE, 1229 });
-	bench_row(b, (struct row){ b->quick ? "handoffd: wake-ups in 3 s" : "handoffd: wake-ups in 10 s", "",
-	                           &wakes, NULL, NULL, AIM_VALUE, 0 });
-	bench_row(b, (struct row){ "the library's thread: the same", "", &thread, NULL, NULL, AIM_VALUE, 0 });
+	bench_row(b, (struct row){ b->quick ? "handoffd: wake-ups in 3 s"
+					    : "handoffd: wake-ups in 10 s",
+				   "", &wakes, NULL, NULL, AIM_VALUE, 0 });
+	bench_row(b, (struct row){ "the library's thread: the same", "", &thread, NULL, NULL,
+				   AIM_VALUE, 0 });
 	samples_free(&p);
 	samples_free(&u);
 	samples_free(&wakes);

@@ -95,13 +95,14 @@ static void phases(struct bench *b)
 		samples_add(&reported, t.reported);
 	}
 	service_stop(&s);
-	printf("without strace, medians of %u upgrades: each phase began, us after the request\n", b->upgrades);
+	printf("without strace, medians of %u upgrades: each phase began, us after the request\n",
+	       b->upgrades);
 	for (unsigned k = 0; k < t.nphases; k++) {
 		printf("%10.0f  %s\n", samples_median(&at[k]), label[k]);
 		samples_free(&at[k]);
 	}
-	printf("pause %.0f us, request to N's Status %.0f us, to \"committed\" %.0f us\n\n", samples_median(&pause),
-	       samples_median(&serving), samples_median(&reported));
+	printf("pause %.0f us, request to N's Status %.0f us, to \"committed\" %.0f us\n\n",
+	       samples_median(&pause), samples_median(&serving), samples_median(&reported));
 	samples_free(&pause);
 	samples_free(&serving);
 	samples_free(&reported);
@@ -110,8 +111,10 @@ static void phases(struct bench *b)
 void bench_trace(struct bench *b)
 {
 	char root[128], conf[2048], path[160];
-	char *trace[] = { (char *)"strace", (char *)"-f", (char *)"-qq", (char *)"-ttt", (char *)"-T", (char *)"-s",
-		(char *)"16", (char *)"-o", path, (char *)"--", NULL };
+	char *trace[] = { (char *)"strace", (char *)"-f", (char *)"-qq",
+			  (char *)"-ttt",   (char *)"-T", (char *)"-s",
+			  (char *)"16",     (char *)"-o", path,
+			  (char *)"--",     NULL };
 	struct service s;
 	struct took t;
 	double from, to;
@@ -133,7 +136,9 @@ void bench_trace(struct bench *b)
 	call_it(s.daemon, "N", "");
 	service_stop(&s);
 	show(path, from, to);
-	printf("\nbelow strace: pause %.0f us, request to N's Status %.0f us, to \"committed\" %.0f us; each system call\n"
-	       "costs some 20 to 50 us more than without it, so read the order and the waits, not the sums\n",
+	printf("\nbelow strace: pause %.0f us, to N's Status %.0f us, to \"committed\" %.0f us; "
+	       "each system call\n"
+	       "costs some 20 to 50 us more than without it, so read the order and the waits, "
+	       "not the sums\n",
 	       t.pause, t.serving, t.reported);
 }

@@ -82,7 +82,8 @@ static void __attribute__((noreturn)) loop(struct client *c, const char *path)
 
 struct client *client_start(const char *path)
 {
-	struct client *c = mmap(NULL, sizeof *c, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct client *c =
+		mmap(NULL, sizeof *c, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid;
 
 	if (c == MAP_FAILED)

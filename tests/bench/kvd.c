@@ -19,11 +19,13 @@
 
 static unsigned free_port(void)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t n = sizeof sa;
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, n) || getsockname(fd, (struct sockaddr *)&sa, &n))
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, n) ||
+	    getsockname(fd, (struct sockaddr *)&sa, &n))
 		die("no port on loopback: %s", strerror(errno));
 	close(fd);
 	return ntohs(sa.sin_port);
@@ -36,13 +38,16 @@ void kvd_start(struct kvd *k, const struct programs *bin, const char *place, con
 
 	*k = (struct kvd){ .bin = bin, .fd = -1 };
 	snprintf(k->address, sizeof k->address, "127.0.0.1:%u", free_port());
-	if (snprintf(k->root, sizeof k->root, "%s/%s", place, name) >= (int)sizeof k->root || mkdir(k->root, 0700) ||
-	    snprintf(k->data, sizeof k->data, "%s/%s.data", data_place, name) >= (int)sizeof k->data ||
+	if (snprintf(k->root, sizeof k->root, "%s/%s", place, name) >= (int)sizeof k->root ||
+	    mkdir(k->root, 0700) ||
+	    snprintf(k->data, sizeof k->data, "%s/%s.data", data_place, name) >=
+		    (int)sizeof k->data ||
 	    mkdir(k->data, 0700))
 		die("%s, %s: %s", k->root, k->data, strerror(errno));
-	snprintf(conf, sizeof conf, "  command = {\"%s\", \"--data-dir\", \"%s\"}\n  data-dir = \"%s\"\n"
-	         "  listen resp { address = \"tcp:%s\" }\n  drain-grace = 10s\n  deadline = 20s\n",
-	         bin->kvd1, k->data, k->data, k->address);
+	snprintf(conf, sizeof conf,
+		 "  command = {\"%s\", \"--data-dir\", \"%s\"}\n  data-dir = \"%s\"\n"
+		 "  listen resp { address = \"tcp:%s\" }\n  drain-grace = 10s\n  deadline = 20s\n",
+		 bin->kvd1, k->data, k->data, k->address);
 	service_start(&k->service, bin->handoffd, k->root, name, conf, NULL);
 }
 
@@ -69,7 +74,8 @@ void kvd_stop(struct kvd *k)
 
 static int connection(struct kvd *k)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int one = 1;
 
 	if (k->fd >= 0)
@@ -102,7 +108,10 @@ static void get_until(struct kvd *k, char *buf, size_t size, const char *end)
 	while (got < n || memcmp(buf + got - n, end, n)) {
 		ssize_t r = read(k->fd, buf + got, size - 1 - got);
 		if (r <= 0)
-			die("%s: %s", k->address, r < 0 ? strerror(errno) : got == size - 1 ? "a long reply" : "no reply");
+			die("%s: %s", k->address,
+			    r < 0             ? strerror(errno)
+			    : got == size - 1 ? "a long reply"
+					      : "no reply");
 		got += (size_t)r;
 		buf[got] = '\0';
 	}
@@ -115,13 +124,15 @@ void kvd_fill(struct kvd *k, unsigned keys)
 	for (unsigned at = 0; at < keys; ) {
 		size_t n = 0, got = 0, want = 0;
 		for (; at < keys && want < BATCH * 5; at++, want += 5)
-			n += (size_t)snprintf(out + n, sizeof out - n, "*3\r\n$3\r\nSET\r\n$11\r\nfill%07u\r\n$64\r\n%064u\r\n",
-			                      at, at);
+			n += (size_t)snprintf(
+				out + n, sizeof out - n,
+				"*3\r\n$3\r\nSET\r\n$11\r\nfill%07u\r\n$64\r\n%064u\r\n", at, at);
 		put(k, out, n);
 		while (got < want) {
 			ssize_t r = read(k->fd, in + got, want - got);
 			if (r <= 0)
-				die("%s: %s", k->address, r ? strerror(errno) : "the connection ended");
+				die("%s: %s", k->address,
+				    r ? strerror(errno) : "the connection ended");
 			got += (size_t)r;
 		}
 		for (size_t i = 0; i < want; i += 5)
@@ -172,7 +183,8 @@ void kvd_settle(struct kvd *k)
 
 void load_start(struct load *l, struct kvd *k, const char *name, const char *const *options)
 {
-	char *argv[32] = { (char *)(uintptr_t)k->bin->kvload, (char *)"--target", k->address, (char *)"--json" };
+	char *argv[32] = { (char *)(uintptr_t)k->bin->kvload, (char *)"--target", k->address,
+			   (char *)"--json" };
 	int n = 4;
 
 	while (*options && n < 31)

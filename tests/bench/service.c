@@ -141,7 +141,8 @@ static int try_connect(struct service *s)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int n = snprintf(sa.sun_path, sizeof sa.sun_path, "%s/run/%s/control.sock", s->root, s->name);
+	int n = snprintf(sa.sun_path, sizeof sa.sun_path, "%s/run/%s/control.sock", s->root,
+			 s->name);
 
 	if (fd < 0 || n >= (int)sizeof sa.sun_path)
 		die("%s: %s", s->root, fd < 0 ? strerror(errno) : "too long a path");
@@ -261,7 +262,8 @@ void service_upgrade(struct service *s, const char *binary, struct took *ret)
 	ret->reported = now_us() - start;
 	if (m.type != MSG_op_result)
 		fail(s, "no Result in answer to an Upgrade");
-	if (m.op_result.code || m.op_result.outcome.n != 9 || memcmp(m.op_result.outcome.p, "committed", 9)) {
+	if (m.op_result.code || m.op_result.outcome.n != 9 ||
+	    memcmp(m.op_result.outcome.p, "committed", 9)) {
 		snprintf(text, sizeof text, "an upgrade did not commit: %.*s: %.300s",
 		         (int)m.op_result.outcome.n, m.op_result.outcome.p,
 		         m.op_result.message.n ? m.op_result.message.p : "");

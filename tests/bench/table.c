@@ -5,8 +5,8 @@
 
 void table_head(void)
 {
-	printf("%-44s %5s %4s %9s %9s %9s  %-22s %9s %6s  %-9s %s\n", "", "n", "unit", "median", "q1", "q3",
-	       "beside it, same run", "median", "ratio", "aim", "");
+	printf("%-44s %5s %4s %9s %9s %9s  %-22s %9s %6s  %-9s %s\n", "", "n", "unit", "median",
+	       "q1", "q3", "beside it, same run", "median", "ratio", "aim", "");
 }
 
 void table_section(const char *fmt, ...)
@@ -38,8 +38,8 @@ int table_row(const struct row *r)
 	else if (!missed)
 		printf("<= %-4.*f%s  met\n", r->aim == AIM_RATIO ? 1 : 0, r->limit, times);
 	else
-		printf("<= %-4.*f%s  missed by %.*f%s\n", r->aim == AIM_RATIO ? 1 : 0, r->limit, times, places,
-		       value - r->limit, r->aim == AIM_RATIO ? " x" : r->unit);
+		printf("<= %-4.*f%s  missed by %.*f%s\n", r->aim == AIM_RATIO ? 1 : 0, r->limit,
+		       times, places, value - r->limit, r->aim == AIM_RATIO ? " x" : r->unit);
 	fflush(stdout);
 	return missed;
 }

@@ -4,7 +4,7 @@
 
 #include "stat.h"
 
-enum aim { AIM_NONE, AIM_VALUE, AIM_RATIO };   /* of the median: itself, or over the median beside */
+enum aim { AIM_NONE, AIM_VALUE, AIM_RATIO };   /* of the median, or of its ratio */
 
 struct row {
 	const char *what, *unit;     /* "us", ... */
