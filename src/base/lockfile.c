@@ -69,13 +69,20 @@ static int load(int fd, struct slots *s, struct lock_owner *ret)
 	return 0;
 }
 
+void lockfile_prepare(struct lockfile *l)
+{
+	l->pid = getpid();
+	proc_boot_id(l->boot);
+	if (proc_start_time(l->pid, &l->start))
+		l->start = 0;   /* /proc is not there: a chroot */
+}
+
 /* The one thing that a successor writes before its Commit. */
 static int write_record(struct lockfile *l, const void *build, size_t build_size)
 {
 	struct msg m = { .type = MSG_owner };
 	struct lock_owner last;
 	struct slots s;
-	char boot[BOOT_ID_SIZE];
 	struct stat st;
 	int e = load(l->fd, &s, &last);
 
@@ -83,11 +90,11 @@ static int write_record(struct lockfile *l, const void *build, size_t build_size
 	if (e && e != -ENODATA && e != -EBADMSG)
 		return e;
 	l->epoch = last.epoch + 1;
-	proc_boot_id(boot);
-	m.owner.pid = (uint64_t)getpid();
-	if ((e = proc_start_time(getpid(), &m.owner.start)))
-		m.owner.start = 0;   /* /proc is not there: a chroot */
-	m.owner.boot = SPAN(boot);
+	if (l->pid != getpid())   /* not prepared, or by the parent of a fork */
+		lockfile_prepare(l);
+	m.owner.pid = (uint64_t)l->pid;
+	m.owner.start = l->start;
+	m.owner.boot = SPAN(l->boot);
 	m.owner.build = (struct span){ build, build_size };
 	m.owner.epoch = l->epoch;
 	if (!(e = sys_fstat(l->fd, &st)) && st.st_size < (off_t)(2 * SLOT_SIZE))

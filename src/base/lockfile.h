@@ -22,6 +22,9 @@ struct lockfile {
 	uint64_t epoch;       /* of this ownership; 0: none */
 	char error[200];      /* after a failure: a sentence */
 	int record_error;     /* the owner's record could not be written: -errno, else 0 */
+	pid_t pid;            /* whose boot and start these are, by lockfile_prepare; 0: none */
+	uint64_t start;
+	char boot[BOOT_ID_SIZE];
 };
 
 struct lock_owner {
@@ -32,6 +35,8 @@ struct lock_owner {
 };
 
 void lockfile_init(struct lockfile *l, int dir);
+/* Reads ahead what lockfile_try would read of /proc, for who is not waited for yet. */
+void lockfile_prepare(struct lockfile *l);
 
 /*
  * Tries once. 0: held, the record names this process, epoch = the last one + 1 (if the

@@ -35,6 +35,8 @@ struct store {
 	char boot[BOOT_ID_SIZE];
 	bool dirty;                    /* the last write failed: repaired at the next */
 	bool fresh;                    /* there was no journal, or it was empty */
+	bool named_known;              /* named is what the file current says */
+	char named[4096];
 };
 
 /*

@@ -71,6 +71,7 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 			if (geteuid() != h->uid || getegid() != h->gid)
 				helper_tie(h);   /* a change of user clears it, prctl(2) */
 			h_step(h, D_E_APP_BEGIN);
+			lockfile_prepare(&h->lock);   /* while Hello is on its way: not in the pause */
 		}
 		e = wait_for(h, is_open, HANDOFF_BEGIN);
 	}
