@@ -156,6 +156,7 @@ static void send_hello(struct world *w, struct proc *p)
 			MSG_SET(&m, hello, id, p->d.id);
 	}
 	if (send_msg(w, p, true, &m))
+		w->unheard = false;
 	if (again) {
 		k.sockets.batch = k.sockets.of = 1;
 		k.sockets.names = (struct texts){ .n = 1, .v = &name };
