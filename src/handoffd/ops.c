@@ -354,6 +354,7 @@ static void on_outcome(struct op *o, const struct msg *m)
 	const struct result *r = find_result(s, id);
 	enum s_outcome last = s->journal.outcome;
 
+	o->id = *id;
 	if ((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->s.id))
 		wait_for(o, WAITS_ATTEMPT, id);
 	else if (r)
