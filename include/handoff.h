@@ -151,7 +151,8 @@ int handoff_begin(handoff *h, struct handoff_sealed *ret);
 
 /*
  * Gives out a listening socket by its name in the supervisor's configuration,
- * after handoff_begin. It is the caller's then: close() it, never shutdown();
+ * after handoff_begin; with HANDOFF_NONBLOCK also while that returns -EAGAIN, as soon as it has
+ * come: many are then registered before the pause, not in it. It is the caller's then: close() it, never shutdown();
  * O_NONBLOCK is set and shared with every process that has it: leave it; take
  * it out of epoll by EPOLL_CTL_DEL. Errors: -ENOENT no such name (standalone:
  * always): bind it yourself.

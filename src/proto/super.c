@@ -225,7 +225,6 @@ static bool holds(const struct s *s, enum s_guard g, const struct msg *m)
 	case S_G_READY_OK: return m && m->ready.healthy && state_agrees(s, m);
 	case S_G_NO_PROBATION: return s->timer[TIMER_PROBATION] == 0;
 	case S_G_UNTOUCHED: return !o_gone && !s->prepared;
-	case S_G_MAY: return s->may;
 	case S_G_SERVED: return s->served;
 	case S_G_STOP: return s->stop;
 	case S_G_STARTABLE: return !o_gone && s->o_connected && !s->o_standby && !s->stop;

@@ -91,7 +91,6 @@ enum s_event {
 	X(READY_OK)      /* healthy, and what was sealed, if anything was */ \
 	X(NO_PROBATION) \
 	X(UNTOUCHED)     /* O is alive and was never sent Prepare: it serves */ \
-	X(MAY)           /* N may have served */ \
 	X(SERVED)        /* the journal says that the incumbent has served */ \
 	X(STOP)          /* a stop was asked for */ \
 	X(STARTABLE)     /* O is connected, does not stand by, and no stop was asked for */
