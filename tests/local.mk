@@ -38,7 +38,8 @@ if HAVE_CHECK
 HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(CONFUSE_LIBS) $(CBOR_LIBS) $(CHECK_LIBS)
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
-	tests/unit/test_spawn tests/unit/test_log tests/unit/test_sdnotify
+	tests/unit/test_spawn tests/unit/test_log tests/unit/test_sdnotify \
+	tests/unit/test_output
 check_PROGRAMS += $(HANDOFFD_TESTS)
 TESTS += $(HANDOFFD_TESTS)
 tests_unit_test_sys_SOURCES = tests/unit/test_sys.c tests/unit/leak.h
@@ -55,6 +56,8 @@ tests_unit_test_log_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_sdnotify_SOURCES = tests/unit/test_sdnotify.c tests/unit/leak.h tests/unit/fault.h
 tests_unit_test_sdnotify_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_sdnotify_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_output_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_output_LDADD = $(HANDOFFD_LIBS)
 endif
 
 # ---- handoffctl: each system call fails in turn

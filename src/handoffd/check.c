@@ -76,7 +76,9 @@ static void print_process(const struct conf *c, FILE *f)
 		c->clear_environment ? "only what stands here" : "handoffd's, and:");
 	for (char **e = c->environment; e && *e; e++)
 		fprintf(f, "%-16s %s\n", "", *e);
-	fprintf(f, "%-16s %s\n", "output", c->output ? c->output : "handoffd's own");
+	fprintf(f, "%-16s %s\n", "output", c->output ? c->output : "handoffd's own; under the journal a stream of its own");
+	if (!c->ignore_sigpipe)
+		fprintf(f, "%-16s %s\n", "ignore-sigpipe", "no: SIGPIPE ends the daemon unless it handles it");
 	fprintf(f, "%-16s %04o\n", "umask", (unsigned)c->umask);
 	if (c->nice)
 		fprintf(f, "%-16s %+d\n", "nice", c->nice);

@@ -42,7 +42,8 @@ struct conf {
 	char *user, *group;        /* NULL: handoffd's own */
 	char **groups;             /* supplementary; NULL: those of user; empty: none */
 	char *operators;           /* group that may upgrade; NULL: root and own uid only */
-	char *output;              /* file for stdout and stderr, opened as user; NULL: inherited */
+	char *output;              /* file for stdout and stderr, opened as user; NULL: see output.h */
+	bool ignore_sigpipe;       /* default true */
 	mode_t umask;              /* default 022 */
 	int nice;                  /* added to the inherited value; default 0 */
 	int oom_score_adj; bool has_oom;

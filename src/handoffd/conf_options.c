@@ -38,6 +38,8 @@ const struct conf_option conf_options[] = {
 	  AT(clear_environment) },
 	{ "output", CONF_PATH, NULL, "the file that the daemon's stdout and stderr are appended to",
 	  AT(output) },
+	{ "ignore-sigpipe", CONF_BOOL, "true", "SIGPIPE is ignored when the daemon begins",
+	  AT(ignore_sigpipe) },
 	{ "umask", CONF_OCTAL, "022", "the daemon's umask", AT(umask), .max = 0777 },
 	{ "nice", CONF_NUMBER, "0", "added to the daemon's priority value", AT(nice), .min = -20,
 	  .max = 19 },

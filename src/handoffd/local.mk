@@ -14,6 +14,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
 	src/handoffd/log.c src/handoffd/log.h \
 	src/handoffd/mkdirs.c \
+	src/handoffd/output.c src/handoffd/output.h \
 	src/handoffd/sdnotify.c src/handoffd/sdnotify.h \
 	src/handoffd/spawn.c src/handoffd/spawn.h
 

@@ -48,6 +48,11 @@ void log_open(const char *service, enum log_level max)
 			dev == st.st_dev && ino == st.st_ino;
 }
 
+bool log_to_journal(void)
+{
+	return state.journal;
+}
+
 static int prefix(char *to, size_t size, enum log_level level)
 {
 	const uint64_t now = sys_wall_ms();

@@ -10,6 +10,8 @@ enum log_level { LOG_L_ERROR = 3, LOG_L_WARNING = 4, LOG_L_INFO = 6, LOG_L_DEBUG
  * else "2026-11-21T08:45:01.123Z handoffd[kvd]: info: text". A write that fails or would
  * block (a full pipe) is dropped: logging never stops the supervisor. */
 void log_open(const char *service, enum log_level max);
+/* Stderr is a stream to the journal, as log_open found it. */
+bool log_to_journal(void);
 
 /*
  * From here on lines are held until log_flush, which the loop calls when a turn is over and

@@ -4,12 +4,15 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "handoffd/log.h"
+#include "handoffd/output.h"
 
 #define CHANNEL 3                 /* HANDOFF_FD: the child's end of the channel */
 
@@ -21,6 +24,7 @@ struct plan {
 	unsigned nenv;
 	int nice;                  /* to set, absolute */
 	char oom[16];
+	char journal[64];          /* JOURNAL_STREAM=, if its stderr is one: filled in by the child */
 	int gate[2];
 	int output;                /* in the child */
 	bool at_exec;
@@ -73,7 +77,7 @@ static int make_env(struct plan *p)
 {
 	char **const inherited = p->a->conf->clear_environment ? NULL : environ;
 	char **const given = p->a->conf->environment;
-	size_t n = 6;
+	size_t n = 7;
 
 	for (char **e = inherited; e && *e; e++)
 		n++;
@@ -88,6 +92,8 @@ static int make_env(struct plan *p)
 	for (char **e = given; e && *e; e++)
 		if (!is_in(e + 1, *e))
 			p->envp[p->nenv++] = *e;
+	if (log_to_journal() && !p->a->conf->output && !is_in(given, "JOURNAL_STREAM="))
+		p->envp[p->nenv++] = p->journal;
 	if (add_own(p, "HANDOFF_FD", "3") < 0 || add_own(p, "HANDOFF_ROLE", p->a->role) < 0 ||
 	    add_own(p, "HANDOFF_DIR", p->a->runtime_dir) < 0 ||
 	    add_own(p, "HANDOFF_SERVICE", p->a->conf->name) < 0 ||
@@ -150,14 +156,18 @@ static void want(const struct plan *p, int r, const char *what)
 		die(p, r, "cannot %s", what);
 }
 
-/* exec keeps what is ignored and what is blocked; handlers run until then. */
-static void reset_signals(void)
+/*
+ * exec keeps what is ignored and what is blocked; handlers run until then. SIGPIPE stays
+ * ignored unless the configuration says otherwise: the reader of its stderr (a journal, a
+ * pipe's other end) may die, and a line of a log must not end the daemon.
+ */
+static void reset_signals(const struct conf *c)
 {
-	const struct sigaction sa = { .sa_handler = SIG_DFL };
+	const struct sigaction def = { .sa_handler = SIG_DFL }, ign = { .sa_handler = SIG_IGN };
 	sigset_t none;
 
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
-		sigaction(sig, &sa, NULL);
+		sigaction(sig, sig == SIGPIPE && c->ignore_sigpipe ? &ign : &def, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -243,12 +253,19 @@ static void enter_place(struct plan *p)
 
 	if (r < 0)
 		die(p, r, "cannot change to working-dir %s", c->working_dir ? c->working_dir : "/");
-	p->output = -1;
-	if (!c->output)
-		return;
-	p->output = sys_open(c->output, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY, 0640);
-	if (p->output < 0)
-		die(p, p->output, "cannot open output %s", c->output);
+	r = output_open(c, p->a->exe->path, &p->output);
+	if (r < 0)
+		die(p, r, "cannot open output %s", c->output);
+}
+
+/* systemd.exec(5): a program may compare this with its stderr, and leave out time and name. */
+static void name_stream(struct plan *p)
+{
+	struct stat st;
+
+	want(p, sys_fstat(p->output >= 0 ? p->output : STDERR_FILENO, &st), "look at stderr");
+	snprintf(p->journal, sizeof p->journal, "JOURNAL_STREAM=%ju:%ju", (uintmax_t)st.st_dev,
+		 (uintmax_t)st.st_ino);
 }
 
 /* Closes all above the channel but the n descriptors of keep (-1: none). */
@@ -304,12 +321,14 @@ static void __attribute__((noreturn)) child(struct plan *p)
 	/* its own copy of the write end would keep EOF from it */
 	sys_close(p->gate[1]);
 	setsid();
-	reset_signals();
+	reset_signals(p->a->conf);
 	place_channel(p, &gate, &exe);
 	take_stdin(p);
 	set_limits(p);
 	become_user(p);
 	enter_place(p);
+	if (log_to_journal())
+		name_stream(p);
 	/* a process that is started from a descriptor is named after its number */
 	if (sys_stat(p->a->exe->path, &st) == 0 && st.st_dev == p->a->exe->dev &&
 	    st.st_ino == p->a->exe->ino)

@@ -187,6 +187,8 @@ static const struct mistake values[] = {
 	{ SERVICE("output = log"), "3: output = log is a relative path; write it from / on" },
 	{ SERVICE("data-dir = \"\""), "3: data-dir is empty; give it a value, or leave it out" },
 	{ SERVICE("user = \"\""), "3: user is empty; give it a value, or leave it out" },
+	{ SERVICE("ignore-sigpipe = 13"),
+	  "3: ignore-sigpipe = 13 is neither true nor false; write one of these" },
 	{ SERVICE("clear-environment = maybe"),
 	  "3: clear-environment = maybe is neither true nor false; write one of these" },
 	{ SERVICE("nice = high"),
@@ -396,6 +398,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(c->operators_gid, (gid_t)-1);
 	ck_assert_ptr_null(c->gids);
 	ck_assert_uint_eq(c->umask, 022);
+	ck_assert(c->ignore_sigpipe);
 	ck_assert(!c->has_oom && !c->clear_environment && c->nice == 0);
 	ck_assert_uint_eq(c->nlisten, 1);
 	ck_assert_int_eq(c->listen[0].backlog, 4096);
@@ -446,14 +449,15 @@ START_TEST(full)
 	ck_assert_uint_eq(c->gids[1], 1);
 	ck_assert_uint_eq(c->operators_gid, 0);
 	ck_assert_uint_eq(c->umask, 027);
+	ck_assert(!c->ignore_sigpipe);
 	ck_assert(c->has_oom && c->oom_score_adj == -100 && c->nice == 5 && c->clear_environment);
 	ck_assert_uint_eq(c->nrlimits, 11);
 	ck_assert_uint_eq(c->timer[TIMER_STOP], 3600000);
 	ck_assert_uint_eq(c->timer[TIMER_PROBATION], 0);
 	ck_assert_int_eq(conf_line(c, "output"), 16);
-	ck_assert_int_eq(conf_line(c, "stop-timeout"), 40);
+	ck_assert_int_eq(conf_line(c, "stop-timeout"), 41);
 	ck_assert_uint_eq(c->nlisten, 4);
-	ck_assert_int_eq(c->listen[0].line, 41);
+	ck_assert_int_eq(c->listen[0].line, 42);
 	ck_assert(!c->listen[0].reuseaddr && c->listen[0].backlog == 128);
 	v6 = (const struct sockaddr_in6 *)&c->listen[1].sa;
 	ck_assert(v6->sin6_family == AF_INET6 && v6->sin6_port == htons(6380) &&

@@ -244,6 +244,14 @@ START_TEST(signals_are_reset)
 }
 END_TEST
 
+START_TEST(sigpipe_as_configured)
+{
+	ck_assert_int_eq(run_command("/bin/sh", "-c", "kill -PIPE $$"), 1000 + SIGPIPE);
+	conf.ignore_sigpipe = true;
+	ck_assert_int_eq(run_command("/bin/sh", "-c", "kill -PIPE $$"), 0);
+}
+END_TEST
+
 START_TEST(place_and_limits)
 {
 	struct conf_rlimit limits[] = {
@@ -673,6 +681,7 @@ int main(void)
 	tcase_add_test(t, lock_dir);
 	tcase_add_test(t, only_its_descriptors);
 	tcase_add_test(t, signals_are_reset);
+	tcase_add_test(t, sigpipe_as_configured);
 	tcase_add_test(t, place_and_limits);
 	tcase_add_test(t, another_user);
 	tcase_add_test(t, named_after_its_path);
