@@ -129,6 +129,10 @@ EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frame
 	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
 	tests/e2e/test_bad_state.py
 
+# ---- the units, below a real systemd (run by tests/run.sh)
+EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \
+	tests/systemd/test_units.py
+
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py
 TESTS += tests/docs/check_docs.py

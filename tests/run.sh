@@ -18,13 +18,16 @@ export CK_FORK=yes PYTHONDONTWRITEBYTECODE=1
 
 PACKAGES="autoconf automake libtool pkg-config gcc make libc6-dev libevent-dev libcbor-dev
 	uuid-dev libconfuse-dev libmd-dev libjansson-dev check python3 python3-redis
-	python3-cbor2 redis-tools mandoc valgrind util-linux xz-utils"
+	python3-cbor2 redis-tools mandoc valgrind util-linux xz-utils systemd
+	dbus"
 
 # Reasons for which a test may be skipped; every other skip is a failure.
 allowed_skip()
 {
 	case $1 in
 	*": no IPv6 on this machine") ;;
+	"systemd: systemd: "*" by root only" | "systemd: systemd: no namespaces may be made here") ;;
+	"systemd: systemd: "*"cgroup v2"*) ;;
 	*) return 1 ;;
 	esac
 }
@@ -227,6 +230,7 @@ step static-build build "$BUILD/static" --disable-shared &&
 	step memory memory "$BUILD/static"
 step threads threads "$BUILD/tsan"
 step e2e e2e "$BUILD"
+step systemd sh tests/systemd/run.sh "$BUILD"
 step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
 	step asan-check check "$BUILD/asan" &&
 	step asan-e2e e2e "$BUILD/asan" $SANITIZED

@@ -215,6 +215,10 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		return -ENOMEM;
 	}
 	sys_prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (unit_open(s)) {
+		snprintf(err, size, "no memory for the event loop");
+		return -ENOMEM;
+	}
 	if ((e = register_open(s, err, size)) || (e = ops_open(s, err, size)))
 		return e;
 	if ((e = boot(s, err, size)))
@@ -232,6 +236,7 @@ static void drop_event(struct event **e)
 
 void service_end(struct service *s)
 {
+	unit_close(s);
 	ops_close(s);
 	register_close(s);
 	service_free_grave(s);

@@ -25,7 +25,8 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
 	src/handoffd/store.c src/handoffd/store.h \
-	src/handoffd/door.c src/handoffd/door.h
+	src/handoffd/door.c src/handoffd/door.h \
+	src/handoffd/unit.c src/handoffd/unit.h
 handoffd_CFLAGS = $(PIE_C)
 handoffd_LDFLAGS = $(PIE_LD)
 handoffd_LDADD = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CBOR_LIBS) $(CONFUSE_LIBS)

@@ -307,6 +307,7 @@ void service_free_grave(struct service *s)
 
 void service_settle(struct service *s)
 {
+	unit_tell(s);
 	if (s->ended)
 		return;
 	service_free_grave(s);

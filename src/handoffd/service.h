@@ -9,6 +9,7 @@
  *   greet.c     Hello, the sockets' way to a daemon and back
  *   register.c  daemon.sock: a daemon that outlived a supervisor
  *   ops.c       control.sock: operators
+ *   unit.c      what systemd is told
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
@@ -21,6 +22,7 @@
 #include "handoffd/peer.h"
 #include "handoffd/spawn.h"
 #include "handoffd/store.h"
+#include "handoffd/unit.h"
 #include "proto/super.h"
 
 struct ops;
@@ -64,6 +66,7 @@ struct service {
 	char cold_error[600];          /* why the last cold start came to nothing */
 	struct ops *ops;
 	struct reg *reg;
+	struct unit unit;
 };
 
 /*
@@ -105,6 +108,8 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 int service_restart(struct service *s, char *err, size_t err_size);
 /* Why an upgrade would be refused now; NULL: it would not. */
 const char *service_refuses(const struct service *s);
+/* The daemon is dead, or has never served. */
+bool service_nobody_serves(const struct service *s);
 
 /* act.c. Returns the event that answers the action, or S_NOW. */
 enum s_event service_act(struct service *s, enum s_action a);

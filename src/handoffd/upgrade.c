@@ -29,7 +29,7 @@ const char *service_refuses(const struct service *s)
 	return NULL;
 }
 
-static bool nobody_serves(const struct service *s)
+bool service_nobody_serves(const struct service *s)
 {
 	return s->s.state >= S_COLD && s->s.state <= S_COLD_TAKE;
 }
@@ -86,7 +86,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 
 	if (no) {
 		snprintf(err, size, "%s", no);
-		return s_in_handoff(&s->s) ? 4 : nobody_serves(s) ? 5 : 1;
+		return s_in_handoff(&s->s) ? 4 : service_nobody_serves(s) ? 5 : 1;
 	}
 	if ((code = prepare_conf(s, a->binary, true, &c, &exe, err, size)))
 		return code;
@@ -117,7 +117,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 
 int service_restart(struct service *s, char *err, size_t size)
 {
-	bool nobody = nobody_serves(s);
+	bool nobody = service_nobody_serves(s);
 	struct conf *c;
 	struct exe exe = { .fd = -1 };
 	int code;
