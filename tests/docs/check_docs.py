@@ -443,6 +443,10 @@ def pages_are_clean():
 
 # ---- README, ARCHITECTURE, ChangeLog
 
+def section_of(path, heading):
+    return re.search(rf'^## {heading}.*?(?=^## |\Z)', read(path), re.S | re.M)[0]
+
+
 def blocks(path, language):
     return re.findall(rf'^```{language}\n(.*?)^```', read(path), re.S | re.M)
 
@@ -548,6 +552,21 @@ def rules_of_the_architecture():
     rules = set(re.findall(r'ROW\("([^"]+)"', tables))
     named = re.findall(r'rule "([^"]+)"', read('ARCHITECTURE.md'))
     return [f'no row is called: {r}' for r in named if r not in rules] or ([] if named else ['no rule named'])
+
+
+@test
+def failures_of_the_architecture():
+    """Each row of the table of failures names tests with real processes."""
+    rows = re.findall(r'^\|.*\|$', section_of('ARCHITECTURE.md', 'What can fail'), re.M)[2:]
+    tests = {f'{os.path.basename(path)[5:-3]}: {name}' for path in files('tests', '.py')
+             for name in re.findall(r'def (test_\w+)\(', read(path))}
+    wrong = []
+    for row in rows:
+        named = re.findall(r'\w+: test_\w+', row.split('|')[-2])
+        wrong += [f'no such test: {n}' for n in named if n not in tests]
+        if not named:
+            wrong.append(f'no test: {row}')
+    return wrong or ([] if len(rows) > 25 else [f'only {len(rows)} rows found'])
 
 
 @test
