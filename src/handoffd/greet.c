@@ -224,7 +224,8 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 	}
 	p->chan.version = (uint16_t)version;
 	p->greeted = true;
-	if (!again && p == s->n && s->attempt.plan) {
+	/* only the candidate: the attempt's words outlive it, and a cold start is no attempt */
+	if (!again && p == s->n && s->attempt.plan && s->s.state == S_WARM) {
 		end_plan(s, p);
 		return;
 	}

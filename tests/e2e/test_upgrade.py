@@ -170,6 +170,30 @@ class Good(HandoffCase):
         self.assert_clean_upgrade(s, NEW)
 
 
+    def test_a_plan_is_over_when_it_is_over(self):
+        """What is started later is no candidate: not after the plan, and not in it."""
+        s = self.kvd()
+        self.use(s, NEW)
+        self.assertEqual(s.ctl("plan", "kvd").returncode, 0)
+        self.kill_and_wait(s)
+        self.use(s, NEW, "hello:delay=300")
+        plan = harness.Upgrade([harness.program("handoffctl"), "--json", "plan", "kvd"], s.env,
+                               s.path("plan.err"))
+        s.background.append(plan)
+        plan.wait_phase("warm")
+        self.kill_and_wait(s)
+        plan.wait()
+        self.use(s, OLD)
+        self.assert_clean_upgrade(s, NEW)
+
+    def kill_and_wait(self, s):
+        """The daemon dies; another serves."""
+        pid = s.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        s.wait_status(lambda x: x["state"] == "idle" and x["pid"] not in (None, pid), "it is back")
+        self.assert_serves(s, "1.0")
+
+
 class BadSuccessor(HandoffCase):
     """Whatever N does before it serves: aborted, O serves on, nobody failed, and the next
     upgrade commits."""
