@@ -12,6 +12,8 @@
 #include "proto/slot.h"
 
 #define SLOT_SIZE SLOTS_PAYLOAD_MAX
+#define LOCK_WAIT_MS 1000
+#define LOCK_TRY_MS  10
 
 static int fail(char *err, size_t size, int e, const char *dir, const char *name, const char *what)
 {
@@ -78,6 +80,21 @@ static int load_journal(struct store *s, struct journal *j)
 	return 0;
 }
 
+/*
+ * A supervisor that has just died may have left a child at its gate, which has a copy of this
+ * descriptor, and so the flock, until it has run (flock(2)): it is waited for. Another supervisor
+ * keeps it.
+ */
+static int lock_supervisor(int fd)
+{
+	const uint64_t end = sys_now_ms() + LOCK_WAIT_MS;
+	int e;
+
+	while ((e = sys_flock(fd, LOCK_EX | LOCK_NB)) == -EWOULDBLOCK && sys_now_ms() < end)
+		sys_poll(NULL, 0, LOCK_TRY_MS);
+	return e;
+}
+
 int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
                char *err, size_t size)
 {
@@ -91,7 +108,7 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 	proc_boot_id(s->boot);
 	if ((s->lock = open_in(runtime_dir, "supervisor.lock", err, size)) < 0)
 		return s->lock;
-	if ((e = sys_flock(s->lock, LOCK_EX | LOCK_NB)))
+	if ((e = lock_supervisor(s->lock)))
 		return e == -EWOULDBLOCK ? (snprintf(err, size, "another supervisor runs for this service "
 		       "(it holds %s/supervisor.lock)", runtime_dir), e)
 		       : fail(err, size, e, runtime_dir, "supervisor.lock", "cannot be locked");

@@ -41,9 +41,10 @@ struct store {
 
 /*
  * Takes the supervisor's lock in the runtime directory and opens both files, creating
- * what is missing. *ret_j is empty after a first start and after a boot; 0. Errors, a
- * sentence in err: -EWOULDBLOCK another supervisor runs for this service; -EBADMSG the
- * journal is damaged (everything else is usable then); -EACCES, -ENOSPC, ...
+ * what is missing. *ret_j is empty after a first start and after a boot; 0. Blocks for a
+ * second at most while somebody has the lock. Errors, a sentence in err: -EWOULDBLOCK another
+ * supervisor runs for this service; -EBADMSG the journal is damaged (everything else is
+ * usable then); -EACCES, -ENOSPC, ...
  */
 int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
                char *err, size_t err_size);

@@ -1,6 +1,7 @@
 """kill -9 for handoffd, or a pause of it, at every moment: somebody serves, in the end exactly
 one, and what is told about the handoff is true."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -220,6 +221,18 @@ class SupervisorDies(HandoffCase):
         harness.wait_until(lambda: "fault: delay at open" in s.log(), "the daemon starts")
         s.kill_supervisor()
         s.start()
+        self.assert_serves(s, "1.0")
+
+    def test_a_child_of_the_dead_one_still_has_its_lock(self):
+        """A successor that was forked and has not closed what it does not need yet."""
+        s = self.kvd()
+        s.kill_supervisor()
+        path = s.path("run", "kvd", "supervisor.lock")
+        with open(path, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            s.launch()
+            harness.wait_until(lambda: path in harness.descriptors(s.supervisor.pid).values(),
+                               "it has met the lock")
         self.assert_serves(s, "1.0")
 
     def test_stopped_after_a_death(self):
