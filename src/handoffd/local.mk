@@ -24,6 +24,8 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/boot.c src/handoffd/upgrade.c \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
+	src/handoffd/generation.c src/handoffd/generation.h \
+	src/handoffd/cgroup.c src/handoffd/cgroup.h \
 	src/handoffd/store.c src/handoffd/store.h \
 	src/handoffd/door.c src/handoffd/door.h \
 	src/handoffd/unit.c src/handoffd/unit.h

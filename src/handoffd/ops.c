@@ -380,7 +380,7 @@ static void on_status(struct op *o, const struct msg *req)
 	struct msg m = { .type = MSG_op_state };
 	char build[129], (*addresses)[CONF_MAX_NAME + 140] = calloc(s->conf->nlisten + 1u, sizeof *addresses);
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
-	uint64_t timers[TIMER_COUNT];
+	uint64_t timers[TIMER_COUNT], left;
 	const char *no = service_refuses(s);
 	size_t bytes = 0;
 
@@ -425,6 +425,8 @@ static void on_status(struct op *o, const struct msg *req)
 	for (int i = 0; i < TIMER_COUNT; i++)
 		timers[i] = s->conf->timer[i];
 	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
+	if ((left = generations_left(s->generations)))
+		MSG_SET(&m, op_state, left, left);
 	op_send(o, &m);
 	free(addresses);
 	free(names);

@@ -178,7 +178,8 @@ END_TEST
 START_TEST(lock_dir)
 {
 	struct spawn_args a = {
-		.conf = &conf, .runtime_dir = "/r", .lock_dir = "/r/lock", .role = "successor"
+		.conf = &conf, .runtime_dir = "/r", .lock_dir = "/r/lock", .role = "successor",
+		.generation = "7",
 	};
 	struct child c;
 	struct exe e;
@@ -194,7 +195,7 @@ START_TEST(lock_dir)
 	ck_assert_str_eq(
 		output(),
 		"HANDOFF_FD=3\nHANDOFF_ROLE=successor\nHANDOFF_DIR=/r\nHANDOFF_SERVICE=kvd\n"
-		"HANDOFF_LOCK_DIR=/r/lock\n");
+		"HANDOFF_GENERATION=7\nHANDOFF_LOCK_DIR=/r/lock\n");
 	close(a.channel);
 	exe_close(&e);
 }
