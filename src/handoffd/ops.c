@@ -330,8 +330,12 @@ static void on_restart(struct op *o, const struct msg *m)
 
 static void on_stop(struct op *o, const struct msg *m)
 {
+	char text[200];
+
 	if (getenv("INVOCATION_ID") && getenv("NOTIFY_SOCKET")) {
-		refuse(o, 1, "this supervisor runs under systemd, which would start it again: use 'systemctl stop' on its unit");
+		snprintf(text, sizeof text, "this supervisor runs under systemd, which would start it again: "
+		         "use 'systemctl stop handoff@%s'", o->service->conf->name);
+		refuse(o, 1, text);
 		return;
 	}
 	wait_for(o, WAITS_STOP, NULL);

@@ -33,7 +33,8 @@ struct plan {
 /* ---- before the fork: the environment ---- */
 
 static const char *const not_for_daemons[] = {
-	"NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*", "JOURNAL_STREAM", "HANDOFF_*",
+	"NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID",
+	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "HANDOFF_*",
 };
 
 static bool is_ours(const char *variable)

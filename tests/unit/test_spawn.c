@@ -159,6 +159,9 @@ START_TEST(environment)
 	setenv("WATCHDOG_USEC", "x", 1);
 	setenv("LISTEN_FDS", "1", 1);
 	setenv("JOURNAL_STREAM", "1:2", 1);
+	setenv("SYSTEMD_EXEC_PID", "1", 1);
+	setenv("RUNTIME_DIRECTORY", "/run/handoff/kvd", 1);
+	setenv("STATE_DIRECTORY", "/var/lib/handoff/kvd", 1);
 	setenv("HANDOFF_RUNTIME_DIR", "x", 1);
 	conf.environment = given;
 	ck_assert_int_eq(run_command("/usr/bin/env", NULL, NULL), 0);
