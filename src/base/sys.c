@@ -15,7 +15,6 @@
 #include <sys/timerfd.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -173,18 +172,6 @@ int sys_fs_type(int fd, uint64_t *ret_magic)
 	if (r >= 0)
 		*ret_magic = sys_fs_type_override ? sys_fs_type_override : (uint32_t)s.f_type;
 	return r;
-}
-
-int sys_fgetxattr(int fd, const char *name, void *v, size_t n)
-{
-	FAULT(GETXATTR);
-	return result(fgetxattr(fd, name, v, n));
-}
-
-int sys_mkdirat(int dir, const char *path, mode_t mode)
-{
-	FAULT(MKDIR);
-	return result(mkdirat(dir, path, mode));
 }
 
 int sys_mkdir(const char *path, mode_t mode)
@@ -527,11 +514,6 @@ uint64_t sys_now_ms(void)
 uint64_t sys_now_us(void)
 {
 	return now_us(CLOCK_MONOTONIC);
-}
-
-uint64_t sys_boot_us(void)
-{
-	return now_us(CLOCK_BOOTTIME);
 }
 
 uint64_t sys_wall_ms(void)

@@ -9,6 +9,7 @@
 
 #include "base/lockfile.h"
 #include "base/sys.h"
+#include "handoffd/fdstore.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 
@@ -63,13 +64,10 @@ static int adopt(struct service *s, const struct process *p, struct peer **ret, 
 	fd = proc_open(p->pid, p->start);
 	if (fd == -ESRCH) {
 		log_info("pid %d is gone", (int)p->pid);
-		generation_past(s->generations, &(struct past){ p->pid, p->start, s->journal.at });
 		return 0;
 	}
-	if (fd >= 0 && (*ret = peer_new(&s->owner, p->pid, p->start, fd))) {
-		generation_adopt(s->generations, p->pid, p->start);
+	if (fd >= 0 && (*ret = peer_new(&s->owner, p->pid, p->start, fd)))
 		return 0;
-	}
 	/* never taken for gone: it may be the one that serves */
 	snprintf(err, size, "pid %d may be the daemon that serves, and cannot be looked at: %s", (int)p->pid,
 	         strerror(fd < 0 ? -fd : ENOMEM));
@@ -91,9 +89,22 @@ static uid_t uid_of(pid_t pid)
  * one's daemon may have the same data open. */
 static bool is_ours(const struct service *s, pid_t pid)
 {
-	char dir[sizeof s->runtime_dir];
+	static char env[1 << 17];   /* the kernel's limit for one string */
+	static const char name[] = "HANDOFF_DIR=";
+	char path[32];
+	ssize_t n;
+	int fd;
 
-	return !proc_env(pid, "HANDOFF_DIR", dir, sizeof dir) && !strcmp(dir, s->runtime_dir);
+	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+	if ((fd = sys_open(path, O_RDONLY, 0)) < 0)
+		return false;
+	n = sys_read(fd, env, sizeof env - 1);
+	sys_close(fd);
+	env[n < 0 ? 0 : n] = '\0';
+	for (const char *p = env; p < env + n; p += strlen(p) + 1)
+		if (!strncmp(p, name, sizeof name - 1))
+			return !strcmp(p + sizeof name - 1, s->runtime_dir);
+	return false;
 }
 
 /*
@@ -132,15 +143,33 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	exe_close(&now);
 }
 
+static bool restore(void *arg, const char *name, int fd)
+{
+	struct service *s = arg;
+	char err[600];
+	const int e = listeners_restore(&s->listeners, s->conf, name, fd, err, sizeof err);
+
+	if (e)
+		log_warning("%s came back from the service manager: %s", name, err);
+	return !e;
+}
+
+/* Without them, clients would be refused from the end of this supervisor's predecessor on, if
+ * the daemon has died with it. */
+static void restore_listeners(struct service *s)
+{
+	fdstore_restore(restore, s);
+	if (s->listeners.n)
+		log_info("%u of %u listeners came back from the service manager", s->listeners.n,
+		         s->conf->nlisten);
+}
+
 static int boot(struct service *s, char *err, size_t size)
 {
 	struct s_out out;
 	struct s_boot b = { .phase = s->journal.phase, .served = s->journal.served, .id = s->journal.id };
-	int e;
+	int e = adopt(s, &s->journal.incumbent, &s->o, err, size);
 
-	for (unsigned i = 0; i < s->journal.npast; i++)
-		generation_past(s->generations, &s->journal.past[i]);
-	e = adopt(s, &s->journal.incumbent, &s->o, err, size);
 	if (!e && s->journal.phase != BOOT_IDLE)
 		e = adopt(s, &s->journal.successor, &s->n, err, size);
 	if (e)
@@ -203,8 +232,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	}
 	if (!s->journal.incumbent.pid)
 		store_read_current(&s->store, s->journal.binary);
-	s->generations = generations_new(base, conf->name, service_generations, s);
-	if (!s->generations || watch_signals(s)) {
+	if (watch_signals(s)) {
 		snprintf(err, size, "no memory for the event loop");
 		return -ENOMEM;
 	}
@@ -215,6 +243,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	}
 	if ((e = register_open(s, err, size)) || (e = ops_open(s, err, size)))
 		return e;
+	restore_listeners(s);
 	if ((e = boot(s, err, size)))
 		return e;
 	service_settle(s);
@@ -236,7 +265,6 @@ void service_end(struct service *s)
 	service_free_grave(s);
 	peer_free(s->o);
 	peer_free(s->n);
-	generations_free(s->generations);
 	drop_event(&s->timer);
 	drop_event(&s->child);
 	drop_event(&s->term);
@@ -244,7 +272,8 @@ void service_end(struct service *s)
 	drop_event(&s->hangup);
 	exe_close(&s->exe);
 	exe_close(&s->new_exe);
-	listeners_close(&s->listeners, s->ended);
+	/* what the service manager holds goes on listening: a restart of the service refuses nobody */
+	listeners_close(&s->listeners, s->ended && !fdstore_used());
 	store_close(&s->store);
 	conf_free(s->conf);
 	conf_free(s->new_conf);

@@ -9,6 +9,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/conf_value.c src/handoffd/conf_value.h \
 	src/handoffd/dirs.c \
 	src/handoffd/exe.c \
+	src/handoffd/fdstore.c src/handoffd/fdstore.h \
 	src/handoffd/ids.c src/handoffd/ids.h \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
@@ -24,11 +25,8 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/boot.c src/handoffd/upgrade.c \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
-	src/handoffd/generation.c src/handoffd/generation.h \
-	src/handoffd/cgroup.c src/handoffd/cgroup.h \
 	src/handoffd/store.c src/handoffd/store.h \
 	src/handoffd/door.c src/handoffd/door.h \
-	src/handoffd/reap.c src/handoffd/reap.h \
 	src/handoffd/unit.c src/handoffd/unit.h
 handoffd_CFLAGS = $(PIE_C)
 handoffd_LDFLAGS = $(PIE_LD)

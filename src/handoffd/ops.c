@@ -330,12 +330,8 @@ static void on_restart(struct op *o, const struct msg *m)
 
 static void on_stop(struct op *o, const struct msg *m)
 {
-	char text[200];
-
 	if (getenv("INVOCATION_ID") && getenv("NOTIFY_SOCKET")) {
-		snprintf(text, sizeof text, "this supervisor runs under systemd, which would start it again: "
-		         "use 'systemctl stop handoff@%s'", o->service->conf->name);
-		refuse(o, 1, text);
+		refuse(o, 1, "this supervisor runs under systemd, which would start it again: use 'systemctl stop' on its unit");
 		return;
 	}
 	wait_for(o, WAITS_STOP, NULL);
@@ -384,7 +380,7 @@ static void on_status(struct op *o, const struct msg *req)
 	struct msg m = { .type = MSG_op_state };
 	char build[129], (*addresses)[CONF_MAX_NAME + 140] = calloc(s->conf->nlisten + 1u, sizeof *addresses);
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
-	uint64_t timers[TIMER_COUNT], left;
+	uint64_t timers[TIMER_COUNT];
 	const char *no = service_refuses(s);
 	size_t bytes = 0;
 
@@ -429,8 +425,6 @@ static void on_status(struct op *o, const struct msg *req)
 	for (int i = 0; i < TIMER_COUNT; i++)
 		timers[i] = s->conf->timer[i];
 	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
-	if ((left = generations_left(s->generations)))
-		MSG_SET(&m, op_state, left, left);
 	op_send(o, &m);
 	free(addresses);
 	free(names);
