@@ -119,6 +119,7 @@ EXTRA_DIST += tests/model/rules.md tests/install.sh tests/run.sh tests/count.awk
 # ---- upgrades, deaths, clients and exit codes, with everything real (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 	tests/e2e/test_supervisor_dies.py tests/e2e/test_redis_clients.py \
+	tests/e2e/manager.py tests/e2e/test_fdstore.py \
 	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py tests/e2e/test_leftovers.py
 
 # ---- measurements: make bench, make soak

@@ -9,6 +9,7 @@
 
 #include "base/lockfile.h"
 #include "base/sys.h"
+#include "handoffd/fdstore.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 
@@ -132,6 +133,27 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	exe_close(&now);
 }
 
+static bool restore(void *arg, const char *name, int fd)
+{
+	struct service *s = arg;
+	char err[600];
+	const int e = listeners_restore(&s->listeners, s->conf, name, fd, err, sizeof err);
+
+	if (e)
+		log_warning("%s came back from the service manager: %s", name, err);
+	return !e;
+}
+
+/* Without them, clients would be refused from the end of this supervisor's predecessor on, if
+ * the daemon has died with it. */
+static void restore_listeners(struct service *s)
+{
+	fdstore_restore(restore, s);
+	if (s->listeners.n)
+		log_info("%u of %u listeners came back from the service manager", s->listeners.n,
+		         s->conf->nlisten);
+}
+
 static int boot(struct service *s, char *err, size_t size)
 {
 	struct s_out out;
@@ -215,6 +237,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	}
 	if ((e = register_open(s, err, size)) || (e = ops_open(s, err, size)))
 		return e;
+	restore_listeners(s);
 	if ((e = boot(s, err, size)))
 		return e;
 	service_settle(s);
@@ -244,7 +267,8 @@ void service_end(struct service *s)
 	drop_event(&s->hangup);
 	exe_close(&s->exe);
 	exe_close(&s->new_exe);
-	listeners_close(&s->listeners, s->ended);
+	/* what the service manager holds goes on listening: a restart of the service refuses nobody */
+	listeners_close(&s->listeners, s->ended && !fdstore_used());
 	store_close(&s->store);
 	conf_free(s->conf);
 	conf_free(s->new_conf);

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "base/sys.h"
+#include "handoffd/fdstore.h"
 #include "handoffd/listen_unix.h"
 
 static void clear(struct listener *l)
@@ -124,6 +125,8 @@ static int open_one(struct listeners *l, const struct conf *c, const struct conf
 		r = new_listener(c, cl, &one, why, sizeof why);
 		if (r >= 0)
 			r = keep(l, &one);
+		if (r >= 0)
+			fdstore_put(one.name, one.fd);
 	} else if (old->backlog != cl->backlog) {
 		r = sys_listen(old->fd, cl->backlog);
 		old->backlog = r < 0 ? old->backlog : cl->backlog;
@@ -224,8 +227,8 @@ static int take(struct listeners *l, const struct conf *c, const struct conf_lis
 	return keep(l, &one);
 }
 
-int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err,
-		    size_t err_size)
+static int adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err,
+		 size_t err_size)
 {
 	const struct conf_listen *cl = configured(c, name);
 	const char *what = "";
@@ -254,6 +257,37 @@ int listeners_adopt(struct listeners *l, const struct conf *c, const char *name,
 	return r;
 }
 
+int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err,
+		    size_t err_size)
+{
+	const int r = adopt(l, c, name, fd, err, err_size);
+
+	if (r >= 0)
+		fdstore_put(name, fd);
+	return r;
+}
+
+int listeners_restore(struct listeners *l, const struct conf *c, const char *stored, int fd,
+		      char *err, size_t err_size)
+{
+	const struct conf_listen *cl;
+	char name[FDSTORE_NAME];
+
+	if (!fdstore_listener(stored, fd, name)) {
+		sys_close(fd);
+		snprintf(err, err_size, "no listener was stored so; it is closed");
+		return -ENOENT;
+	}
+	cl = configured(c, name);
+	if (cl && listen_unix_gone(cl)) {
+		sys_close(fd);
+		snprintf(err, err_size, "listener %s: nobody reaches it, its path is gone (%s); it is "
+			 "closed", name, cl->address);
+		return -ENOENT;
+	}
+	return adopt(l, c, name, fd, err, err_size);
+}
+
 bool listeners_complete(const struct listeners *l, const struct conf *c)
 {
 	for (unsigned i = 0; i < c->nlisten; i++)
@@ -269,6 +303,7 @@ void listeners_prune(struct listeners *l, const struct conf *c)
 
 		if (cl && !strcmp(cl->address, l->v[i].address))
 			continue;
+		fdstore_remove(l->v[i].name, l->v[i].fd);
 		listen_unix_remove(&l->v[i]);
 		clear(&l->v[i]);
 		memmove(&l->v[i], &l->v[i + 1], (--l->n - i) * sizeof *l->v);

@@ -39,11 +39,19 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
  * Takes fd (consumed in every case) as the listener name, if it is one: checks
  * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c; the path of a unix
  * listener is its own again if the kernel says that its inode is the one at that path.
+ * What was bound or taken is in the descriptor store (fdstore.h) until it is pruned.
  * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no listener of that name is
  * configured; -ENOTSOCK, -EINVAL not what was announced: a sentence in err.
  */
 int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd,
 		    char *err, size_t err_size);
+
+/*
+ * The same for one that comes from the descriptor store, under its name there; the path of a
+ * unix listener must still be there, since nobody else is left who would make it.
+ */
+int listeners_restore(struct listeners *l, const struct conf *c, const char *stored, int fd,
+		      char *err, size_t err_size);
 
 /*
  * Closes and unlinks those that c does not name with that address. After a handoff: c is

@@ -178,6 +178,18 @@ void listen_unix_own(const struct conf *c, const struct conf_listen *cl, struct 
 	l->gid = c->gid;
 }
 
+bool listen_unix_gone(const struct conf_listen *cl)
+{
+	const char *path = cl->sa.ss_family == AF_UNIX ? path_of(cl) : NULL;
+	struct stat st;
+	int r;
+
+	if (!path)
+		return false;
+	r = sys_lstat(path, &st);
+	return r < 0 ? r == -ENOENT || r == -ENOTDIR : !S_ISSOCK(st.st_mode);
+}
+
 void listen_unix_remove(const struct listener *l)
 {
 	struct ids_saved saved;

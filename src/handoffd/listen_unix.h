@@ -14,6 +14,9 @@ int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl,
 /* An adopted socket: sets path, dev, ino if the inode at the path is fd's own. */
 void listen_unix_own(const struct conf *c, const struct conf_listen *cl, struct listener *l);
 
+/* cl has a path, and no socket lies there: nobody reaches a socket that was bound to it. */
+bool listen_unix_gone(const struct conf_listen *cl);
+
 /* Unlinks l's path if its inode is the one that was bound. */
 void listen_unix_remove(const struct listener *l);
 

@@ -9,6 +9,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/conf_value.c src/handoffd/conf_value.h \
 	src/handoffd/dirs.c \
 	src/handoffd/exe.c \
+	src/handoffd/fdstore.c src/handoffd/fdstore.h \
 	src/handoffd/ids.c src/handoffd/ids.h \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \

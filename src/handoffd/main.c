@@ -11,6 +11,7 @@
 #include "config.h"
 #include "handoffd/check.h"
 #include "handoffd/conf.h"
+#include "handoffd/fdstore.h"
 #include "handoffd/log.h"
 #include "handoffd/reap.h"
 #include "handoffd/service.h"
@@ -138,6 +139,7 @@ int main(int argc, char **argv)
 		return status;
 	if (a.reap)
 		return reap_only(&a);
+	fdstore_receive();
 	/* an early SIGTERM waits for its handler: one between fork and here would leave a daemon */
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);

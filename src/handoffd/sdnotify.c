@@ -48,6 +48,11 @@ void sdnotify_close(void)
 	sys_closep(&fd);
 }
 
+bool sdnotify_on(void)
+{
+	return fd >= 0;
+}
+
 int sdnotify(const char *state, const int *fds, unsigned nfds)
 {
 	union {

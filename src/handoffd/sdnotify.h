@@ -5,6 +5,8 @@
 #ifndef HANDOFF_SDNOTIFY_H
 #define HANDOFF_SDNOTIFY_H
 
+#include <stdbool.h>
+
 /*
  * Reads $NOTIFY_SOCKET, once for this life, and keeps a socket: what is told later needs no
  * free descriptor. The variable stays where it is: spawn.c keeps it from daemons. 1: there is
@@ -13,6 +15,8 @@
  */
 int sdnotify_open(void);
 void sdnotify_close(void);
+/* Somebody is told. */
+bool sdnotify_on(void);
 
 /*
  * Sends state ("READY=1\nSTATUS=...") and nfds descriptors, which stay the caller's and are

@@ -198,17 +198,17 @@ void helper_stop(handoff *h)
 	sys_closep(&t->beat);
 }
 
-void helper_connect(handoff *h, bool at_once)
+void helper_connect(handoff *h, enum helper_hope hope)
 {
 	struct helper *t = &h->helper;
 
 	pthread_mutex_lock(&t->mutex);
 	t->connect = true;
-	if (at_once) {
+	if (hope == HOPE_BACK) {
 		t->retry_ms = RETRY_MIN_MS;
 		t->connect_at = 0;
 	} else {
-		later(t, REFUSED_MAX_MS);
+		later(t, hope == HOPE_SOON ? RETRY_MAX_MS : REFUSED_MAX_MS);
 	}
 	pthread_mutex_unlock(&t->mutex);
 	poke(t->wake);

@@ -121,7 +121,12 @@ HIDDEN void context_clear(struct context *c);
 /* helper.c: the library's thread */
 HIDDEN int helper_start(handoff *h);
 HIDDEN void helper_stop(handoff *h);
-HIDDEN void helper_connect(handoff *h, bool at_once);  /* find the supervisor again; or with back-off */
+enum helper_hope {
+	HOPE_BACK,     /* the supervisor has gone; another one may be there any moment */
+	HOPE_SOON,     /* the same, but they die one after another */
+	HOPE_LITTLE,   /* it has turned this daemon away */
+};
+HIDDEN void helper_connect(handoff *h, enum helper_hope hope);  /* find the supervisor again */
 HIDDEN int helper_fetch(handoff *h);             /* a new channel's descriptor, or -1; resets wake */
 HIDDEN void helper_tie(handoff *h);              /* soon */
 HIDDEN void helper_untie(handoff *h);            /* done when it returns */

@@ -134,15 +134,17 @@ static enum d_event try_lock(handoff *h)
 	return D_E_LOCK_FAILED;
 }
 
-/* A supervisor that died is back in a moment; one that listens and ends the channel soon after
- * Hello does not want this daemon, and is asked less and less often. */
+/* A supervisor that died is back in a moment, also one that died soon after its HelloAck. One that
+ * ends the channel without it does not want this daemon, and is asked less and less often. */
 static void reconnect(handoff *h)
 {
-	bool settled = h->welcome_at && sys_now_ms() - h->welcome_at >= 1000;
+	const enum helper_hope hope = !h->welcome_at                           ? HOPE_LITTLE
+				      : sys_now_ms() - h->welcome_at >= 1000 ? HOPE_BACK
+									     : HOPE_SOON;
 
 	close_channel(h);
 	h->welcome_at = 0;
-	helper_connect(h, settled);
+	helper_connect(h, hope);
 }
 
 /* Carries out one action; returns the event that answers it, if it has one. */
@@ -270,7 +272,7 @@ static void connected(handoff *h)
 	close_channel(h);
 	if (sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, fd, EPOLLIN)) {
 		sys_close(fd);
-		helper_connect(h, false);
+		helper_connect(h, HOPE_LITTLE);
 		return;
 	}
 	pthread_mutex_lock(&h->helper.mutex);
