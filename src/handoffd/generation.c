@@ -464,10 +464,10 @@ void generation_begin(struct generations *g, pid_t pid, uint64_t start, const ch
 	snprintf(n->cgroup_name, sizeof n->cgroup_name, "handoff-%s-%d-%llu", g->service, (int)pid,
 	         (unsigned long long)start);
 	n->cgroup = cgroup_make(g->cgroup, n->cgroup_name);
-	if (n->cgroup >= 0 && !(e = cgroup_enter(n->cgroup, pid)))
+	e = n->cgroup < 0 ? n->cgroup : cgroup_enter(n->cgroup, pid);
+	if (!e)
 		return;
-	log_warning("the daemon (pid %d) gets no cgroup of its own: %s", (int)pid,
-	            strerror(n->cgroup < 0 ? -n->cgroup : -e));
+	log_warning("the daemon (pid %d) gets no cgroup of its own: %s", (int)pid, strerror(-e));
 	if (n->cgroup >= 0)
 		cgroup_remove(g->cgroup, n->cgroup_name);
 	sys_closep(&n->cgroup);
