@@ -109,9 +109,10 @@ tests_lib_test_stress_LDADD = $(BASE_LIBS)
 endif
 
 include $(top_srcdir)/tests/sim/local.mk
+include $(top_srcdir)/tests/model/local.mk
 
 # ---- whole processes: run by tests/run.sh, not by make check
-EXTRA_DIST += tests/model/rules.md tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
+EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
 	tests/e2e/harness.py tests/e2e/fakeserver.py tests/e2e/fakesupervisor.py \
 	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
 	tests/e2e/test_kvd_alone.py tests/e2e/test_minimal.py tests/e2e/test_mend.py

@@ -19,7 +19,7 @@ export CK_FORK=yes PYTHONDONTWRITEBYTECODE=1
 PACKAGES="autoconf automake libtool pkg-config gcc make libc6-dev libevent-dev libcbor-dev
 	uuid-dev libconfuse-dev libmd-dev libjansson-dev check python3 python3-redis
 	python3-cbor2 redis-tools mandoc valgrind util-linux xz-utils systemd
-	dbus"
+	dbus spin"
 
 # Reasons for which a test may be skipped; every other skip is a failure.
 allowed_skip()
@@ -132,6 +132,16 @@ SANITIZED="test_bad_binaries test_bad_config test_bad_frames test_bad_peers test
 	test_redis_clients
 	test_supervisor_dies test_upgrade"
 
+# The model: two lines of it, and its steps beside the rows of the tables.
+model() # DIRECTORY
+{
+	dir=$1
+	sh tests/model/quick.sh &&
+		sh tests/model/relation.sh "$dir/model.relation" &&
+		"$dir/tests/sim/sim" --rows >"$dir/model.rows" &&
+		/usr/bin/python3 tests/model/compare.py "$dir/model.relation" "$dir/model.rows"
+}
+
 # As root would, nobody notices a write into the source tree: so not as root.
 distcheck()
 {
@@ -227,6 +237,7 @@ packages
 step autogen autogen || finish
 step build build "$BUILD" || finish
 step check check "$BUILD"
+step model model "$BUILD"
 step install sh tests/install.sh "$BUILD"
 step static-build build "$BUILD/static" --disable-shared &&
 	step memory memory "$BUILD/static"

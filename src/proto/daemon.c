@@ -46,7 +46,7 @@ N_ENDS(WBEGIN)
 ROW("WBEGIN Begin(rev)", LOCK, LOCKED, DO(A(TELL_BEGIN)), OPEN)
 ROW("WBEGIN Begin(rev)", LOCK, LOCK_HELD, DO(A(DROP)), EXIT)
 ROW("WBEGIN Begin(rev)", LOCK, LOCK_FAILED, DO(A(DROP)), EXIT)
-N_ENDS(LOCK)
+/* no EOF and no Abort in LOCK: the answer of flock comes before all else */
 ROW("WBEGIN Begin(nothing sealed)", LOCK_DEAD, LOCKED, DO(A(TELL_BEGIN)), OPEN)
 ROW("WBEGIN Begin(nothing sealed)", LOCK_DEAD, LOCK_FAILED, DO(A(DROP)), EXIT)
 ROW("WBEGIN T_ncommit", LOCK_DEAD, TIMEOUT, DO(A(DROP)), EXIT)

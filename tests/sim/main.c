@@ -13,7 +13,7 @@ static struct d_row d_copy[160];
 
 struct options {
 	uint64_t runs, seed;
-	bool verbose, coverage, histogram, dump;
+	bool verbose, coverage, histogram, dump, rows;
 	const struct mutant *mutant;
 };
 
@@ -55,6 +55,35 @@ static void become(const struct mutant *m)
 	sim_flags = m->flags;
 }
 
+/* For tests/model/compare.py: ROLE STATE EVENT GUARD NEXT ACTIONS RULE */
+static void print_actions(const char *const *name, const unsigned *a, unsigned n)
+{
+	const char *sep = "";
+
+	for (unsigned i = 0; i < n; i++)
+		if (a[i]) {
+			printf("%s%s", sep, name[a[i]]);
+			sep = ",";
+		}
+	if (!*sep)
+		putchar('-');
+}
+
+static void print_rows(void)
+{
+	for (const struct s_row *r = sim_s_table; r->rule; r++) {
+		printf("S %s %s %s %s ", s_state_desc[r->state].id, s_event_name[r->event],
+		       s_guard_name[r->guard], s_state_desc[r->next].id);
+		print_actions(s_action_name, r->action, sizeof r->action / sizeof *r->action);
+		printf(" %s\n", r->rule);
+	}
+	for (const struct d_row *r = sim_d_table; r->rule; r++) {
+		printf("D %s %s ALWAYS %s ", d_state_id[r->state], d_event_name[r->event], d_state_id[r->next]);
+		print_actions(d_action_name, r->action, sizeof r->action / sizeof *r->action);
+		printf(" %s\n", r->rule);
+	}
+}
+
 /* 0; 2: wrong usage; -1: done */
 static int parse(int argc, char **argv, struct options *o)
 {
@@ -62,7 +91,8 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "runs", required_argument, NULL, 'r' }, { "seed", required_argument, NULL, 's' },
 		{ "mutant", required_argument, NULL, 'm' }, { "list-mutants", no_argument, NULL, 'l' },
 		{ "verbose", no_argument, NULL, 'v' }, { "coverage", no_argument, NULL, 'c' },
-		{ "histogram", no_argument, NULL, 'h' }, { "dump-cells", no_argument, NULL, 'd' }, { NULL },
+		{ "histogram", no_argument, NULL, 'h' }, { "dump-cells", no_argument, NULL, 'd' },
+		{ "rows", no_argument, NULL, 'R' }, { NULL },
 	};
 	int c;
 
@@ -74,6 +104,7 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'c': o->coverage = true; break;
 		case 'h': o->histogram = true; break;
 		case 'd': o->dump = true; break;
+		case 'R': o->rows = true; break;
 		case 'm':
 			o->mutant = find_mutant(optarg);
 			if (!o->mutant) {
@@ -122,6 +153,10 @@ int main(int argc, char **argv)
 		o.runs = o.verbose ? 1 : 100000;
 	if (o.mutant)
 		become(o.mutant);
+	if (o.rows) {
+		print_rows();
+		return 0;
+	}
 	for (uint64_t i = 0; i < o.runs; i++) {
 		sim_run(&world, o.seed + i, o.verbose);
 		if (!world.failed)

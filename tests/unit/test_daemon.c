@@ -199,11 +199,14 @@ static const struct d_row *row(enum d_state st, enum d_event e)
 	return NULL;
 }
 
-/* Who waits for S looks at its end; who has been the incumbent finds it again. */
+/* Who waits for S looks at its end; who has been the incumbent finds it again. LOCK waits
+ * for nobody: the answer of flock comes before all else. */
 START_TEST(table_leaves_nobody_waiting)
 {
 	for (unsigned i = 0; i < D_EXIT; i++) {
 		const struct d_row *r = row(i, D_E_EOF);
+		if (i == D_LOCK)
+			continue;
 		ck_assert_msg(r, "%s does not see the end of S", d_state_id[i]);
 		if (i <= D_READY) {
 			ck_assert_int_eq(r->next, D_EXIT);
@@ -270,9 +273,9 @@ END_TEST
 
 START_TEST(n_ends_with_s)
 {
-	static const enum d_state in[] = { D_WBEGIN, D_LOCK, D_LOCK_DEAD, D_OPEN, D_READY };
+	static const enum d_state in[] = { D_WBEGIN, D_LOCK_DEAD, D_OPEN, D_READY };
 
-	if (_i == 10)
+	if (_i == 8)
 		ck_assert_int_eq(d.state, D_START);
 	else
 		n_until(in[_i / 2]);
@@ -537,7 +540,7 @@ int main(void)
 	tcase_add_test(r, takes_over);
 	tcase_add_loop_test(r, lock_is_tried_once_after_a_seal, 0, 2);
 	tcase_add_loop_test(r, lock_of_the_dead_is_waited_for, 0, 3);
-	tcase_add_loop_test(r, n_ends_with_s, 0, 11);
+	tcase_add_loop_test(r, n_ends_with_s, 0, 9);
 	tcase_add_test(r, seals_and_exits);
 	tcase_add_test(r, serving_refuses);
 	tcase_add_test(r, serving_outlives_s);
