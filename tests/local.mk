@@ -129,7 +129,7 @@ include $(top_srcdir)/tests/bench/local.mk
 # ---- bad input, with real processes (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frames.py \
 	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
-	tests/e2e/test_bad_state.py
+	tests/e2e/test_bad_state.py tests/e2e/test_security.py
 
 # ---- the units, below a real systemd (run by tests/run.sh)
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \

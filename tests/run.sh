@@ -29,6 +29,7 @@ allowed_skip()
 	*": no cgroup can be made here: "*) ;;
 	"systemd: systemd: "*" by root only" | "systemd: systemd: no namespaces may be made here") ;;
 	"systemd: systemd: "*"cgroup v2"*) ;;
+	*": needs root, to be another user") ;;
 	*) return 1 ;;
 	esac
 }

@@ -53,6 +53,13 @@ ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at);
 int sys_open(const char *path, int flags, mode_t mode);              /* + O_CLOEXEC */
 int sys_openat(int dir, const char *path, int flags, mode_t mode);   /* + O_CLOEXEC */
 int sys_close(int fd);   /* never retried: Linux frees the descriptor on EINTR too */
+/*
+ * The last close(2) of a socket waits as long as its SO_LINGER says, which whoever sent us that
+ * socket has chosen, O_NONBLOCK or not; so does a recvmsg(2) without msg_control that drops what
+ * came along. Only a signal ends that wait: from here on one does (SIGALRM, 50 us). For a
+ * program with one thread, never for a library.
+ */
+int sys_never_linger(void);
 int sys_dup(int fd, int from);                                       /* F_DUPFD_CLOEXEC */
 int sys_dup2(int fd, int to);                                        /* to survives an exec */
 int sys_close_range(unsigned first, unsigned last);

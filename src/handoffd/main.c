@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "base/sys.h"
 #include "handoffd/check.h"
 #include "handoffd/conf.h"
 #include "handoffd/fdstore.h"
@@ -146,6 +147,7 @@ int main(int argc, char **argv)
 	sigaddset(&term, SIGINT);
 	sigprocmask(SIG_BLOCK, &term, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	sys_never_linger();
 	if (conf_read(a.config, &c, err, sizeof err) || (!a.check && conf_check_machine(c, err, sizeof err))) {
 		fprintf(stderr, "handoffd: %s\n", err);
 		conf_free(c);

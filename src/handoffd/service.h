@@ -8,8 +8,9 @@
  *   act.c       the machine's actions, one function each
  *   greet.c     Hello, the sockets' way to a daemon and back
  *   register.c  daemon.sock: a daemon that outlived a supervisor
- *   ops.c       control.sock: operators
  *   unit.c      what systemd is told
+ *   callers.c   control.sock: who is there, and how much of it
+ *   ops.c       what operators ask for
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
