@@ -89,12 +89,8 @@ static bool delegated(int group)
 int cgroup_own(void)
 {
 	char path[4096];
-	int e = own_path(path, sizeof path), mount = e ? e : open_mount(), fd;
+	int e = own_path(path, sizeof path), fd = e ? e : cgroup_find(path);
 
-	if (mount < 0)
-		return mount;
-	fd = sys_openat(mount, path, O_RDONLY | O_DIRECTORY, 0);
-	sys_close(mount);
 	if (fd < 0)
 		return fd;
 	/* the mount may show another part of the tree than /proc names */
@@ -108,6 +104,18 @@ int cgroup_own(void)
 		return fd;
 	sys_close(fd);
 	return e;
+}
+
+int cgroup_find(const char *path)
+{
+	int mount = open_mount(), fd;
+
+	if (mount < 0)
+		return mount;
+	path += strspn(path, "/");
+	fd = sys_openat(mount, *path ? path : ".", O_RDONLY | O_DIRECTORY, 0);
+	sys_close(mount);
+	return fd;
 }
 
 int cgroup_open(int dir, const char *name)

@@ -16,6 +16,8 @@
  * delegated, ...
  */
 int cgroup_own(void);
+/* The group of a path that systemd gives, "/system.slice/x.service". As above. */
+int cgroup_find(const char *path);
 /* Makes a group below dir. A descriptor of its directory, or -errno. */
 int cgroup_make(int dir, const char *name);
 /* Opens one that exists. */

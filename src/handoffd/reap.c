@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "handoffd/cgroup.h"
 #include "handoffd/conf.h"
 #include "handoffd/log.h"
 #include "handoffd/sdnotify.h"
@@ -98,60 +99,19 @@ static bool property(const char *answer, const char *name, char *out, size_t siz
 	return false;
 }
 
-/* ---------------------------------------------------------- directories --- */
-
-typedef void (*entry_fn)(int dir, const char *name, unsigned depth, void *arg);
-
-/* Calls f for each entry of dir; f may remove it. */
-static void each(int dir, unsigned depth, entry_fn f, void *arg)
-{
-	const int again = depth < DEPTH_MAX ? sys_openat(dir, ".", O_RDONLY | O_DIRECTORY, 0) : -EMLINK;
-	DIR *d = again < 0 ? NULL : fdopendir(again);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			f(dir, e->d_name, depth, arg);
-	if (d)
-		closedir(d);
-	else if (again >= 0)
-		sys_close(again);
-}
-
-static int open_dir(int at, const char *name)
-{
-	return sys_openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-}
-
 /* --------------------------------------------------------------- cgroup --- */
 
-struct target { const char *cgroup; int sig; };
+struct target { int group, sig; unsigned depth; };
 
-/* Whether a process is in that cgroup or below it. */
-static bool is_in(pid_t pid, const char *cgroup)
+/* The pidfd first, then whether it still is there: the pid may be another's since it was listed. */
+static void signal_one(void *arg, pid_t pid)
 {
-	char path[64], line[PATH_MAX + 64];
-	const size_t n = strlen(cgroup);
-	bool found = false;
-	FILE *f;
-
-	snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
-	if (!(f = fopen(path, "re")))
-		return false;
-	while (!found && fgets(line, sizeof line, f))
-		found = !strncmp(line, "0::", 3) && !strncmp(line + 3, cgroup, n) && strchr("/\n", line[3 + n]);
-	fclose(f);
-	return found;
-}
-
-/* The pidfd first, then where it is: the pid may be another's since it was listed. */
-static void signal_one(pid_t pid, const struct target *t)
-{
-	const int fd = pid > 0 ? sys_pidfd_open(pid) : -ESRCH;
+	const struct target *t = arg;
+	const int fd = sys_pidfd_open(pid);
 
 	if (fd < 0)
 		return;
-	if (is_in(pid, t->cgroup)) {
+	if (cgroup_has(t->group, pid)) {
 		log_info("pid %d was left behind: signal %d", (int)pid, t->sig);
 		sys_pidfd_signal(fd, t->sig);
 		sys_pidfd_signal(fd, SIGCONT);   /* a stopped one would not hear the other */
@@ -159,40 +119,34 @@ static void signal_one(pid_t pid, const struct target *t)
 	sys_close(fd);
 }
 
-static void signal_all(int dir, unsigned depth, void *arg);
-
-static void signal_below(int at, const char *name, unsigned depth, void *arg)
+static void signal_below(void *arg, const char *name)
 {
-	const int dir = open_dir(at, name);
+	const struct target *t = arg;
+	struct target next = { cgroup_open(t->group, name), t->sig, t->depth + 1 };
 
-	if (dir < 0)
-		return;   /* one of the cgroup's files */
-	signal_all(dir, depth + 1, arg);
-	sys_close(dir);
+	if (next.group < 0)
+		return;
+	cgroup_each(next.group, signal_one, &next);
+	if (next.depth < DEPTH_MAX)
+		cgroup_list(next.group, signal_below, &next);
+	sys_close(next.group);
 }
 
-static void signal_all(int dir, unsigned depth, void *arg)
+static void signal_all(int group, int sig)
 {
-	const int fd = sys_openat(dir, "cgroup.procs", O_RDONLY, 0);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-	int pid;
+	struct target t = { group, sig, 0 };
 
-	while (f && fscanf(f, "%d", &pid) == 1)
-		signal_one(pid, arg);
-	if (f)
-		fclose(f);
-	else if (fd >= 0)
-		sys_close(fd);
-	each(dir, depth, signal_below, arg);
+	cgroup_each(group, signal_one, &t);
+	cgroup_list(group, signal_below, &t);
 }
 
-/* Until nobody is in dir or below it: 0, or -ETIMEDOUT. */
-static int wait_empty(int dir, uint64_t ms)
+/* Until nobody is in the group or below it: 0; -ETIMEDOUT, or -errno: it is not known. */
+static int wait_empty(int group, uint64_t ms)
 {
 	const uint64_t until = sys_now_ms() + ms;
-	const int fd = sys_openat(dir, "cgroup.events", O_RDONLY, 0);
+	const int fd = sys_openat(group, "cgroup.events", O_RDONLY, 0);
 	char text[256];
-	int r = 0;
+	int r = fd == -ENOENT || fd == -ENODEV ? 0 : fd < 0 ? fd : -ETIMEDOUT;
 
 	while (fd >= 0) {
 		const uint64_t now = sys_now_ms();
@@ -200,12 +154,10 @@ static int wait_empty(int dir, uint64_t ms)
 		const ssize_t n = sys_pread(fd, text, sizeof text - 1, 0);
 
 		text[n > 0 ? n : 0] = '\0';
-		if (!strstr(text, "populated 1"))   /* -ENODEV, too: it has been removed */
+		if (n == -ENODEV || strstr(text, "populated 0"))
+			r = 0;   /* or it has been removed */
+		if (!r || now >= until)
 			break;
-		if (now >= until) {
-			r = -ETIMEDOUT;
-			break;
-		}
 		sys_poll(&p, 1, (int)(until - now));
 	}
 	if (fd >= 0)
@@ -213,45 +165,78 @@ static int wait_empty(int dir, uint64_t ms)
 	return r;
 }
 
-static void kill_all(int dir, struct target *t)
+static void remove_group(void *arg, const char *name)
 {
-	const int fd = sys_openat(dir, "cgroup.kill", O_WRONLY, 0);   /* from Linux 5.14 on */
-
-	if (fd >= 0)
-		sys_write(fd, "1", 1);
-	if (fd >= 0)
-		sys_close(fd);
-	t->sig = SIGKILL;
-	signal_all(dir, 0, t);
+	cgroup_remove(*(int *)arg, name);
 }
 
-static int end_all(int dir, const char *cgroup, uint32_t stop_ms)
+/* All of a group: 0, or 1 if something does not end. */
+static int end_all(int group, const char *name, uint32_t stop_ms)
 {
-	struct target t = { cgroup, SIGTERM };
-
-	if (!wait_empty(dir, 0))
-		return 0;
-	signal_all(dir, 0, &t);
-	if (!wait_empty(dir, stop_ms))
+	signal_all(group, SIGTERM);
+	if (!wait_empty(group, stop_ms))
 		return 0;
 	log_warning("what was left behind did not end within %u ms: it is killed", (unsigned)stop_ms);
-	kill_all(dir, &t);
-	if (!wait_empty(dir, KILL_MS))
+	if (cgroup_kill(group))   /* before Linux 5.14: one after the other */
+		signal_all(group, SIGKILL);
+	if (!wait_empty(group, KILL_MS))
 		return 0;
-	log_error("processes in %s cannot be killed", cgroup);
+	log_error("what is left in %s cannot be killed", name);
 	return 1;
 }
 
-/* -------------------------------------------------------------- removal --- */
+static int end_cgroup(const char *path, uint32_t stop_ms)
+{
+	int group = *path ? cgroup_find(path) : -ENOENT, r;
+
+	if (group == -ENOENT)   /* systemd has removed it: it was empty */
+		return 0;
+	if (group < 0) {
+		log_error("%s cannot be looked at: %s", path, strerror(-group));
+		return 1;
+	}
+	r = end_all(group, path, stop_ms);
+	/*
+	 * Those below it are handoffd's. The unit's own is systemd's, which may believe that it is
+	 * there when it starts the unit again: that start would fail with 219/CGROUP.
+	 */
+	cgroup_list(group, remove_group, &group);
+	sys_close(group);
+	return r;
+}
+
+/* ---------------------------------------------------- runtime directory --- */
+
+static int open_dir(int at, const char *name)
+{
+	return sys_openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+}
+
+static void remove_entry(int at, const char *name, unsigned depth);
+
+static void remove_below(int dir, unsigned depth)
+{
+	const int again = depth < DEPTH_MAX ? open_dir(dir, ".") : -EMLINK;
+	DIR *d = again < 0 ? NULL : fdopendir(again);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			remove_entry(dir, e->d_name, depth);
+	if (d)
+		closedir(d);
+	else if (again >= 0)
+		sys_close(again);
+}
 
 /* What cannot be removed stays, and keeps the directories above it. No link is followed. */
-static void remove_entry(int at, const char *name, unsigned depth, void *arg)
+static void remove_entry(int at, const char *name, unsigned depth)
 {
 	int dir;
 
 	if (!sys_unlinkat(at, name, 0) || (dir = open_dir(at, name)) < 0)
 		return;
-	each(dir, depth + 1, remove_entry, arg);
+	remove_below(dir, depth + 1);
 	sys_close(dir);
 	sys_unlinkat(at, name, AT_REMOVEDIR);
 }
@@ -262,7 +247,7 @@ static int remove_dir(const char *path)
 	int e = dir;
 
 	if (dir >= 0) {
-		each(dir, 0, remove_entry, NULL);
+		remove_below(dir, 0);
 		sys_close(dir);
 		e = sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
 	}
@@ -294,32 +279,6 @@ static int remove_runtime(const char *name)
 }
 
 /* ----------------------------------------------------------------- reap --- */
-
-static int end_cgroup(const char *cgroup, uint32_t stop_ms)
-{
-	static const char *const root[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
-	char path[PATH_MAX];
-	int dir, r;
-
-	if (!*cgroup)
-		return 0;
-	for (size_t i = 0; i < sizeof root / sizeof *root; i++) {
-		snprintf(path, sizeof path, "%s%s", root[i], cgroup);
-		dir = sys_open(path, O_RDONLY | O_DIRECTORY, 0);
-		if (dir >= 0)
-			break;
-	}
-	if (dir < 0)
-		return 0;   /* systemd has removed it: it was empty */
-	r = end_all(dir, cgroup, stop_ms);
-	/*
-	 * Those below it are handoffd's. The unit's own is systemd's, which may believe that it is
-	 * there when it starts the unit again: that start would fail with 219/CGROUP.
-	 */
-	each(dir, 0, remove_entry, NULL);
-	sys_close(dir);
-	return r;
-}
 
 int reap(const char *name, uint32_t stop_ms)
 {
