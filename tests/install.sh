@@ -31,7 +31,8 @@ root=${root%/lib/*}
 export PKG_CONFIG_PATH="$root/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir" LD_LIBRARY_PATH="$root/lib"
 for f in bin/handoffctl sbin/handoffd include/handoff.h lib/libhandoff.so lib/libhandoff.a \
 	share/man/man1/handoffctl.1 share/man/man3/libhandoff.3 share/man/man5/handoff.conf.5 \
-	share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8; do
+	share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8 \
+	lib/systemd/system/handoff@.service lib/systemd/system/handoff-guard@.service; do
 	check "installed: $f" test -e "$root/$f"
 done
 sanitizers=$(sed -n 's/^SAN_CFLAGS = *//p' "$build/Makefile")

@@ -121,7 +121,7 @@ EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk t
 EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 	tests/e2e/test_supervisor_dies.py tests/e2e/test_redis_clients.py \
 	tests/e2e/manager.py tests/e2e/test_fdstore.py \
-	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py
+	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py tests/e2e/test_leftovers.py
 
 # ---- measurements: make bench, make soak
 include $(top_srcdir)/tests/bench/local.mk
@@ -129,7 +129,7 @@ include $(top_srcdir)/tests/bench/local.mk
 # ---- bad input, with real processes (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frames.py \
 	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
-	tests/e2e/test_bad_state.py
+	tests/e2e/test_bad_state.py tests/e2e/test_security.py
 
 # ---- the units, below a real systemd (run by tests/run.sh)
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \

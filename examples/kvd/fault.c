@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,15 +63,78 @@ static void do_fork(int ms)
 		_exit(0);
 }
 
+/* What SIGTERM does to a child: kvd's own handler is none of its business. */
+static void on_sigterm(void (*handler)(int))
+{
+	sigset_t set;
+
+	signal(SIGTERM, handler);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void linger(int ms)
+{
+	sleep_ms(ms ? ms : 3000);
+	_exit(0);
+}
+
 /* A child that keeps every descriptor, as a careless helper does. */
 static void do_helper(int ms)
 {
+	if (fork())
+		return;
+	on_sigterm(SIG_DFL);
+	linger(ms);
+}
+
+static void do_deaf(int ms)
+{
+	if (fork())
+		return;
+	on_sigterm(SIG_IGN);
+	linger(ms);
+}
+
+/* With a session of its own, and no parent: what a helper does that becomes a daemon. */
+static void do_stray(int ms)
+{
 	pid_t pid = fork();
 
-	if (pid)
+	if (pid) {
+		waitpid(pid, NULL, 0);
 		return;
-	sleep_ms(ms ? ms : 3000);
-	_exit(0);
+	}
+	setsid();
+	if (fork())
+		_exit(0);
+	on_sigterm(SIG_DFL);
+	linger(ms);
+}
+
+static int brood_ms;
+
+static void hatch(int sig)
+{
+	(void)sig;
+	if (fork())
+		_exit(0);
+	linger(brood_ms);   /* in a handler of SIGTERM: deaf to it */
+}
+
+/* Twenty; each that is told to end leaves one more. */
+static void do_brood(int ms)
+{
+	int i;
+
+	brood_ms = ms;
+	for (i = 0; i < 20; i++) {
+		if (fork())
+			continue;
+		on_sigterm(hatch);
+		linger(ms);
+	}
 }
 
 #define AT(point) (1u << (point))
@@ -92,6 +156,11 @@ static const struct action {
 	{ "delay", ANYWHERE, 2, sleep_ms, LIE_NONE, "=MS: sleeps, then goes on" },
 	{ "helper", ANYWHERE, 1, do_helper, LIE_NONE,
 	  "[=MS]: forks a child that keeps all descriptors (3000 ms)" },
+	{ "deaf", ANYWHERE, 1, do_deaf, LIE_NONE, "[=MS]: the same, and it ignores SIGTERM" },
+	{ "stray", ANYWHERE, 1, do_stray, LIE_NONE,
+	  "[=MS]: the same, with a session of its own and no parent" },
+	{ "brood", ANYWHERE, 1, do_brood, LIE_NONE,
+	  "[=MS]: twenty, each of which leaves another at SIGTERM" },
 	{ "fork", AT(FAULT_START), 0, do_fork, LIE_NONE, "goes into the background" },
 	{ "unhealthy", AT(FAULT_READY), 0, NULL, LIE_UNHEALTHY, "says that it is not healthy" },
 	{ "badrev", AT(FAULT_READY) | AT(FAULT_SEAL), 0, NULL, LIE_BADREV,

@@ -8,6 +8,8 @@
 
 #include "base/sys.h"
 
+#define KERNEL_MAX_FDS 253   /* SCM_MAX_FD: what comes is closed by name, not by the kernel */
+
 struct chan_node {
 	struct chan_node *next;
 	size_t n, done;
@@ -22,6 +24,13 @@ void chan_init(struct chan *c, int fd)
 	c->fd = fd;
 	c->version = PROTO_VERSION_HELLO;
 	c->out_tail = &c->out;
+	c->item_max = CHAN_ITEM_MAX;
+}
+
+void chan_limit(struct chan *c, size_t item_max)
+{
+	c->item_max = item_max;
+	c->no_fds = true;
 }
 
 static void close_fds(int *fds, unsigned *n)
@@ -71,7 +80,7 @@ static int bad(struct chan *c, const char *what)
 	return -EBADMSG;
 }
 
-/* The descriptors of one recvmsg; there is room for as many as a frame may have. */
+/* The descriptors of one recvmsg; there is room for as many as can come. */
 static int keep_fds(struct chan *c, struct msghdr *m)
 {
 	int e = 0;
@@ -92,7 +101,7 @@ static int keep_fds(struct chan *c, struct msghdr *m)
 	/* MSG_CTRUNC: the kernel has closed what did not fit; or the descriptor table is
 	 * full, and nobody says which of them are missing */
 	if (!e && m->msg_flags & MSG_CTRUNC)
-		e = bad(c, "descriptors were lost on the way (too many, or the limit on open files)");
+		e = bad(c, c->no_fds ? "descriptors, where no message has any" : "descriptors were lost on the way (too many, or the limit on open files)");
 	return e;
 }
 
@@ -100,14 +109,15 @@ static int keep_fds(struct chan *c, struct msghdr *m)
 static int fill(struct chan *c, uint8_t *p, size_t *got, size_t want)
 {
 	union {
-		char space[CMSG_SPACE(sizeof(int) * (FRAME_MAX_FDS + 1))];
+		char space[CMSG_SPACE(sizeof(int) * KERNEL_MAX_FDS)];
 		struct cmsghdr align;
 	} control;
 
 	while (*got < want) {
 		struct iovec iov = { p + *got, want - *got };
-		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-		                    .msg_controllen = sizeof control };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+		                    .msg_control = c->no_fds ? NULL : &control,
+		                    .msg_controllen = c->no_fds ? 0 : sizeof control };
 		ssize_t n = sys_recvmsg(c->fd, &m, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return 0;
@@ -135,7 +145,7 @@ static int start_body(struct chan *c)
 		         version, PROTO_VERSION_MIN, PROTO_VERSION_MAX);
 		return -EBADMSG;
 	}
-	if ((size_t)n > CHAN_ITEM_MAX)
+	if ((size_t)n > c->item_max)
 		return bad(c, "a frame longer than any message may be");
 	if ((size_t)n > c->body_cap) {
 		uint8_t *p = realloc(c->body, (size_t)n);

@@ -21,6 +21,8 @@ struct chan_node;
 struct chan {
 	int fd;                        /* owned; -1: closed */
 	uint16_t version;              /* of the frames sent */
+	size_t item_max;
+	bool no_fds;
 	/* reading */
 	uint8_t header[FRAME_HEADER];
 	size_t header_got, body_got, body_size;
@@ -36,6 +38,9 @@ struct chan {
 };
 
 void chan_init(struct chan *c, int fd);   /* consumes fd; never blocks, whatever its flags */
+/* For a peer that is nobody's: no frame is longer, and descriptors end it without having been
+ * in this process's table. */
+void chan_limit(struct chan *c, size_t item_max);
 /* Closes and frees all; takes a closed one. */
 void chan_close(struct chan *c);
 /* In a forked child: closes its descriptors and frees nothing. Async-signal-safe. */

@@ -19,7 +19,7 @@
 /* One line for each call: the names index sys_fault's argument and its text. */
 #define SYS_CALLS(C) \
 	C(READ) C(WRITE) C(PREAD) C(PWRITE) C(OPEN) C(CLOSE) C(DUP) C(FCNTL) C(FTRUNCATE) \
-	C(FALLOCATE) C(FDATASYNC) C(FSTAT) C(STAT) C(FSTATFS) C(MKDIR) C(UNLINK) C(CHMOD) \
+	C(FALLOCATE) C(FDATASYNC) C(FSTAT) C(STAT) C(FSTATFS) C(GETXATTR) C(MKDIR) C(UNLINK) C(CHMOD) \
 	C(RENAME) C(FLOCK) \
 	C(SOCKET) C(SOCKETPAIR) C(BIND) C(LISTEN) C(CONNECT) C(ACCEPT) C(SENDMSG) C(RECVMSG) \
 	C(SETSOCKOPT) C(GETSOCKOPT) C(GETSOCKNAME) C(PIPE) C(FORK) C(PIDFD_OPEN) C(PIDFD_SIGNAL) \
@@ -53,6 +53,13 @@ ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at);
 int sys_open(const char *path, int flags, mode_t mode);              /* + O_CLOEXEC */
 int sys_openat(int dir, const char *path, int flags, mode_t mode);   /* + O_CLOEXEC */
 int sys_close(int fd);   /* never retried: Linux frees the descriptor on EINTR too */
+/*
+ * The last close(2) of a socket waits as long as its SO_LINGER says, which whoever sent us that
+ * socket has chosen, O_NONBLOCK or not; so does a recvmsg(2) without msg_control that drops what
+ * came along. Only a signal ends that wait: from here on one does (SIGALRM, 50 us). For a
+ * program with one thread, never for a library.
+ */
+int sys_never_linger(void);
 int sys_dup(int fd, int from);                                       /* F_DUPFD_CLOEXEC */
 int sys_dup2(int fd, int to);                                        /* to survives an exec */
 int sys_close_range(unsigned first, unsigned last);
@@ -66,7 +73,9 @@ int sys_lstat(const char *path, struct stat *ret);
 int sys_fstatat(int dir, const char *path, struct stat *ret, int flags);
 int sys_faccessat(int dir, const char *path, int mode, int flags);
 int sys_fs_type(int fd, uint64_t *ret_magic);                        /* fstatfs's f_type */
+int sys_fgetxattr(int fd, const char *name, void *v, size_t n);
 int sys_mkdir(const char *path, mode_t mode);
+int sys_mkdirat(int dir, const char *path, mode_t mode);
 int sys_unlink(const char *path);
 int sys_unlinkat(int dir, const char *path, int flags);
 int sys_chmod(const char *path, mode_t mode);
@@ -116,9 +125,11 @@ int sys_setuid(uid_t uid);
 int sys_setfsgid(gid_t gid);                                         /* -EPERM: it did not take */
 int sys_setfsuid(uid_t uid);
 
-/* CLOCK_MONOTONIC in ms and us; wall time in ms, for people only. Cannot fail. */
+/* CLOCK_MONOTONIC in ms and us; time since boot, suspended or not, in us; wall time in ms, for
+ * people only. Cannot fail. */
 uint64_t sys_now_ms(void);
 uint64_t sys_now_us(void);
+uint64_t sys_boot_us(void);
 uint64_t sys_wall_ms(void);
 
 /* Closes *fd if it is one, and sets it to -1. */

@@ -75,6 +75,7 @@ static json_t *state_object(const struct msg *m)
 	json_object_set_new(j, "last", last_object(m));
 	json_put_span(j, "refused", HAS(m, refused), s->refused);
 	json_put_span(j, "warning", HAS(m, warning), s->warning);
+	json_put_uint(j, "leftovers", true, HAS(m, left) ? s->left : 0);
 	json_object_set_new(j, "timers", timers_object(&s->timers));
 	return j;
 }
@@ -176,6 +177,17 @@ static void show_last(const struct msg *m)
 	putchar('\n');
 }
 
+static void show_left(const struct msg *m)
+{
+	const uint64_t n = m->op_state.left;
+
+	if (!HAS(m, left))
+		return;
+	field("leftovers");
+	printf("%" PRIu64 " process%s of earlier daemons %s being ended\n", n, n == 1 ? "" : "es",
+	       n == 1 ? "is" : "are");
+}
+
 static void show_listeners(const struct msg *m)
 {
 	const struct texts *t = &m->op_state.listeners;
@@ -219,6 +231,7 @@ static void show_state(const struct out *o, const struct msg *m)
 	printf("pid %" PRIu64 "\n", s->supervisor_pid);
 	show_handoff(m);
 	show_last(m);
+	show_left(m);
 	text_field(o, "refuses", HAS(m, refused), s->refused, OUT_WARN);
 	text_field(o, "warning", HAS(m, warning), s->warning, OUT_WARN);
 	show_listeners(m);

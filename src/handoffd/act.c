@@ -13,8 +13,10 @@
 
 static enum s_event write_journal(struct service *s, const char *what)
 {
-	int e = store_journal(&s->store, &s->journal);
+	int e;
 
+	s->journal.npast = generations_past(s->generations, s->journal.past, PAST_MAX);
+	e = store_journal(&s->store, &s->journal);
 	if (!e)
 		return S_E_JOURNALED;
 	log_error("the journal could not be written (%s): %s", what, strerror(-e));
@@ -146,6 +148,7 @@ static enum s_event spawn(struct service *s, bool cold)
 	};
 	struct child child;
 	uint64_t start = 0;
+	char generation[24];
 	int pair[2], e;
 
 	if (cold && s->exe.fd < 0 &&
@@ -156,6 +159,8 @@ static enum s_event spawn(struct service *s, bool cold)
 		goto failed;
 	}
 	a.channel = pair[1];
+	a.generation = generation;
+	snprintf(generation, sizeof generation, "%llu", (unsigned long long)sys_boot_us());
 	e = spawn_daemon(&a, &child, err, sizeof err);
 	sys_close(pair[1]);
 	if (e) {
@@ -171,6 +176,7 @@ static enum s_event spawn(struct service *s, bool cold)
 	}
 	s->n->child = true;
 	s->n->gate = child.gate;
+	generation_begin(s->generations, child.pid, start, generation);
 	if (peer_attach(s->n, pair[0])) {
 		peer_signal(s->n, SIGKILL);   /* its death is an event like any other */
 		return S_E_SPAWNED;
@@ -189,6 +195,7 @@ static enum s_event spawn_cold(struct service *s)
 	service_bury(s, &s->o);
 	service_bury(s, &s->n);
 	s->attempt.why[0] = '\0';
+	s->stop_by = 0;
 	return spawn(s, true);
 }
 
@@ -348,8 +355,9 @@ static void end(struct service *s)
 	s->journal.incumbent = s->journal.successor = (struct process){ 0, 0 };
 	s->journal.served = false;
 	write_journal(s, "stopped");
-	s->ended = true;
-	event_base_loopbreak(s->base);
+	/* what the daemons have left behind ends first: service_generations */
+	s->ending = true;
+	generations_stop(s->generations, s->stop_by ? s->stop_by : sys_now_ms() + GENERATION_TERM_MS);
 }
 
 enum s_event service_act(struct service *s, enum s_action a)
@@ -373,7 +381,10 @@ enum s_event service_act(struct service *s, enum s_action a)
 	case S_A_FINAL: send_commit(s, s->o, true); return S_NOW;
 	case S_A_KILL_N: kill_peer(s->n, "the successor", SIGKILL); return S_NOW;
 	case S_A_KILL_O: kill_peer(s->o, "the incumbent", SIGKILL); return S_NOW;
-	case S_A_TERM_O: kill_peer(s->o, "the daemon", SIGTERM); return S_NOW;
+	case S_A_TERM_O:
+		s->stop_by = sys_now_ms() + s->s.timer[TIMER_STOP];
+		kill_peer(s->o, "the daemon", SIGTERM);
+		return S_NOW;
 	case S_A_RESUME_O: send_resume(s); return S_NOW;
 	case S_A_PROMOTE:
 		service_bury(s, &s->o);

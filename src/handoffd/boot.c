@@ -64,10 +64,13 @@ static int adopt(struct service *s, const struct process *p, struct peer **ret, 
 	fd = proc_open(p->pid, p->start);
 	if (fd == -ESRCH) {
 		log_info("pid %d is gone", (int)p->pid);
+		generation_past(s->generations, &(struct past){ p->pid, p->start, s->journal.at });
 		return 0;
 	}
-	if (fd >= 0 && (*ret = peer_new(&s->owner, p->pid, p->start, fd)))
+	if (fd >= 0 && (*ret = peer_new(&s->owner, p->pid, p->start, fd))) {
+		generation_adopt(s->generations, p->pid, p->start);
 		return 0;
+	}
 	/* never taken for gone: it may be the one that serves */
 	snprintf(err, size, "pid %d may be the daemon that serves, and cannot be looked at: %s", (int)p->pid,
 	         strerror(fd < 0 ? -fd : ENOMEM));
@@ -89,22 +92,9 @@ static uid_t uid_of(pid_t pid)
  * one's daemon may have the same data open. */
 static bool is_ours(const struct service *s, pid_t pid)
 {
-	static char env[1 << 17];   /* the kernel's limit for one string */
-	static const char name[] = "HANDOFF_DIR=";
-	char path[32];
-	ssize_t n;
-	int fd;
+	char dir[sizeof s->runtime_dir];
 
-	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
-	if ((fd = sys_open(path, O_RDONLY, 0)) < 0)
-		return false;
-	n = sys_read(fd, env, sizeof env - 1);
-	sys_close(fd);
-	env[n < 0 ? 0 : n] = '\0';
-	for (const char *p = env; p < env + n; p += strlen(p) + 1)
-		if (!strncmp(p, name, sizeof name - 1))
-			return !strcmp(p + sizeof name - 1, s->runtime_dir);
-	return false;
+	return !proc_env(pid, "HANDOFF_DIR", dir, sizeof dir) && !strcmp(dir, s->runtime_dir);
 }
 
 /*
@@ -168,8 +158,11 @@ static int boot(struct service *s, char *err, size_t size)
 {
 	struct s_out out;
 	struct s_boot b = { .phase = s->journal.phase, .served = s->journal.served, .id = s->journal.id };
-	int e = adopt(s, &s->journal.incumbent, &s->o, err, size);
+	int e;
 
+	for (unsigned i = 0; i < s->journal.npast; i++)
+		generation_past(s->generations, &s->journal.past[i]);
+	e = adopt(s, &s->journal.incumbent, &s->o, err, size);
 	if (!e && s->journal.phase != BOOT_IDLE)
 		e = adopt(s, &s->journal.successor, &s->n, err, size);
 	if (e)
@@ -232,7 +225,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	}
 	if (!s->journal.incumbent.pid)
 		store_read_current(&s->store, s->journal.binary);
-	if (watch_signals(s)) {
+	s->generations = generations_new(base, conf->name, service_generations, s);
+	if (!s->generations || watch_signals(s)) {
 		snprintf(err, size, "no memory for the event loop");
 		return -ENOMEM;
 	}
@@ -265,6 +259,7 @@ void service_end(struct service *s)
 	service_free_grave(s);
 	peer_free(s->o);
 	peer_free(s->n);
+	generations_free(s->generations);
 	drop_event(&s->timer);
 	drop_event(&s->child);
 	drop_event(&s->term);

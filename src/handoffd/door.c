@@ -20,25 +20,33 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 	event_add(d->accept, NULL);
 }
 
+static void pause_for(struct door *d, unsigned ms)
+{
+	const struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
+
+	event_del(d->accept);
+	event_add(d->pause, &tv);
+}
+
 /* Lets one in; false: nobody waits, or nobody can be let in now. */
 static bool let_in(struct door *d)
 {
-	static const struct timeval second = { 1, 0 };
 	struct ucred who;
 	socklen_t n = sizeof who;
 	int fd = sys_accept(d->fd);
 
 	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
 		log_warning("no descriptors for visitors of %s: they wait a second", d->path);
-		event_del(d->accept);
-		event_add(d->pause, &second);
+		pause_for(d, 1000);
 	}
 	if (fd < 0)
 		return fd == -ECONNABORTED;
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n))
 		sys_close(fd);
-	else
-		d->visitor(d->arg, fd, &who);
+	else if (!d->visitor(d->arg, fd, &who) && ++d->strangers == DOOR_AT_ONCE) {
+		d->strangers = 0;
+		pause_for(d, d->pause_ms);
+	}
 	return true;
 }
 

@@ -7,12 +7,18 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+/* Who only knocks, or comes again and again, keeps this process busy for that part of its time:
+ * after so many it accepts nobody for a moment. Who is welcome waits that long, in the queue. */
+#define DOOR_AT_ONCE 16
+
 struct door {
 	int fd;
 	char path[108];
 	struct event *accept, *pause;
-	void (*visitor)(void *arg, int fd, const struct ucred *who);   /* fd consumed */
+	/* fd consumed; false: who comes like this is one of DOOR_AT_ONCE before a pause */
+	bool (*visitor)(void *arg, int fd, const struct ucred *who);
 	void *arg;
+	unsigned pause_ms, strangers;  /* how long that pause is; how many since the last one */
 	bool draining;                 /* inside door_drain */
 };
 

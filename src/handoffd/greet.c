@@ -12,7 +12,7 @@ void greet_refuse(struct service *s, struct peer *p, const char *why)
 {
 	struct msg m = { .type = MSG_abort };
 
-	log_warning("pid %d is refused: %s", (int)p->pid, why);
+	log_limited(&p->lines, LOG_L_WARNING, "pid %d is refused: %s", (int)p->pid, why);
 	m.abort.why = SPAN(why);
 	peer_send(p, &m, NULL, 0);
 	if (p == s->n)
@@ -83,8 +83,8 @@ static void registered(struct service *s, struct peer *p, const struct msg *m)
 	bool serving = d_phase_serves(m->hello.phase);
 	enum s_event e = s_event_of_hello(&s->s, p == s->n, m, serving, sys_now_ms());
 
-	log_info("the %s (pid %d) has registered: it %s", p == s->n ? "successor" : "daemon", (int)p->pid,
-	         serving ? "serves" : "stands by");
+	log_limited(&p->lines, LOG_L_INFO, "the %s (pid %d) has registered: it %s",
+	            p == s->n ? "successor" : "daemon", (int)p->pid, serving ? "serves" : "stands by");
 	if (e != S_NOW)
 		service_event(s, e, NULL);
 }
@@ -108,7 +108,7 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
 		snprintf(name, sizeof name, "%.*s", (int)names[i].n, names[i].p);
 		int e = listeners_adopt(&s->listeners, s->conf, name, fds[i], err, sizeof err);
 		if (e && e != -EEXIST && e != -ENOENT)
-			log_warning("pid %d sent a socket that is not used: %s", (int)p->pid, err);
+			log_limited(&p->lines, LOG_L_WARNING, "pid %d sent a socket that is not used: %s", (int)p->pid, err);
 	}
 	p->sockets_left -= n;
 	ack.sockets_ack.batch = m->sockets.batch;

@@ -13,7 +13,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/ids.c src/handoffd/ids.h \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
-	src/handoffd/log.c src/handoffd/log.h \
+	src/handoffd/log.c src/handoffd/log.h src/handoffd/bucket.h \
 	src/handoffd/mkdirs.c \
 	src/handoffd/output.c src/handoffd/output.h \
 	src/handoffd/sdnotify.c src/handoffd/sdnotify.h \
@@ -24,9 +24,13 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
 	src/handoffd/boot.c src/handoffd/upgrade.c \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
+	src/handoffd/callers.c src/handoffd/callers.h \
 	src/handoffd/peer.c src/handoffd/peer.h \
+	src/handoffd/generation.c src/handoffd/generation.h \
+	src/handoffd/cgroup.c src/handoffd/cgroup.h \
 	src/handoffd/store.c src/handoffd/store.h \
 	src/handoffd/door.c src/handoffd/door.h \
+	src/handoffd/reap.c src/handoffd/reap.h \
 	src/handoffd/unit.c src/handoffd/unit.h
 handoffd_CFLAGS = $(PIE_C)
 handoffd_LDFLAGS = $(PIE_LD)

@@ -138,3 +138,23 @@ void log_line(enum log_level level, const char *fmt, ...)
 		log_flush();
 	errno = saved;
 }
+
+void log_limited(struct log_limit *l, enum log_level level, const char *fmt, ...)
+{
+	const uint64_t now = sys_now_ms();
+	char what[LINE_MAX_BYTES];
+	va_list ap;
+
+	if (bucket_wait(&l->lines, now, l->burst, l->interval_ms)) {
+		l->left_out++;
+		return;
+	}
+	bucket_take(&l->lines, now, l->interval_ms);
+	if (l->left_out)
+		log_line(level, "%u more lines like the next one were left out", l->left_out);
+	l->left_out = 0;
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof what, fmt, ap);
+	va_end(ap);
+	log_line(level, "%s", what);
+}

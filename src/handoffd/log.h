@@ -4,6 +4,8 @@
 
 #include <stdbool.h>
 
+#include "handoffd/bucket.h"
+
 enum log_level { LOG_L_ERROR = 3, LOG_L_WARNING = 4, LOG_L_INFO = 6, LOG_L_DEBUG = 7 };
 
 /* "<6>" prefixes when $JOURNAL_STREAM names stderr's device and inode (systemd.exec(5));
@@ -27,5 +29,16 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 #define log_warning(...) log_line(LOG_L_WARNING, __VA_ARGS__)
 #define log_info(...)    log_line(LOG_L_INFO, __VA_ARGS__)
 #define log_debug(...)   log_line(LOG_L_DEBUG, __VA_ARGS__)
+
+/*
+ * Lines of one kind that somebody else can cause as often as he likes: so many at once, then one
+ * in each interval. The next one says how many were left out.
+ */
+struct log_limit {
+	struct bucket lines;
+	unsigned burst, interval_ms, left_out;
+};
+void log_limited(struct log_limit *l, enum log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 #endif

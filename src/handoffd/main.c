@@ -9,20 +9,23 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "base/sys.h"
 #include "handoffd/check.h"
 #include "handoffd/conf.h"
 #include "handoffd/fdstore.h"
 #include "handoffd/log.h"
+#include "handoffd/reap.h"
 #include "handoffd/service.h"
 
 static const char usage[] =
-	"usage: handoffd -c FILE [--check]\n"
+	"usage: handoffd -c FILE [--check | --reap NAME]\n"
 	"\n"
 	"Supervises one daemon and replaces its binary while it serves. Stays in the\n"
 	"foreground; logs to stderr.\n"
 	"\n"
 	"  -c, --config FILE   the service's configuration, handoff.conf(5)\n"
 	"      --check         read and check it, say what would be done, exit 0 or 2\n"
+	"      --reap NAME     end what the unit handoff@NAME left behind; for its guard unit\n"
 	"  -d, --debug         log more\n"
 	"  -h, --help          this text\n"
 	"      --version       the version\n"
@@ -36,7 +39,7 @@ static const char usage[] =
 	"daemon goes on, and a handoffd that is started again adopts it.\n"
 	"Exit status: 0 stopped; 1 it could not run; 2 usage or configuration.\n";
 
-struct arguments { const char *config; bool check, debug; };
+struct arguments { const char *config, *reap; bool check, debug; };
 
 static int bad_usage(const char *what)
 {
@@ -49,6 +52,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 {
 	static const struct option options[] = {
 		{ "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
+		{ "reap", required_argument, NULL, 'r' },
 		{ "debug", no_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { NULL, 0, NULL, 0 },
 	};
@@ -58,6 +62,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		switch (c) {
 		case 'c': a->config = optarg; break;
 		case 'k': a->check = true; break;
+		case 'r': a->reap = optarg; break;
 		case 'd': a->debug = true; break;
 		case 'h': fputs(usage, stdout); return 0;
 		case 'v': puts("handoffd " PACKAGE_VERSION); return 0;
@@ -65,7 +70,9 @@ static int parse(int argc, char **argv, struct arguments *a)
 		}
 	if (optind < argc)
 		return bad_usage("it takes no arguments but options");
-	if (!a->config)
+	if (a->reap && !conf_name_ok(a->reap))
+		return bad_usage("--reap takes the name of a service");
+	if (!a->config && !a->reap)
 		return bad_usage("no configuration given: handoffd -c FILE");
 	return -1;
 }
@@ -79,6 +86,23 @@ static int check_only(const struct conf *c)
 		return 2;
 	}
 	return check_print(c, stdout) ? 1 : 0;
+}
+
+/* The configuration, if it can be read, says how long a daemon may take to stop. */
+static int reap_only(const struct arguments *a)
+{
+	uint32_t timer[TIMER_COUNT];
+	struct conf *c = NULL;
+	char err[1200];
+
+	timers_default(timer);
+	log_open(a->reap, a->debug ? LOG_L_DEBUG : LOG_L_INFO);
+	if (a->config && conf_read(a->config, &c, err, sizeof err))
+		log_warning("stop-timeout is taken for %u s: %s", timer[TIMER_STOP] / 1000, err);
+	else if (c)
+		memcpy(timer, c->timer, sizeof timer);
+	conf_free(c);
+	return reap(a->reap, timer[TIMER_STOP]);
 }
 
 static int run(struct conf *c)
@@ -114,6 +138,8 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	if (a.reap)
+		return reap_only(&a);
 	fdstore_receive();
 	/* an early SIGTERM waits for its handler: one between fork and here would leave a daemon */
 	sigemptyset(&term);
@@ -121,6 +147,7 @@ int main(int argc, char **argv)
 	sigaddset(&term, SIGINT);
 	sigprocmask(SIG_BLOCK, &term, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	sys_never_linger();
 	if (conf_read(a.config, &c, err, sizeof err) || (!a.check && conf_check_machine(c, err, sizeof err))) {
 		fprintf(stderr, "handoffd: %s\n", err);
 		conf_free(c);

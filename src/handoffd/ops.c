@@ -1,4 +1,4 @@
-/* control.sock: operators, their rights, requests and answers. */
+/* What operators ask for over control.sock, and what they are told. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,30 +6,12 @@
 #include <unistd.h>
 
 #include "base/sys.h"
-#include "handoffd/door.h"
+#include "handoffd/callers.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 
-#define MAX_OPS      64
-#define MAX_PER_UID  16
 #define MAX_RESULTS  16
-#define MAX_AT_ONCE  16   /* requests of one connection, before others have their turn */
-#define PATIENCE_S   10
 #define STATE_LISTENERS_MAX 40000   /* bytes of their names and addresses in a State */
-
-enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP };
-
-struct op {
-	struct op *next;
-	struct service *service;
-	struct chan chan;
-	struct event *read, *write, *late;
-	struct ucred who;
-	bool may;               /* upgrade, abort, ...: not only look */
-	bool broken;            /* to be closed by sweep */
-	enum waits waits;
-	struct hid id;
-};
 
 struct result {
 	struct hid id;
@@ -50,30 +32,15 @@ struct later {
 };
 
 struct ops {
-	struct door door;
+	struct callers callers;
 	struct event *tell;     /* made active by hand: it runs behind what is under way */
 	struct later later[MAX_LATER];
 	unsigned nlater;
-	struct op *list;
-	unsigned n;
 	struct result results[MAX_RESULTS];   /* a ring: for who asks again by id */
 	unsigned nresults;
 };
 
 /* ---------------------------------------------------------------- answers --- */
-
-static void op_send(struct op *o, const struct msg *m)
-{
-	int e = o->broken ? 0 : chan_send(&o->chan, m, NULL, 0);
-
-	if (chan_pending(&o->chan))
-		event_add(o->write, NULL);
-	if (e == -ENOBUFS)
-		log_warning("uid %d (pid %d) does not read its answers from control.sock: closed",
-		            (int)o->who.uid, (int)o->who.pid);
-	if (e)   /* gone, or does not read: it costs only itself */
-		o->broken = true;
-}
 
 /* A path of the configuration may be any bytes; the wire takes UTF-8. */
 static struct span text(const char *s)
@@ -91,15 +58,6 @@ static const char *build_text(const struct peer *p, char out[129])
 	return out;
 }
 
-/* Who is not owed an answer has a time limit for the next request as a whole. */
-static void expect_request(struct op *o)
-{
-	static const struct timeval patience = { PATIENCE_S, 0 };
-
-	if (o->waits == WAITS_NOT && !event_pending(o->late, EV_TIMEOUT, NULL))
-		event_add(o->late, &patience);
-}
-
 static void tell_one(struct ops *ops, const struct later *l)
 {
 	struct msg m = { .type = MSG_op_event };
@@ -110,9 +68,9 @@ static void tell_one(struct ops *ops, const struct later *l)
 	m.op_event.us = l->us;
 	if (l->text[0])
 		MSG_SET(&m, op_event, text, SPAN(l->text));
-	for (struct op *o = ops->list; o; o = o->next)
+	for (struct caller *o = ops->callers.list; o; o = o->next)
 		if (o->waits != WAITS_NOT && (hid_none(&o->id) || hid_equal(&o->id, &l->id)))
-			op_send(o, &m);
+			caller_send(o, &m);
 }
 
 static void tell(struct ops *ops)
@@ -122,9 +80,9 @@ static void tell(struct ops *ops)
 	ops->nlater = 0;
 }
 
-static void send_result(struct op *o, const struct result *r)
+static void send_result(struct caller *o, const struct result *r)
 {
-	struct service *s = o->service;
+	struct service *s = o->all->service;
 	struct msg m = { .type = MSG_op_result };
 	char build[129];
 
@@ -148,12 +106,11 @@ static void send_result(struct op *o, const struct result *r)
 		if (s->o->software[0])
 			MSG_SET(&m, op_result, software, SPAN(s->o->software));
 	}
-	o->waits = WAITS_NOT;
-	expect_request(o);
-	op_send(o, &m);
+	caller_expect(o);
+	caller_send(o, &m);
 }
 
-static void answer(struct op *o, int code, const char *outcome, const char *message)
+static void answer(struct caller *o, int code, const char *outcome, const char *message)
 {
 	struct result r = { .id = o->id, .code = code };
 
@@ -162,7 +119,7 @@ static void answer(struct op *o, int code, const char *outcome, const char *mess
 	send_result(o, &r);
 }
 
-static void refuse(struct op *o, int code, const char *message)
+static void refuse(struct caller *o, int code, const char *message)
 {
 	answer(o, code, "refused", message);
 }
@@ -171,7 +128,7 @@ void ops_phase(struct service *s, const char *phase, const char *text)
 {
 	struct later *l;
 
-	if (!s->ops || !s->ops->list)
+	if (!s->ops || !s->ops->callers.list)
 		return;
 	if (s->ops->nlater == MAX_LATER)
 		tell(s->ops);
@@ -196,7 +153,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		r->serving_us = a->serving_us ? a->serving_us - a->asked_us : 0;
 		r->pause_us = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
 	}
-	for (struct op *o = s->ops->list; o; o = o->next)
+	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
 			send_result(o, r);
 }
@@ -228,7 +185,7 @@ void ops_restarted(struct service *s, bool serves)
 	else
 		snprintf(text, sizeof text, "the daemon does not start (%s); the service is NOT served, a start is "
 		         "tried again and again: see the daemon's log", s->cold_error);
-	for (struct op *o = s->ops ? s->ops->list : NULL; o; o = o->next)
+	for (struct caller *o = s->ops ? s->ops->callers.list : NULL; o; o = o->next)
 		if (o->waits == WAITS_RESTART)
 			answer(o, serves ? 0 : 5, serves ? "restarted" : "failed", text);
 }
@@ -244,33 +201,33 @@ static void copy(char *out, size_t size, const struct span *s)
 	out[n] = '\0';
 }
 
-static void wait_for(struct op *o, enum waits w, const struct hid *id)
+static void wait_for(struct caller *o, enum waits w, const struct hid *id)
 {
 	o->waits = w;
 	o->id = id ? *id : (struct hid){ { 0 } };
 }
 
-static void start(struct op *o, struct attempt *a)
+static void start(struct caller *o, struct attempt *a)
 {
 	char err[1000];
 	int code;
 
 	a->asked_us = sys_now_us();
 	wait_for(o, WAITS_ATTEMPT, &a->id);
-	code = hid_none(&a->id) ? 2 : service_upgrade(o->service, a, err, sizeof err);
+	code = hid_none(&a->id) ? 2 : service_upgrade(o->all->service, a, err, sizeof err);
 	if (hid_none(&a->id))
 		snprintf(err, sizeof err, "a handoff needs an id");
 	if (code)
 		refuse(o, code, err);
 }
 
-static void asked(const struct op *o, const char *what, const struct span *reason)
+static void asked(const struct caller *o, const char *what, const struct span *reason)
 {
 	log_info("uid %d (pid %d) asks for %s%s%.*s", (int)o->who.uid, (int)o->who.pid, what, reason->n ? ": " : "",
 	         (int)reason->n, reason->n ? reason->p : "");
 }
 
-static void on_upgrade(struct op *o, const struct msg *m)
+static void on_upgrade(struct caller *o, const struct msg *m)
 {
 	struct attempt a = { .id = m->op_upgrade.id };
 
@@ -288,7 +245,7 @@ static void on_upgrade(struct op *o, const struct msg *m)
 	start(o, &a);
 }
 
-static void on_plan(struct op *o, const struct msg *m)
+static void on_plan(struct caller *o, const struct msg *m)
 {
 	struct attempt a = { .id = m->op_plan.id, .plan = true };
 
@@ -296,9 +253,9 @@ static void on_plan(struct op *o, const struct msg *m)
 	start(o, &a);
 }
 
-static void on_abort(struct op *o, const struct msg *m)
+static void on_abort(struct caller *o, const struct msg *m)
 {
-	struct service *s = o->service;
+	struct service *s = o->all->service;
 
 	if (!s_in_handoff(&s->s) || (MSG_HAS(m, op_abort, id) && !hid_equal(&m->op_abort.id, &s->s.id))) {
 		refuse(o, 1, "no such handoff is under way: nothing to abort");
@@ -316,9 +273,9 @@ static void on_abort(struct op *o, const struct msg *m)
 	service_event(s, S_E_ABORT, NULL);
 }
 
-static void on_restart(struct op *o, const struct msg *m)
+static void on_restart(struct caller *o, const struct msg *m)
 {
-	struct service *s = o->service;
+	struct service *s = o->all->service;
 	char err[1200];
 	int code;
 
@@ -328,15 +285,19 @@ static void on_restart(struct op *o, const struct msg *m)
 		refuse(o, code, err);
 }
 
-static void on_stop(struct op *o, const struct msg *m)
+static void on_stop(struct caller *o, const struct msg *m)
 {
+	char text[200];
+
 	if (getenv("INVOCATION_ID") && getenv("NOTIFY_SOCKET")) {
-		refuse(o, 1, "this supervisor runs under systemd, which would start it again: use 'systemctl stop' on its unit");
+		snprintf(text, sizeof text, "this supervisor runs under systemd, which would start it again: "
+		         "use 'systemctl stop handoff@%s'", o->all->service->conf->name);
+		refuse(o, 1, text);
 		return;
 	}
 	wait_for(o, WAITS_STOP, NULL);
 	asked(o, "a stop", &m->op_stop.reason);
-	service_event(o->service, S_E_STOP, NULL);
+	service_event(o->all->service, S_E_STOP, NULL);
 }
 
 static const struct result *find_result(struct service *s, const struct hid *id)
@@ -347,9 +308,9 @@ static const struct result *find_result(struct service *s, const struct hid *id)
 	return NULL;
 }
 
-static void on_outcome(struct op *o, const struct msg *m)
+static void on_outcome(struct caller *o, const struct msg *m)
 {
-	struct service *s = o->service;
+	struct service *s = o->all->service;
 	const struct hid *id = &m->op_outcome.id;
 	const struct result *r = find_result(s, id);
 	enum s_outcome last = s->journal.outcome;
@@ -374,13 +335,13 @@ static const char *state_text(const struct service *s)
 	return s_state_desc[s->s.state].name;
 }
 
-static void on_status(struct op *o, const struct msg *req)
+static void on_status(struct caller *o, const struct msg *req)
 {
-	struct service *s = o->service;
+	struct service *s = o->all->service;
 	struct msg m = { .type = MSG_op_state };
 	char build[129], (*addresses)[CONF_MAX_NAME + 140] = calloc(s->conf->nlisten + 1u, sizeof *addresses);
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
-	uint64_t timers[TIMER_COUNT];
+	uint64_t timers[TIMER_COUNT], left;
 	const char *no = service_refuses(s);
 	size_t bytes = 0;
 
@@ -425,7 +386,9 @@ static void on_status(struct op *o, const struct msg *req)
 	for (int i = 0; i < TIMER_COUNT; i++)
 		timers[i] = s->conf->timer[i];
 	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
-	op_send(o, &m);
+	if ((left = generations_left(s->generations)))
+		MSG_SET(&m, op_state, left, left);
+	caller_send(o, &m);
 	free(addresses);
 	free(names);
 }
@@ -433,7 +396,7 @@ static void on_status(struct op *o, const struct msg *req)
 static const struct request {
 	enum msg_type type;
 	bool looks_only;
-	void (*serve)(struct op *o, const struct msg *m);
+	void (*serve)(struct caller *o, const struct msg *m);
 } requests[] = {
 	{ MSG_op_upgrade, false, on_upgrade },
 	{ MSG_op_plan, false, on_plan },
@@ -444,7 +407,7 @@ static const struct request {
 	{ MSG_op_outcome, true, on_outcome },
 };
 
-static void serve(struct op *o, const struct msg *m)
+static void serve(struct caller *o, const struct msg *m)
 {
 	const struct request *r = NULL;
 
@@ -452,8 +415,7 @@ static void serve(struct op *o, const struct msg *m)
 		if (requests[i].type == m->type)
 			r = &requests[i];
 	if (!r) {
-		log_warning("uid %d sent %s to control.sock, which is no request", (int)o->who.uid, msg_name(m->type));
-		o->broken = true;
+		caller_end(o, "sent %s to control.sock, which is no request", msg_name(m->type));
 	} else if (!r->looks_only && !o->may) {
 		refuse(o, 8, "permission denied: root, the supervisor's user, or the group named by 'operators' may do this");
 	} else if (o->waits != WAITS_NOT) {
@@ -463,143 +425,7 @@ static void serve(struct op *o, const struct msg *m)
 	}
 }
 
-/* ------------------------------------------------------------ connections --- */
-
-static void op_free(struct op *o)
-{
-	if (o->read)
-		event_free(o->read);
-	if (o->write)
-		event_free(o->write);
-	if (o->late)
-		event_free(o->late);
-	chan_close(&o->chan);
-	free(o);
-}
-
-/* Closes what broke; not at once, since lists are being walked where it shows. */
-static void sweep(struct ops *ops)
-{
-	for (struct op **p = &ops->list; *p; ) {
-		struct op *o = *p;
-		if (!o->broken) {
-			p = &o->next;
-			continue;
-		}
-		*p = o->next;
-		ops->n--;
-		op_free(o);
-	}
-}
-
-static void on_read(evutil_socket_t fd, short what, void *arg)
-{
-	struct op *o = arg;
-	struct service *s = o->service;
-	struct msg m;
-	int e = 1;
-
-	(void)fd;
-	(void)what;
-	for (int i = 0; !o->broken && i < MAX_AT_ONCE && (e = chan_recv(&o->chan, &m)) > 0; i++) {
-		event_del(o->late);
-		serve(o, &m);
-	}
-	expect_request(o);
-	if (e == -EBADMSG)
-		log_warning("uid %d (pid %d) sent what is not the protocol to control.sock: %s", (int)o->who.uid,
-		            (int)o->who.pid, o->chan.error);
-	if (e < 0 && e != -EMFILE && e != -ENFILE && e != -ENOMEM)
-		o->broken = true;
-	sweep(s->ops);
-	service_settle(s);
-}
-
-static void on_write(evutil_socket_t fd, short what, void *arg)
-{
-	struct op *o = arg;
-	int e = chan_flush(&o->chan);
-
-	(void)fd;
-	(void)what;
-	if (e <= 0)
-		event_del(o->write);
-	if (e < 0)
-		o->broken = true;
-	sweep(o->service->ops);
-}
-
-static void on_late(evutil_socket_t fd, short what, void *arg)
-{
-	struct op *o = arg;
-
-	(void)fd;
-	(void)what;
-	log_warning("uid %d (pid %d) sent no whole request to control.sock for %d s: closed", (int)o->who.uid,
-	            (int)o->who.pid, PATIENCE_S);
-	o->broken = true;
-	sweep(o->service->ops);
-}
-
-/* Root, handoffd's own user, or a member of the group `operators`. */
-static bool has_rights(const struct service *s, int fd, const struct ucred *who)
-{
-	gid_t gids[256];
-	socklen_t n = sizeof gids;
-
-	if (who->uid == 0 || who->uid == geteuid())
-		return true;
-	if (s->conf->operators_gid == (gid_t)-1)
-		return false;
-	if (who->gid == s->conf->operators_gid)
-		return true;
-	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &n))
-		return false;
-	for (socklen_t i = 0; i < n / sizeof *gids; i++)
-		if (gids[i] == s->conf->operators_gid)
-			return true;
-	return false;
-}
-
-static unsigned count_of(const struct ops *ops, uid_t uid)
-{
-	unsigned n = 0;
-
-	for (const struct op *o = ops->list; o; o = o->next)
-		n += o->who.uid == uid;
-	return n;
-}
-
-static void on_visitor(void *arg, int fd, const struct ucred *who)
-{
-	struct service *s = arg;
-	bool may = has_rights(s, fd, who);
-	struct op *o = NULL;
-
-	/* those who may act always find a place: others get at most half of them */
-	if (s->ops->n < (may ? MAX_OPS : MAX_OPS / 2) && (may || count_of(s->ops, who->uid) < MAX_PER_UID))
-		o = calloc(1, sizeof *o);
-	if (!o) {
-		log_warning("too many connections to control.sock: uid %d is turned away", (int)who->uid);
-		sys_close(fd);
-		return;
-	}
-	o->service = s;
-	o->who = *who;
-	o->may = may;
-	chan_init(&o->chan, fd);
-	o->read = event_new(s->base, fd, EV_READ | EV_PERSIST, on_read, o);
-	o->write = event_new(s->base, fd, EV_WRITE | EV_PERSIST, on_write, o);
-	o->late = event_new(s->base, -1, 0, on_late, o);
-	if (!o->read || !o->write || !o->late || event_add(o->read, NULL)) {
-		op_free(o);
-		return;
-	}
-	expect_request(o);
-	o->next = s->ops->list;
-	s->ops->list = o;
-	s->ops->n++;
-}
+/* -------------------------------------------------------------- their life --- */
 
 static void on_tell(evutil_socket_t fd, short what, void *arg)
 {
@@ -608,22 +434,20 @@ static void on_tell(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	tell(s->ops);
-	sweep(s->ops);
+	callers_sweep(&s->ops->callers);
 }
 
 int ops_open(struct service *s, char *err, size_t size)
 {
 	s->ops = calloc(1, sizeof *s->ops);
-	if (s->ops)
-		s->ops->door.fd = -1;
 	if (!s->ops || !(s->ops->tell = event_new(s->base, -1, 0, on_tell, s))) {
+		free(s->ops);
+		s->ops = NULL;
 		snprintf(err, size, "no memory");
 		return -ENOMEM;
 	}
-	s->ops->door.visitor = on_visitor;
-	s->ops->door.arg = s;
-	/* everybody may ask for the status; rights are looked up for the rest */
-	return door_open(&s->ops->door, s->base, s->runtime_dir, "control.sock", 0666, (uid_t)-1, err, size);
+	s->ops->callers.serve = serve;
+	return callers_open(&s->ops->callers, s, err, size);
 }
 
 void ops_close(struct service *s)
@@ -631,17 +455,13 @@ void ops_close(struct service *s)
 	if (!s->ops)
 		return;
 	tell(s->ops);
-	for (struct op *o = s->ops->list, *next; o; o = next) {
-		next = o->next;
+	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if (o->waits == WAITS_STOP)
 			answer(o, 0, "stopped", "the daemon has ended, and so does the supervisor");
 		else if (o->waits != WAITS_NOT)
 			answer(o, 5, "stopped", "the supervisor was stopped; the service is NOT served");
-		op_free(o);
-	}
-	door_close(&s->ops->door);
-	if (s->ops->tell)
-		event_free(s->ops->tell);
+	callers_close(&s->ops->callers);
+	event_free(s->ops->tell);
 	free(s->ops);
 	s->ops = NULL;
 }

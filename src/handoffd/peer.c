@@ -11,6 +11,13 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 
+/* A daemon sends some frames in a second, and in a seal one for each shard. One that goes on and
+ * on is read more slowly: the rest waits in its socket, and then it has to wait itself. */
+#define FRAMES_BURST 8192
+#define FRAMES_MS    1
+#define LINES_BURST  1000
+#define LINES_MS     100
+
 static void drop_event(struct event **e)
 {
 	if (*e)
@@ -34,6 +41,7 @@ void peer_detach(struct peer *p)
 {
 	drop_event(&p->read);
 	drop_event(&p->write);
+	drop_event(&p->again);
 	chan_close(&p->chan);
 	p->greeted = p->registering = p->sending = false;
 }
@@ -41,8 +49,8 @@ void peer_detach(struct peer *p)
 static void lost(struct peer *p, int e)
 {
 	if (e == -EBADMSG)
-		log_warning("pid %d sent what is not the protocol: %s; its channel is closed", (int)p->pid,
-		            p->chan.error);
+		log_limited(&p->lines, LOG_L_WARNING, "pid %d sent what is not the protocol: %s; its channel is closed",
+		            (int)p->pid, p->chan.error);
 	peer_detach(p);
 	p->owner->lost(p->owner->arg, p, e);
 }
@@ -54,12 +62,14 @@ static void read_some(struct peer *p, unsigned max)
 	int e;
 
 	while (max-- && peer_connected(p) && (e = chan_recv(&p->chan, &m)))
-		if (e > 0)
+		if (e > 0) {
+			bucket_take(&p->frames, sys_now_ms(), FRAMES_MS);
 			p->owner->message(p->owner->arg, p, &m);
-		else if (e == -EMFILE || e == -ENFILE || e == -ENOMEM)
+		} else if (e == -EMFILE || e == -ENFILE || e == -ENOMEM) {
 			break;
-		else
+		} else {
 			lost(p, e);
+		}
 }
 
 /* More frames than a socket's buffer can hold at once (each costs it some 700 bytes): who goes
@@ -72,11 +82,27 @@ void peer_read(struct peer *p)
 static void on_read(evutil_socket_t fd, short what, void *arg)
 {
 	struct peer *p = arg;
+	uint64_t ms = bucket_wait(&p->frames, sys_now_ms(), FRAMES_BURST, FRAMES_MS);
+	const struct timeval tv = { (time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000) };
 
 	(void)fd;
 	(void)what;
+	if (ms) {
+		event_del(p->read);
+		event_add(p->again, &tv);
+		return;
+	}
 	read_some(p, 64);   /* the rest is there in the next turn, behind everybody else */
 	p->owner->settled(p->owner->arg);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct peer *p = arg;
+
+	(void)fd;
+	(void)what;
+	event_add(p->read, NULL);
 }
 
 static void on_write(evutil_socket_t fd, short what, void *arg)
@@ -126,6 +152,7 @@ struct peer *peer_new(const struct peer_owner *owner, pid_t pid, uint64_t start,
 	p->start = start;
 	p->gate = -1;
 	p->status = -1;
+	p->lines = (struct log_limit){ .burst = LINES_BURST, .interval_ms = LINES_MS };
 	chan_init(&p->chan, -1);
 	p->death = event_new(owner->base, pidfd, EV_READ, on_death, p);
 	if (!p->death || event_add(p->death, NULL)) {
@@ -143,7 +170,8 @@ int peer_attach(struct peer *p, int fd)
 	chan_init(&p->chan, fd);
 	p->read = event_new(p->owner->base, fd, EV_READ | EV_PERSIST, on_read, p);
 	p->write = event_new(p->owner->base, fd, EV_WRITE | EV_PERSIST, on_write, p);
-	if (p->read && p->write && !event_add(p->read, NULL))
+	p->again = event_new(p->owner->base, -1, 0, on_again, p);
+	if (p->read && p->write && p->again && !event_add(p->read, NULL))
 		return 0;
 	peer_detach(p);
 	return -ENOMEM;
@@ -171,7 +199,8 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 	if (chan_pending(&p->chan))
 		event_add(p->write, NULL);
 	if (e && e != -EPIPE && e != -ECONNRESET)
-		log_warning("%s could not be sent to pid %d: %s", msg_name(m->type), (int)p->pid, strerror(-e));
+		log_limited(&p->lines, LOG_L_WARNING, "%s could not be sent to pid %d: %s", msg_name(m->type),
+		            (int)p->pid, strerror(-e));
 	return e;
 }
 

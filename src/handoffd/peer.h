@@ -12,6 +12,8 @@
 #include <sys/types.h>
 
 #include "base/chan.h"
+#include "handoffd/bucket.h"
+#include "handoffd/log.h"
 
 struct peer;
 
@@ -42,7 +44,9 @@ struct peer {
 	bool killed;                /* SIGKILL was sent */
 	bool cut;                   /* and that because it had closed its channel */
 	struct chan chan;
-	struct event *read, *write, *death;
+	struct event *read, *write, *death, *again;
+	struct bucket frames;       /* how many it may still send before it is read more slowly */
+	struct log_limit lines;     /* what it may make handoffd say */
 	bool greeted;               /* Hello came, HelloAck went out */
 	bool registering;           /* a reconnect: its sockets are still coming */
 	unsigned sockets_left;      /* to come */

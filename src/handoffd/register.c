@@ -11,14 +11,21 @@
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 
-struct reg { struct door door; };
+#define DOOR_PAUSE_MS 20
+#define LINES_BURST   1000
+#define LINES_MS      100
 
-static void turn_away(int fd, pid_t pid, const char *why)
+struct reg {
+	struct door door;
+	struct log_limit lines;
+};
+
+static void turn_away(struct reg *r, int fd, pid_t pid, const char *why)
 {
 	struct msg m = { .type = MSG_abort };
 	struct chan c;
 
-	log_warning("pid %d is turned away from daemon.sock: %s", (int)pid, why);
+	log_limited(&r->lines, LOG_L_WARNING, "pid %d is turned away from daemon.sock: %s", (int)pid, why);
 	chan_init(&c, fd);
 	m.abort.why = SPAN(why);
 	chan_send(&c, &m, NULL, 0);
@@ -39,7 +46,7 @@ static bool is(const struct peer *p, const struct ucred *who)
  * Who it is says the kernel (SO_PEERCRED), not the message: a process that the journal names
  * and whose death has not been told. What a dying daemon sent over a new channel is heard, too.
  */
-static void on_daemon(void *arg, int fd, const struct ucred *who)
+static bool on_daemon(void *arg, int fd, const struct ucred *who)
 {
 	struct service *s = arg;
 	struct peer *p = is(s->o, who) ? s->o : is(s->n, who) ? s->n : NULL;
@@ -47,13 +54,14 @@ static void on_daemon(void *arg, int fd, const struct ucred *who)
 	if (p && peer_connected(p))
 		peer_read(p);   /* its end of the channel before may lie there unread */
 	if (!p)
-		turn_away(fd, who->pid, "it is not a daemon of this service that this supervisor knows");
+		turn_away(s->reg, fd, who->pid, "it is not a daemon of this service that this supervisor knows");
 	else if (peer_connected(p))
-		turn_away(fd, who->pid, "that daemon is registered already");
+		turn_away(s->reg, fd, who->pid, "that daemon is registered already");
 	else if (peer_attach(p, fd))
 		log_error("no memory for the channel of pid %d", (int)who->pid);
 	if (!s->reg->door.draining)
 		service_settle(s);
+	return false;   /* a daemon registers once */
 }
 
 void register_drain(struct service *s)
@@ -82,6 +90,8 @@ int register_open(struct service *s, char *err, size_t size)
 	}
 	s->reg->door.visitor = on_daemon;
 	s->reg->door.arg = s;
+	s->reg->lines = (struct log_limit){ .burst = LINES_BURST, .interval_ms = LINES_MS };
+	s->reg->door.pause_ms = DOOR_PAUSE_MS;
 	e = door_open(&s->reg->door, s->base, s->runtime_dir, "daemon.sock", 0600, s->conf->uid, err, size);
 	return e;
 }

@@ -198,6 +198,7 @@ static void on_gone(void *arg, struct peer *p)
 		log_error("the daemon (pid %d) %s: it is started again", (int)p->pid, end);
 	else
 		log_info("pid %d %s", (int)p->pid, end);
+	generation_ended(s->generations, p->pid);
 	service_event(s, p == s->n ? S_E_N_GONE : S_E_O_GONE, NULL);
 }
 
@@ -239,6 +240,16 @@ void service_own(struct service *s, struct event_base *base)
 		.base = base, .arg = s, .message = on_message, .lost = on_lost, .dying = on_dying,
 		.gone = on_gone, .settled = on_settled,
 	};
+}
+
+void service_generations(void *arg)
+{
+	struct service *s = arg;
+
+	if (!s->ending)
+		return;
+	s->ended = true;
+	event_base_loopbreak(s->base);
 }
 
 static void note_end(struct service *s, pid_t pid, const siginfo_t *si)

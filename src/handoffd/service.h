@@ -8,8 +8,9 @@
  *   act.c       the machine's actions, one function each
  *   greet.c     Hello, the sockets' way to a daemon and back
  *   register.c  daemon.sock: a daemon that outlived a supervisor
- *   ops.c       control.sock: operators
  *   unit.c      what systemd is told
+ *   callers.c   control.sock: who is there, and how much of it
+ *   ops.c       what operators ask for
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 
 #include "handoffd/conf.h"
+#include "handoffd/generation.h"
 #include "handoffd/listen.h"
 #include "handoffd/peer.h"
 #include "handoffd/spawn.h"
@@ -60,10 +62,13 @@ struct service {
 	enum s_event pending[PENDING_MAX];  /* what an action brought, in order */
 	unsigned npending;
 	bool running, ended;
+	bool ending;                   /* the daemon has ended; what it left behind is on its way */
+	uint64_t stop_by;              /* ms; 0: no daemon was told to end */
 	enum s_state shown;            /* the last state that was logged */
 	uint64_t shown_at_us;
 	char planned_build[129], planned_software[65], planned_path[4096];  /* what a plan found */
 	char cold_error[600];          /* why the last cold start came to nothing */
+	struct generations *generations;
 	struct ops *ops;
 	struct reg *reg;
 	struct unit unit;
@@ -88,6 +93,8 @@ void service_settle(struct service *s);
 void service_own(struct service *s, struct event_base *base);
 /* The channel of p has ended, or was ended here (error -EBADMSG). */
 void service_lost(struct service *s, struct peer *p, int error);
+/* Nothing is left of the daemons that have ended: a stop goes on. */
+void service_generations(void *s);
 /* Collects the ends of children, and of what they left behind (subreaper). */
 void service_reap(struct service *s);
 /* Forgets a peer once the callback under way is over. */

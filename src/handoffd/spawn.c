@@ -20,7 +20,7 @@
 struct plan {
 	const struct spawn_args *a;
 	char **argv, **envp;
-	char *own[5];              /* the HANDOFF_ variables, which envp borrows */
+	char *own[6];              /* the HANDOFF_ variables, which envp borrows */
 	unsigned nenv;
 	int nice;                  /* to set, absolute */
 	char oom[16];
@@ -33,7 +33,8 @@ struct plan {
 /* ---- before the fork: the environment ---- */
 
 static const char *const not_for_daemons[] = {
-	"NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*", "JOURNAL_STREAM", "HANDOFF_*",
+	"NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID",
+	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "HANDOFF_*",
 };
 
 static bool is_ours(const char *variable)
@@ -77,7 +78,7 @@ static int make_env(struct plan *p)
 {
 	char **const inherited = p->a->conf->clear_environment ? NULL : environ;
 	char **const given = p->a->conf->environment;
-	size_t n = 7;
+	size_t n = sizeof p->own / sizeof *p->own + 2;   /* the journal's, and the end */
 
 	for (char **e = inherited; e && *e; e++)
 		n++;
@@ -97,6 +98,7 @@ static int make_env(struct plan *p)
 	if (add_own(p, "HANDOFF_FD", "3") < 0 || add_own(p, "HANDOFF_ROLE", p->a->role) < 0 ||
 	    add_own(p, "HANDOFF_DIR", p->a->runtime_dir) < 0 ||
 	    add_own(p, "HANDOFF_SERVICE", p->a->conf->name) < 0 ||
+	    (p->a->generation && add_own(p, "HANDOFF_GENERATION", p->a->generation) < 0) ||
 	    (p->a->lock_dir && add_own(p, "HANDOFF_LOCK_DIR", p->a->lock_dir) < 0))
 		return -ENOMEM;
 	return 0;

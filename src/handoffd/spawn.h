@@ -39,6 +39,7 @@ struct spawn_args {
 	const char *runtime_dir;
 	const char *lock_dir;   /* NULL where conf->data_dir is set */
 	const char *role;       /* "first" or "successor" */
+	const char *generation; /* by which what it starts is told from what others start */
 };
 
 struct child {
@@ -52,9 +53,11 @@ struct child {
  * exec at once): own session (setsid), stdin from /dev/null, signal mask and all
  * dispositions reset (SIGPIPE: as configured), stdout and stderr as output.h says, umask,
  * cwd, rlimits, nice, oom_score_adj, groups, gid, uid, clean environment (handoffd's own
- * without NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*, JOURNAL_STREAM, HANDOFF_*; plus conf's; or
- * only conf's), then HANDOFF_FD=3, HANDOFF_ROLE, HANDOFF_DIR=runtime_dir, HANDOFF_SERVICE,
- * HANDOFF_LOCK_DIR, and JOURNAL_STREAM if its stderr is one; every descriptor above 3 closed (close_range); then exec with argv[0] = exe->path. A step that
+ * without NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*, JOURNAL_STREAM, SYSTEMD_EXEC_PID,
+ * RUNTIME_DIRECTORY, STATE_DIRECTORY, HANDOFF_*; plus conf's; or only conf's), then
+ * HANDOFF_FD=3, HANDOFF_ROLE, HANDOFF_DIR=runtime_dir, HANDOFF_SERVICE, HANDOFF_GENERATION,
+ * HANDOFF_LOCK_DIR, and JOURNAL_STREAM if its stderr is one; every descriptor above 3 closed
+ * (close_range); then exec with argv[0] = exe->path. A step that
  * fails is written as one line to stderr with its reason, and the child exits with 126 (127:
  * exec found no such file). With output set, exec's own failure goes there.
  * All that the child needs is prepared before the fork (no malloc after it).

@@ -40,6 +40,18 @@ static void copy(char *out, size_t size, const struct span *s)
 	out[n] = '\0';
 }
 
+/* Three numbers each. */
+static void unpack_past(const struct uints *u, struct journal *j)
+{
+	uint64_t v[3 * PAST_MAX];
+	unsigned n = uints_copy(u, v, 3 * PAST_MAX);
+
+	for (j->npast = 0; j->npast < n / 3; j->npast++) {
+		const uint64_t *p = v + 3 * j->npast;
+		j->past[j->npast] = (struct past){ (pid_t)p[0], p[1], p[2] };
+	}
+}
+
 static void unpack(const struct msg *m, struct journal *j)
 {
 	j->phase = (int)m->journal.phase;
@@ -54,6 +66,8 @@ static void unpack(const struct msg *m, struct journal *j)
 	j->since = m->journal.since;
 	j->last_id = m->journal.last_id;
 	j->plan = m->journal.plan;
+	j->at = m->journal.at;
+	unpack_past(&m->journal.past, j);
 }
 
 static int load_journal(struct store *s, struct journal *j)
@@ -129,6 +143,7 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 int store_journal(struct store *s, const struct journal *j)
 {
 	struct msg m = { .type = MSG_journal };
+	uint64_t past[3 * PAST_MAX];
 	int e;
 
 	m.journal.id = j->id;
@@ -153,6 +168,14 @@ int store_journal(struct store *s, const struct journal *j)
 	if (j->outcome != OUTCOME_NONE)
 		MSG_SET(&m, journal, last_id, j->last_id);
 	MSG_SET(&m, journal, plan, j->plan);
+	MSG_SET(&m, journal, at, proc_now());
+	for (unsigned i = 0; i < j->npast; i++) {
+		past[3 * i] = (uint64_t)j->past[i].pid;
+		past[3 * i + 1] = j->past[i].start;
+		past[3 * i + 2] = j->past[i].ended;
+	}
+	if (j->npast)
+		MSG_SET(&m, journal, past, ((struct uints){ .n = 3 * j->npast, .v = past }));
 	e = slots_store(&s->journal, &m);
 	s->dirty = e != 0;
 	return e;

@@ -11,7 +11,10 @@
 
 #include "base/proc.h"
 #include "base/slots.h"
+#include "handoffd/generation.h"
 #include "proto/super.h"
+
+#define PAST_MAX 16
 
 struct process { pid_t pid; uint64_t start; };   /* pid 0: none */
 
@@ -27,6 +30,9 @@ struct journal {
 	char new_binary[4096];         /* the successor's */
 	char message[1025];            /* of that outcome */
 	uint64_t since;                /* wall ms: when the incumbent began to serve */
+	uint64_t at;                   /* ticks: when it was written, those that it names lived */
+	struct past past[PAST_MAX];    /* of whom something may be left */
+	unsigned npast;
 };
 
 struct store {

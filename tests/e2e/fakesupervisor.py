@@ -51,7 +51,7 @@ def result(code, outcome, message, id=None, **more):
 def state(service, name="idle", **more):
     keys = {"pid": 4, "build": 5, "version": 6, "epoch": 7, "since_ms": 8, "binary": 9,
             "last_id": 11, "outcome": 12, "message": 13, "refused": 14, "successor_pid": 15,
-            "warning": 16, "id": 0}
+            "warning": 16, "left": 18, "id": 0}
     fields = {1: service, 2: name, 3: 77, 10: more.pop("listeners", []),
               17: more.pop("timers", DEFAULTS)}
     fields.update({keys[k]: v for k, v in more.items()})

@@ -268,6 +268,7 @@ class Service:
         self.conf = self.path(name + ".conf")
         self.log_path = self.path("handoffd.log")
         self.supervisor = None
+        self.launcher = []  # a command that ends in an exec of what follows it
         self.background = []
         _live.add(self)
         for d in ("run", "state", "data", "bin"):
@@ -328,7 +329,7 @@ class Service:
         assert self.supervisor is None or self.supervisor.poll() is not None, "it runs already"
         with open(self.log_path, "ab") as log:
             self.supervisor = subprocess.Popen(
-                [program("handoffd"), "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log,
+                self.launcher + [program("handoffd"), "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env=self.env, cwd=self.dir, start_new_session=True)
 
     def start(self):
@@ -458,6 +459,8 @@ class Service:
 
     def finish(self):
         """Stops in the ordinary way, and that nothing is left is a part of every test."""
+        if self not in _live:
+            return
         try:
             for b in self.background:
                 b.close()

@@ -344,7 +344,7 @@ class Others(Case):
 FULL = dict(pid=4711, build="ab12", version="2.0", epoch=7, since_ms=1700000000000,
             binary="/opt/kvd", listeners=["resp tcp:127.0.0.1:6380", "admin unix:/run/a"],
             last_id=bytes(range(16)), outcome="committed", message="All is well.",
-            refused="because", successor_pid=12, warning="careful", id=bytes(range(16, 32)))
+            refused="because", successor_pid=12, warning="careful", left=2, id=bytes(range(16, 32)))
 
 
 class Status(Case):
@@ -361,6 +361,7 @@ class Status(Case):
             "  supervisor    pid 77",
             "  handoff       10111213-1415-1617-1819-1a1b1c1d1e1f under way, successor pid 12",
             "  last handoff  committed (00010203-0405-0607-0809-0a0b0c0d0e0f): All is well.",
+            "  leftovers     2 processes of earlier daemons are being ended",
             "  refuses       because",
             "  warning       careful",
             "  listeners     resp tcp:127.0.0.1:6380",
@@ -387,7 +388,8 @@ class Status(Case):
             "handoff": "10111213-1415-1617-1819-1a1b1c1d1e1f", "successor_pid": 12,
             "last": {"handoff": "00010203-0405-0607-0809-0a0b0c0d0e0f", "outcome": "committed",
                      "message": "All is well."},
-            "refused": "because", "warning": "careful", "timers": dict(zip(TIMERS, DEFAULTS))}])
+            "refused": "because", "warning": "careful", "leftovers": 2,
+            "timers": dict(zip(TIMERS, DEFAULTS))}])
 
     def test_json_of_nothing_known(self):
         self.supervisor(answer(state("kvd", "cold start", epoch=2**64 - 1)))
@@ -396,7 +398,7 @@ class Status(Case):
             "service": "kvd", "state": "cold start", "pid": None, "build": None, "version": None,
             "epoch": 2**63 - 1, "since_ms": None, "supervisor_pid": 77, "binary": None,
             "listeners": [], "handoff": None, "successor_pid": None, "last": None,
-            "refused": None, "warning": None, "timers": dict(zip(TIMERS, DEFAULTS))}])
+            "refused": None, "warning": None, "leftovers": 0, "timers": dict(zip(TIMERS, DEFAULTS))}])
 
     def test_many_listeners_and_other_timers(self):
         names = ["listener-%d tcp:127.0.0.1:%d" % (i, i) for i in range(1000)]

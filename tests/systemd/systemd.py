@@ -17,9 +17,12 @@ At the end of the test it is stopped, and must have left nothing: no process, no
 runtime directory. start=False: nothing is started; files=... is written before.
 """
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
+import threading
 
 import harness
 from harness import PATIENCE, wait_until
@@ -27,6 +30,41 @@ from harness import PATIENCE, wait_until
 CGROUPS = "/sys/fs/cgroup"
 CONFIGURATIONS = "/etc/handoff"
 DROPINS = "/run/systemd/system"
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+
+
+def trace(request, pid):
+    """ptrace(2), without an address or data."""
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+    ptrace.restype = ctypes.c_long
+    if ptrace(request, pid, None, None) < 0:
+        raise OSError(ctypes.get_errno(), "ptrace %x of %d" % (request, pid))
+
+
+@contextlib.contextmanager
+def hung(pid):
+    """A process that does nothing and hears nothing but SIGKILL; what is done below must kill it.
+
+    SIGSTOP would not do: systemd sends SIGCONT after SIGTERM. A tracer's stop holds.
+    """
+    trace(PTRACE_SEIZE, pid)
+    trace(PTRACE_INTERRUPT, pid)
+    os.waitpid(pid, WALL)
+    # A tracer hears of the end first; the parent does when it has taken note.
+    reaper = threading.Thread(target=wait_killed, args=(pid,), daemon=True)
+    reaper.start()
+    yield pid
+    reaper.join(PATIENCE)
+    assert not reaper.is_alive(), "pid %d, which hangs, was not killed" % pid
+
+
+def wait_killed(pid):
+    """Until a traced process is dead; what else happens to it leaves it as it is."""
+    while not os.WIFSIGNALED(os.waitpid(pid, WALL)[1]):
+        pass
 
 
 def systemctl(*args):
@@ -112,6 +150,16 @@ class Unit(harness.Service):
             os.close(fd)
         return pid
 
+    def kill_if_there(self):
+        """SIGKILL for the main process, if there is one at this moment."""
+        with contextlib.suppress(OSError):
+            self.kill_supervisor()
+
+    @staticmethod
+    def environment_of(pid):
+        text = harness.read_file("/proc/%d/environ" % pid)
+        return dict(x.split("=", 1) for x in text.split("\0") if "=" in x)
+
     # In place of the harness's own supervisor
 
     def start(self):
@@ -148,18 +196,21 @@ class Unit(harness.Service):
 
     def what_is_left(self):
         left = ["process %r" % p for p in self.leftovers()]
-        left += [d for d in (self.cgroup(), self.runtime_dir) if os.path.lexists(d)]
-        left += [x for x in (self.unit, self.guard)
-                 if self.show("ActiveState", x) not in ("inactive", "failed")]
+        left += [d for d in (self.runtime_dir,) if os.path.lexists(d)]
+        # Empty ones of units are systemd's own, which removes them when it pleases.
+        left += ["cgroup " + d for d, _, _ in os.walk(self.cgroup())
+                 if d != self.cgroup() or harness.read_file(os.path.join(d, "cgroup.procs"))]
+        if self.show("ActiveState") not in ("inactive", "failed"):
+            left.append(self.unit)
         return left
 
     def assert_nothing_left(self):
-        """After a stop. (systemd removes an empty cgroup when it hears that it is empty.)"""
-        try:
-            wait_until(lambda: not self.what_is_left(), "nothing is left", 5)
-        except AssertionError:
-            raise AssertionError("left behind: %s\n%s" % (self.what_is_left(), self.logs())) \
-                from None
+        """After a stop, which does not wait for the guard."""
+        wait_until(lambda: self.show("ActiveState", self.guard) in ("inactive", "failed"),
+                   "the guard's end")
+        assert self.show("ActiveState", self.guard) == "inactive", self.logs()
+        left = self.what_is_left()
+        assert not left, "left behind: %s\n%s" % (left, self.logs())
 
     def finish(self):
         try:

@@ -134,6 +134,47 @@ START_TEST(a_reader_that_is_gone)
 }
 END_TEST
 
+/* A bucket's clock is an argument: no time passes here. */
+START_TEST(so_many_at_once)
+{
+	struct bucket b = { 0 };
+	unsigned taken = 0;
+
+	end[0] = -1;
+	for (; !bucket_wait(&b, 1000, 20, 100); taken++)
+		bucket_take(&b, 1000, 100);
+	ck_assert_uint_eq(taken, 20);
+	ck_assert_uint_eq(bucket_wait(&b, 1000, 20, 100), 100);
+	ck_assert_uint_eq(bucket_wait(&b, 1099, 20, 100), 1);
+	ck_assert_uint_eq(bucket_wait(&b, 1100, 20, 100), 0);
+	bucket_take(&b, 1100, 100);
+	ck_assert_uint_eq(bucket_wait(&b, 1100, 20, 100), 100);
+	/* full again, and never fuller */
+	for (taken = 0; !bucket_wait(&b, 100000, 20, 100); taken++)
+		bucket_take(&b, 100000, 100);
+	ck_assert_uint_eq(taken, 20);
+}
+END_TEST
+
+START_TEST(lines_that_others_cause)
+{
+	struct log_limit l = { .burst = 3, .interval_ms = 3600000 };
+
+	ck_assert_int_eq(pipe2(end, O_CLOEXEC), 0);
+	stderr_is(end[1]);
+	log_open("kvd", LOG_L_INFO);
+	for (int i = 0; i < 10; i++)
+		log_limited(&l, LOG_L_WARNING, "line %d", i);
+	matches(heard(), "line 0\n[^\n]*line 1\n[^\n]*warning: line 2\n$");
+	l.interval_ms = 0;             /* as if an hour had passed */
+	l.lines.full_ms = 0;
+	log_limited(&l, LOG_L_INFO, "line %d", 10);
+	matches(heard(), "info: 7 more lines like the next one were left out\n.*info: line 10\n$");
+	log_limited(&l, LOG_L_INFO, "line %d", 11);
+	matches(heard(), "^[^\n]*info: line 11\n$");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("log");
@@ -148,6 +189,8 @@ int main(void)
 	tcase_add_test(t, a_full_pipe_does_not_block);
 	tcase_add_test(t, a_full_socket_does_not_block);
 	tcase_add_test(t, a_reader_that_is_gone);
+	tcase_add_test(t, so_many_at_once);
+	tcase_add_test(t, lines_that_others_cause);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

@@ -159,6 +159,9 @@ START_TEST(environment)
 	setenv("WATCHDOG_USEC", "x", 1);
 	setenv("LISTEN_FDS", "1", 1);
 	setenv("JOURNAL_STREAM", "1:2", 1);
+	setenv("SYSTEMD_EXEC_PID", "1", 1);
+	setenv("RUNTIME_DIRECTORY", "/run/handoff/kvd", 1);
+	setenv("STATE_DIRECTORY", "/var/lib/handoff/kvd", 1);
 	setenv("HANDOFF_RUNTIME_DIR", "x", 1);
 	conf.environment = given;
 	ck_assert_int_eq(run_command("/usr/bin/env", NULL, NULL), 0);
@@ -178,7 +181,8 @@ END_TEST
 START_TEST(lock_dir)
 {
 	struct spawn_args a = {
-		.conf = &conf, .runtime_dir = "/r", .lock_dir = "/r/lock", .role = "successor"
+		.conf = &conf, .runtime_dir = "/r", .lock_dir = "/r/lock", .role = "successor",
+		.generation = "7",
 	};
 	struct child c;
 	struct exe e;
@@ -194,7 +198,7 @@ START_TEST(lock_dir)
 	ck_assert_str_eq(
 		output(),
 		"HANDOFF_FD=3\nHANDOFF_ROLE=successor\nHANDOFF_DIR=/r\nHANDOFF_SERVICE=kvd\n"
-		"HANDOFF_LOCK_DIR=/r/lock\n");
+		"HANDOFF_GENERATION=7\nHANDOFF_LOCK_DIR=/r/lock\n");
 	close(a.channel);
 	exe_close(&e);
 }
