@@ -69,6 +69,8 @@ static json_t *state_object(const struct msg *m)
 	json_put_uint(j, "since_ms", HAS(m, since_ms), s->since_ms);
 	json_put_uint(j, "supervisor_pid", s->supervisor_pid != 0, s->supervisor_pid);
 	json_put_span(j, "binary", HAS(m, binary), s->binary);
+	json_object_set_new(j, "changed", HAS(m, changed) ? json_boolean(s->changed) : json_null());
+	json_put_span(j, "previous", HAS(m, previous), s->previous);
 	json_object_set_new(j, "listeners", listeners_array(&s->listeners));
 	json_put_hid(j, "handoff", HAS(m, id), &s->id);
 	json_put_uint(j, "successor_pid", HAS(m, successor_pid), s->successor_pid);
@@ -202,6 +204,17 @@ static void show_timers(const struct msg *m)
 	}
 }
 
+static void show_binary(const struct msg *m)
+{
+	if (!HAS(m, binary))
+		return;
+	field("binary");
+	out_text(stdout, m->op_state.binary);
+	if (HAS(m, changed) && m->op_state.changed)
+		printf(" (the file there is another by now: an upgrade takes it)");
+	putchar('\n');
+}
+
 static void show_state(const struct out *o, const struct msg *m)
 {
 	const struct msg_op_state *s = &m->op_state;
@@ -214,7 +227,8 @@ static void show_state(const struct out *o, const struct msg *m)
 	putchar('\n');
 	show_daemon(m);
 	show_since(m);
-	text_field(o, "binary", HAS(m, binary), s->binary, OUT_PLAIN);
+	show_binary(m);
+	text_field(o, "previous", HAS(m, previous), s->previous, OUT_PLAIN);
 	field("supervisor");
 	printf("pid %" PRIu64 "\n", s->supervisor_pid);
 	show_handoff(m);

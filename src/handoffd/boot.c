@@ -135,6 +135,8 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	char err[600];
 	struct exe now = { .fd = -1 };
 
+	if (p && !keep_of_pid(&s->keep, p->pid, ret))
+		return;
 	if (p && !exe_open(s->conf, path, &now, err, sizeof err))
 		path = now.path;   /* a bare name was looked for in PATH */
 	if (p)
@@ -154,7 +156,14 @@ static int boot(struct service *s, char *err, size_t size)
 		return e;
 	adopt_exe(s, s->o, s->journal.binary, &s->exe);
 	adopt_exe(s, s->n, s->journal.new_binary, &s->new_exe);
-	s->exe_served = s->exe.fd >= 0 && s->journal.served;
+	if (s->journal.phase != BOOT_IDLE)
+		s->new_exe.copy = s->journal.new_copy;   /* also of one that has died: what it was */
+	if (!s->o && !s->n && keep_cold(&s->keep, s->conf, s->journal.binary, false, &s->exe, err, size)) {
+		if (!s->journal.binary[0])
+			conf_check_command(s->conf, err, size);   /* says where it is written */
+		return -ENOEXEC;
+	}
+	s->exe_served = s->o && s->exe.fd >= 0 && s->journal.served;
 	/* the configuration may name another user by now: the door is for the one that lives */
 	if (s->o)
 		register_owner(s, uid_of(s->o->pid));
@@ -189,17 +198,18 @@ static int make_dirs(struct service *s, char *err, size_t size)
 
 int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t size)
 {
+	struct current current;
 	int e;
 
 	memset(s, 0, sizeof *s);
 	service_own(s, base);
 	s->conf = conf;
-	s->exe.fd = s->new_exe.fd = -1;
+	s->exe.fd = s->new_exe.fd = s->old_exe.fd = s->keep.dir = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	s_init(&s->s, s_table, conf->timer);
 	if ((e = make_dirs(s, err, size)))
 		return e;
-	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, err, size);
+	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, &current, err, size);
 	if (e == -EBADMSG) {
 		log_error("%s; the lock's record says who runs", err);
 		guess_incumbent(s);
@@ -208,8 +218,9 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	} else if (s->store.fresh) {
 		guess_incumbent(s);
 	}
-	if (!s->journal.incumbent.pid)
-		store_read_current(&s->store, s->journal.binary);
+	keep_open(&s->keep, s->state_dir, &current);
+	if (!s->journal.incumbent.pid && current.now.named)
+		memcpy(s->journal.binary, current.now.path, sizeof s->journal.binary);
 	if (watch_signals(s)) {
 		snprintf(err, size, "no memory for the event loop");
 		return -ENOMEM;
@@ -244,6 +255,9 @@ void service_end(struct service *s)
 	drop_event(&s->hangup);
 	exe_close(&s->exe);
 	exe_close(&s->new_exe);
+	exe_close(&s->old_exe);
+	copier_close(s);
+	keep_close(&s->keep);
 	listeners_close(&s->listeners, s->ended);
 	store_close(&s->store);
 	conf_free(s->conf);

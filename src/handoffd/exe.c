@@ -114,6 +114,36 @@ static int check_bytes(struct exe *e, char *err, size_t err_size)
 			 : check_elf(&h, e->path, err, err_size);
 }
 
+/* ---- which file it is ---- */
+
+static uint64_t ns(struct timespec t)
+{
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct exe_id exe_id(const struct stat *st)
+{
+	return (struct exe_id){ .ino = st->st_ino, .size = (uint64_t)st->st_size,
+		.mtime = ns(st->st_mtim), .ctime = ns(st->st_ctim) };
+}
+
+bool exe_id_alike(const struct exe_id *a, const struct exe_id *b)
+{
+	return a->ino && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime;
+}
+
+bool exe_id_same(const struct exe_id *a, const struct exe_id *b)
+{
+	return exe_id_alike(a, b) && a->ctime == b->ctime;
+}
+
+static void keep_id(struct exe *e, const struct stat *st)
+{
+	e->dev = st->st_dev;
+	e->ino = st->st_ino;
+	e->id = exe_id(st);
+}
+
 /* ---- resolving ---- */
 
 static int check_file(struct exe *e, char *err, size_t err_size)
@@ -142,8 +172,7 @@ static int check_file(struct exe *e, char *err, size_t err_size)
 			      "for noexec "
 			      "mounts",
 			      e->path, strerror(-r));
-	e->dev = st.st_dev;
-	e->ino = st.st_ino;
+	keep_id(e, &st);
 	return check_bytes(e, err, err_size);
 }
 
@@ -230,8 +259,7 @@ int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
 		exe_close(&e);
 		return r;
 	}
-	e.dev = st.st_dev;
-	e.ino = st.st_ino;
+	keep_id(&e, &st);
 	*ret = e;
 	return 0;
 }

@@ -10,6 +10,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/dirs.c \
 	src/handoffd/exe.c \
 	src/handoffd/ids.c src/handoffd/ids.h \
+	src/handoffd/keep.c src/handoffd/keep.h \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
 	src/handoffd/log.c src/handoffd/log.h \
@@ -20,6 +21,7 @@ sbin_PROGRAMS += handoffd
 handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
 	src/handoffd/boot.c src/handoffd/upgrade.c \
+	src/handoffd/copier.c src/handoffd/copier.h \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
 	src/handoffd/store.c src/handoffd/store.h \

@@ -270,22 +270,41 @@ static void asked(const struct op *o, const char *what, const struct span *reaso
 	         (int)reason->n, reason->n ? reason->p : "");
 }
 
+/* What an operator may say of an attempt. */
+#define COPY_ATTEMPT(a, m) do { \
+	(a)->id = (m)->id; \
+	(a)->deadline_ms = (uint32_t)(m)->deadline_ms; \
+	(a)->drain_ms = (uint32_t)(m)->drain_ms; \
+	copy((a)->reason, sizeof (a)->reason, &(m)->reason); \
+	copy((a)->trace_parent, sizeof (a)->trace_parent, &(m)->trace_parent); \
+	copy((a)->correlation_id, sizeof (a)->correlation_id, &(m)->correlation_id); \
+	copy((a)->tenant, sizeof (a)->tenant, &(m)->tenant); \
+} while (0)
+
+static void start_asked(struct op *o, struct attempt *a, const char *what, const struct span *reason)
+{
+	asked(o, what, reason);
+	if (a->correlation_id[0] || a->tenant[0] || a->trace_parent[0])
+		log_info("it bears correlation-id '%s', tenant '%s', trace-parent '%s'", a->correlation_id, a->tenant,
+		         a->trace_parent);
+	start(o, a);
+}
+
 static void on_upgrade(struct op *o, const struct msg *m)
 {
-	struct attempt a = { .id = m->op_upgrade.id };
+	struct attempt a = { .plan = false };
 
+	COPY_ATTEMPT(&a, &m->op_upgrade);
 	copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
-	copy(a.reason, sizeof a.reason, &m->op_upgrade.reason);
-	copy(a.trace_parent, sizeof a.trace_parent, &m->op_upgrade.trace_parent);
-	copy(a.correlation_id, sizeof a.correlation_id, &m->op_upgrade.correlation_id);
-	copy(a.tenant, sizeof a.tenant, &m->op_upgrade.tenant);
-	a.deadline_ms = (uint32_t)m->op_upgrade.deadline_ms;
-	a.drain_ms = (uint32_t)m->op_upgrade.drain_ms;
-	asked(o, "an upgrade", &m->op_upgrade.reason);
-	if (a.correlation_id[0] || a.tenant[0] || a.trace_parent[0])
-		log_info("it bears correlation-id '%s', tenant '%s', trace-parent '%s'", a.correlation_id, a.tenant,
-		         a.trace_parent);
-	start(o, &a);
+	start_asked(o, &a, "an upgrade", &m->op_upgrade.reason);
+}
+
+static void on_rollback(struct op *o, const struct msg *m)
+{
+	struct attempt a = { .back = true };
+
+	COPY_ATTEMPT(&a, &m->op_rollback);
+	start_asked(o, &a, "a rollback", &m->op_rollback.reason);
 }
 
 static void on_plan(struct op *o, const struct msg *m)
@@ -374,9 +393,17 @@ static const char *state_text(const struct service *s)
 	return s_state_desc[s->s.state].name;
 }
 
+static struct span no_copy(const struct service *s, char out[1000])
+{
+	snprintf(out, 1000, "there is no copy of the executable (%s): a crash restart would run what lies at %.600s",
+	         s->keep.why, s->exe.path);
+	return text(out);
+}
+
 static void on_status(struct op *o, const struct msg *req)
 {
 	struct service *s = o->service;
+	char warning[1000];
 	struct msg m = { .type = MSG_op_state };
 	char build[129], (*addresses)[CONF_MAX_NAME + 140] = calloc(s->conf->nlisten + 1u, sizeof *addresses);
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
@@ -401,6 +428,10 @@ static void on_status(struct op *o, const struct msg *req)
 			MSG_SET(&m, op_state, software, SPAN(s->o->software));
 	}
 	MSG_SET(&m, op_state, binary, text(s->journal.binary[0] ? s->journal.binary : s->conf->command[0]));
+	if (keep_has_before(&s->keep))
+		MSG_SET(&m, op_state, previous, text(s->keep.c.before.path));
+	if (s->exe.fd >= 0)
+		MSG_SET(&m, op_state, changed, keep_changed(&s->exe));
 	for (unsigned i = 0; addresses && names && i < s->conf->nlisten; i++) {
 		snprintf(addresses[i], sizeof *addresses, "%s %.130s", s->conf->listen[i].name, s->conf->listen[i].address);
 		names[i] = text(addresses[i]);
@@ -422,6 +453,8 @@ static void on_status(struct op *o, const struct msg *req)
 		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
 	else if (s->cold_error[0] && (!s->o || peer_dead(s->o)))
 		MSG_SET(&m, op_state, warning, text(s->cold_error));
+	else if (s->keep.why[0])
+		MSG_SET(&m, op_state, warning, no_copy(s, warning));
 	for (int i = 0; i < TIMER_COUNT; i++)
 		timers[i] = s->conf->timer[i];
 	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
@@ -436,6 +469,7 @@ static const struct request {
 	void (*serve)(struct op *o, const struct msg *m);
 } requests[] = {
 	{ MSG_op_upgrade, false, on_upgrade },
+	{ MSG_op_rollback, false, on_rollback },
 	{ MSG_op_plan, false, on_plan },
 	{ MSG_op_status, true, on_status },
 	{ MSG_op_abort, false, on_abort },

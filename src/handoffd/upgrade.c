@@ -57,8 +57,16 @@ static int check_user(struct service *s, const struct conf *c, char *err, size_t
 	return 2;
 }
 
+static int choose_exe(struct service *s, const struct attempt *a, const struct conf *c, struct exe *ret,
+                      char *err, size_t size)
+{
+	if (a->back)
+		return keep_before(&s->keep, c, ret, err, size);
+	return exe_open(c, a->binary[0] ? a->binary : c->command[0], ret, err, size);
+}
+
 /* keep_data: the daemon goes on with the directory that it has open. */
-static int prepare_conf(struct service *s, const char *binary, bool keep_data, struct conf **ret_conf,
+static int prepare_conf(struct service *s, const struct attempt *a, bool keep_data, struct conf **ret_conf,
                         struct exe *ret_exe, char *err, size_t size)
 {
 	struct conf *c;
@@ -68,13 +76,22 @@ static int prepare_conf(struct service *s, const char *binary, bool keep_data, s
 	if (strcmp(c->name, s->conf->name))
 		snprintf(err, size, "%s: the service is called %s there, this supervisor runs %s", c->file, c->name, s->conf->name);
 	else if (!conf_check_machine(c, err, size) &&
+	         (a->back || a->binary[0] || !conf_check_command(c, err, size)) &&
 	         !(keep_data && (check_data_dir(s, c, err, size) || check_user(s, c, err, size))) &&
-	         !exe_open(c, binary[0] ? binary : c->command[0], ret_exe, err, size)) {
+	         !choose_exe(s, a, c, ret_exe, err, size)) {
 		*ret_conf = c;
 		return 0;
 	}
 	conf_free(c);
 	return 2;
+}
+
+/* The previous executable is the configured one, and need not be named to be started again. */
+static bool means(const struct conf *c, const struct exe *e, const struct kept *w)
+{
+	const char *command = c->command[0], *path = strchr(command, '/') ? e->path : strrchr(e->path, '/') + 1;
+
+	return !w->named && !strcmp(path, command);
 }
 
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t size)
@@ -88,7 +105,11 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 		snprintf(err, size, "%s", no);
 		return s_in_handoff(&s->s) ? 4 : nobody_serves(s) ? 5 : 1;
 	}
-	if ((code = prepare_conf(s, a->binary, true, &c, &exe, err, size)))
+	if (a->back && !keep_has_before(&s->keep)) {
+		keep_before(&s->keep, s->conf, &exe, err, size);
+		return 1;
+	}
+	if ((code = prepare_conf(s, a, true, &c, &exe, err, size)))
 		return code;
 	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
 		listeners_prune(&s->listeners, s->conf);
@@ -101,6 +122,8 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 	s->new_conf = c;
 	s->new_exe = exe;
 	s->attempt = *a;
+	if (a->back && !means(c, &exe, &s->keep.c.before))
+		memcpy(s->attempt.binary, exe.path, sizeof s->attempt.binary);
 	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
 	if (a->deadline_ms)
 		s->s.timer[TIMER_DEADLINE] = a->deadline_ms;
@@ -120,13 +143,15 @@ int service_restart(struct service *s, char *err, size_t size)
 	bool nobody = nobody_serves(s);
 	struct conf *c;
 	struct exe exe = { .fd = -1 };
+	struct attempt same = { 0 };
 	int code;
 
+	snprintf(same.binary, sizeof same.binary, "%s", s->journal.binary);
 	if (s->s.stop || (s->s.state != S_IDLE && !nobody)) {
 		snprintf(err, size, "%s", service_refuses(s));
 		return s_in_handoff(&s->s) ? 4 : 1;
 	}
-	if ((code = prepare_conf(s, s->journal.binary, false, &c, &exe, err, size)))
+	if ((code = prepare_conf(s, &same, false, &c, &exe, err, size)))
 		return nobody ? 5 : code;
 	if (listeners_open(&s->listeners, c, err, size)) {
 		listeners_prune(&s->listeners, s->conf);
@@ -135,10 +160,12 @@ int service_restart(struct service *s, char *err, size_t size)
 		return nobody ? 5 : 2;
 	}
 	conf_free(s->conf);
-	exe_close(&s->exe);
+	exe_close(&s->old_exe);
+	s->old_exe = s->exe;
 	s->conf = c;
 	s->exe = exe;
 	s->exe_served = false;
+	s->at_path = true;
 	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
 	listeners_prune(&s->listeners, c);
 	s_hurry(&s->s, sys_now_ms());

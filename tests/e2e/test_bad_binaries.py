@@ -317,6 +317,7 @@ class ColdStart(Case):
         s = self.service(options=options)
         before = self.count(s)
         s.stop()
+        s.forget()
         Files.make(s, "kvd", data)
         s.launch()
         return s, before
@@ -366,6 +367,7 @@ class ColdStart(Case):
         s = self.service()
         before = self.count(s)
         s.stop()
+        s.forget()
         os.rename(self.puppets(s), s.binary)
         s.launch()
         for _ in range(2):

@@ -485,6 +485,7 @@ class Disks(Case):
 
     @staticmethod
     def count(s):
+        s.wait_copied()
         return len(harness.descriptors(s.supervisor.pid))
 
     def upgrade(self, *args):
