@@ -121,6 +121,9 @@ EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 	tests/e2e/test_supervisor_dies.py tests/e2e/test_redis_clients.py \
 	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py
 
+# ---- each system call fails in turn: make check-fault
+include $(top_srcdir)/tests/fault/local.mk
+
 # ---- measurements: make bench, make soak
 include $(top_srcdir)/tests/bench/local.mk
 

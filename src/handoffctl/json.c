@@ -1,5 +1,6 @@
 #include "handoffctl/json.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,8 +48,11 @@ void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value)
 
 void json_print_line(json_t *j)
 {
-	json_dumpf(j, stdout, 0);
-	putchar('\n');
-	fflush(stdout);
+	const bool printed = j && !json_dumpf(j, stdout, 0) && putchar('\n') != EOF && !fflush(stdout);
+
+	/* a script finds no line: at least people see why (EPIPE: it does not want any) */
+	if (!printed && errno != EPIPE)
+		fprintf(stderr, "handoffctl: a line of JSON could not be printed: %s\n",
+		        strerror(j ? errno : ENOMEM));
 	json_decref(j);
 }

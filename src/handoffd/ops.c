@@ -51,7 +51,7 @@ struct later {
 
 struct ops {
 	struct door door;
-	struct event *tell;     /* made active by hand: it runs behind what is under way */
+	struct event *tell;     /* made active by hand: it runs behind what is under way, and sweeps */
 	struct later later[MAX_LATER];
 	unsigned nlater;
 	struct op *list;
@@ -71,8 +71,10 @@ static void op_send(struct op *o, const struct msg *m)
 	if (e == -ENOBUFS)
 		log_warning("uid %d (pid %d) does not read its answers from control.sock: closed",
 		            (int)o->who.uid, (int)o->who.pid);
-	if (e)   /* gone, or does not read: it costs only itself */
+	if (e) {   /* gone, or does not read: it costs only itself, and is closed in this turn */
 		o->broken = true;
+		event_active(o->service->ops->tell, EV_TIMEOUT, 0);
+	}
 }
 
 /* A path of the configuration may be any bytes; the wire takes UTF-8. */
