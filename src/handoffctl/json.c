@@ -48,11 +48,9 @@ void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value)
 
 void json_print_line(json_t *j)
 {
-	const bool printed = j && !json_dumpf(j, stdout, 0) && putchar('\n') != EOF && !fflush(stdout);
-
+	errno = j ? 0 : ENOMEM;
 	/* a script finds no line: at least people see why (EPIPE: it does not want any) */
-	if (!printed && errno != EPIPE)
-		fprintf(stderr, "handoffctl: a line of JSON could not be printed: %s\n",
-		        strerror(j ? errno : ENOMEM));
+	if ((!j || json_dumpf(j, stdout, 0) || putchar('\n') == EOF || fflush(stdout)) && errno != EPIPE)
+		fprintf(stderr, "handoffctl: a line of JSON could not be printed: %s\n", strerror(errno));
 	json_decref(j);
 }

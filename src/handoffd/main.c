@@ -119,6 +119,7 @@ int main(int argc, char **argv)
 	sigaddset(&term, SIGINT);
 	sigprocmask(SIG_BLOCK, &term, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);   /* a record over RLIMIT_FSIZE is one that cannot be written */
 	if (conf_read(a.config, &c, err, sizeof err) || (!a.check && conf_check_machine(c, err, sizeof err))) {
 		fprintf(stderr, "handoffd: %s\n", err);
 		conf_free(c);

@@ -5,6 +5,8 @@
  *
  * Counted is what the project's own code asks for, and the libraries that work for it; not
  * what libc does by itself, nor the daemon's own code, which is not what is tested.
+ *
+ * Another thing that it does: with FAULT_CLOCK set the wall clock jumps.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,7 +28,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -381,6 +385,51 @@ EXPORT int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void
 	if (!next)
 		next = real("pthread_create");
 	return e ? e : next(t, a, f, arg);
+}
+
+/* ------------------------------------------------------------------ clock --- */
+
+/* FAULT_CLOCK: the wall clock is set at each look at it, years back and forth. */
+static time_t jump(void)
+{
+	static _Atomic uint32_t looks;
+	const time_t year = 31557600;
+
+	if (!getenv("FAULT_CLOCK"))
+		return 0;
+	return atomic_fetch_add(&looks, 1) % 2 ? 7 * year : -9 * year;
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *t)
+{
+	static __typeof__(clock_gettime) *next;
+
+	if (!next)
+		next = real("clock_gettime");
+	const int r = next(clock, t);
+	if (!r && clock == CLOCK_REALTIME)
+		t->tv_sec += jump();
+	return r;
+}
+
+EXPORT int gettimeofday(struct timeval *restrict t, void *restrict zone)
+{
+	struct timespec now;
+	const int r = clock_gettime(CLOCK_REALTIME, &now);
+
+	(void)zone;
+	*t = (struct timeval){ now.tv_sec, now.tv_nsec / 1000 };
+	return r;
+}
+
+EXPORT time_t time(time_t *ret)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (ret)
+		*ret = now.tv_sec;
+	return now.tv_sec;
 }
 
 /* ------------------------------------------------------------ allocations --- */
