@@ -133,7 +133,7 @@ EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frame
 
 # ---- the units, below a real systemd (run by tests/run.sh)
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \
-	tests/systemd/test_units.py
+	tests/systemd/test_units.py tests/systemd/test_store.py
 
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py
