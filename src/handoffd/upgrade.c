@@ -24,8 +24,9 @@ const char *service_refuses(const struct service *s)
 	if (s->s.o_standby)
 		return "the daemon stands by: it is told to serve again";
 	if (!s->s.o_connected)
-		return "the daemon serves, but is not registered with this supervisor; "
-		       "if it does not register by itself, 'handoffctl restart' ends and starts it (clients notice)";
+		return "the daemon serves, but is not registered with this supervisor; if it is stopped, "
+		       "'kill -CONT' its pid ('handoffctl status' shows it); if it does not register by "
+		       "itself, 'handoffctl restart' ends and starts it (clients notice)";
 	return NULL;
 }
 

@@ -214,6 +214,26 @@ class SupervisorDies(HandoffCase):
                 self.back_to_old(s, load)
         self.assert_nothing_failed(load)
 
+    def test_the_incumbent_is_stopped(self):
+        """An incumbent that is alive and silent is never killed: it is shown as what it is, no
+        upgrade begins, and the refusal tells the way out."""
+        s = self.kvd()
+        pid = s.daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            s.kill_supervisor()
+            s.launch()
+            s.wait_state("unregistered")
+            p = s.ctl("upgrade", "kvd")
+            self.assertEqual(p.returncode, 1, p.stdout)
+            self.assertRegex(p.stderr, "not registered.*kill -CONT.*handoffctl restart")
+            self.assertEqual(s.status()["pid"], pid)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        s.wait_state("idle")
+        self.assertEqual(s.daemon_pid(), pid)
+        self.back_to_old(s)
+
     def test_cold_start(self):
         """Killed while the daemon's first start is under way."""
         s = self.service("kvd-v1", arguments=faults("open:delay=400"), start=False)
