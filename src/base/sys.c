@@ -337,7 +337,7 @@ ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct iovec iov[4];
 	struct msghdr copy;
-	ssize_t r;
+	ssize_t r = 0;
 
 	FAULT(RECVMSG);
 	if (!m->msg_control)
