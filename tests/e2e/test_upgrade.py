@@ -259,9 +259,27 @@ class BadSuccessor(HandoffCase):
     def test_hangs_late(self):
         self.attempts([("begin:hang", "not ready within deadline"),
                        ("open:delay=3000", "not ready within deadline"),
-                       ("ready:stop", "silent for presumed-dead|within deadline"),
-                       ("take:hang", "did not serve within commit-timeout"),
-                       ("take:stop", "did not serve within commit-timeout")])
+                       ("ready:stop", "silent for presumed-dead|within deadline")])
+
+    def test_hangs_when_it_is_to_serve(self):
+        """Its Commit may have come, and been answered, just before it hangs; seldom, and then
+        it counts as serving: once more."""
+        for fault in ("take:hang", "take:stop"):
+            with self.subTest(fault=fault):
+                for _ in range(5):
+                    s = self.kvd()
+                    load = s.load()
+                    self.use(s, NEW, fault)
+                    u = s.upgrade()
+                    if u.result["outcome"] != "committed":
+                        break
+                    load.stop()
+                    s.stop()
+                self.assert_outcome(u, 1, "aborted", s.log())
+                self.assertRegex(u.result["message"], "did not serve within commit-timeout")
+                self.assert_serves(s, "1.0")
+                self.assert_clean_upgrade(s, NEW)
+                self.assert_nothing_failed(load)
 
     def test_flipped_byte(self):
         s = self.kvd()
