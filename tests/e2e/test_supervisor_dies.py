@@ -44,10 +44,10 @@ class SupervisorDies(HandoffCase):
                            "kvd is at " + point)
         return u
 
-    def both_held(self, s, phase):
+    def both_held(self, s, phase, separate=False):
         """Again, where the machine was too slow to look while the phase was held."""
         for _ in range(10):
-            u = self.held(s, phase)
+            u = self.held(s, phase, separate)
             status = s.status()
             if status["pid"] and status["successor_pid"]:
                 return u, status
@@ -144,8 +144,8 @@ class SupervisorDies(HandoffCase):
         load = s.load()
         for phase in PHASES:
             with self.subTest(phase=phase):
-                u = self.held(s, phase, separate=True)
-                self.kill(s.supervisor.pid, s.status()["pid"])
+                u, status = self.both_held(s, phase, separate=True)
+                self.kill(s.supervisor.pid, status["pid"])
                 s.supervisor.wait(harness.PATIENCE)
                 s.start()
                 u.wait()
