@@ -245,6 +245,10 @@ static void on_seal(struct server *sv)
 	uint64_t revs[MAX_SHARDS];
 	struct handoff_state s;
 
+	if (lie == LIE_PROGRESS)
+		handoff_seal_progress(sv->h, 0, sv->store.shards, 0);
+	if (lie == LIE_FAIL_ONCE && !sv->seal_failed++)
+		lie = LIE_FAIL;
 	if (lie == LIE_FAIL || sv->store.broken || store_seal(&sv->store) < 0) {
 		seal_failed(sv, lie == LIE_FAIL ? "--fault=seal:fail" :
 			    sv->store.broken ? "an earlier fsync failed" : sv->store.error);
