@@ -1336,6 +1336,7 @@ proctype Check()
 			if
 			:: st[k] == D_SERVE -> n++; who = k; assert(wr[k] && lock == k)
 			:: st[k] == D_SEALED && hgS	/* standby of a hung S */
+			:: st[k] == D_GATE && hgS	/* its pid is not written down: it does nothing */
 			:: else -> assert(dead(k))	/* no orphan, nobody waiting */
 			fi; k++
 		:: else -> break

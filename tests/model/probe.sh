@@ -1,9 +1,9 @@
 #!/bin/sh
 # Nothing holds because it cannot happen: every outcome is reached.
 . "$(dirname "$0")/lib.sh"
-reached()
+reached() # NAME CONDITION: without blanks, and quoted since spin gives it to a shell
 {
-	verify "reached: $1" handoff.pml "-DNHAND=1 -DNCRASH=2 -DREACH=$2" "-DSAFETY -DBFS -DNOREDUCE" "" VIOLATED
+	verify "reached: $1" handoff.pml "-DNHAND=1 -DNCRASH=2 -DREACH='$2'" "-DSAFETY -DBFS -DNOREDUCE" "" VIOLATED
 }
 reached "committed, N serves" "jout[1]==O_COMMITTED&&ver[who]==1&&nserv[1]"
 reached "aborted, O serves" "jout[1]==O_ABORTED&&who==0"

@@ -15,10 +15,17 @@ for t in NBEGIN NCOMMIT ODRAINED OSEALED; do
 	verify "hang: without T_$t" handoff.pml "$H -DNT_$t" "$B" "" holds
 done
 verify "hang: without T_OEXIT" handoff.pml "$D1 -DPDEATHSIG -DHANG" "$B" "" VIOLATED
-verify "hang: without PDEATHSIG" handoff.pml "$D1 -DKILL_O -DHANG" "$B" "" VIOLATED
-verify "channels end: without T_AWAIT" handoff.pml "$H -DBREAK -DNT_AWAIT" "$B" "" VIOLATED
+# the gate and PDEATHSIG back each other up: no N that hangs is unknown to the next S
+verify "hang: without PDEATHSIG" handoff.pml "$D1 -DKILL_O -DHANG" "$B" "" holds
+verify "hang: without PDEATHSIG and gate" handoff.pml "$D1 -DKILL_O -DHANG -DM_NO_GATE" "$B" "" VIOLATED
+# N gives up, or O registers, where S would not
+verify "channels end: without T_AWAIT" handoff.pml "$H -DBREAK -DNT_AWAIT" "$B" "" holds
 echo "## S hangs for good (no watchdog); clients must still be served"
 verify "S hangs: with every timer" handoff.pml "$S" "$B" "" holds
-for t in WARM DRAIN SEAL READY TAKE NBEGIN NCOMMIT ODRAINED OSEALED; do
+# its own cannot help then: the daemons' have to
+for t in WARM DRAIN SEAL READY TAKE; do
+	verify "S hangs: without T_$t" handoff.pml "$S -DNT_$t" "$B" "" holds
+done
+for t in NBEGIN NCOMMIT ODRAINED OSEALED; do
 	verify "S hangs: without T_$t" handoff.pml "$S -DNT_$t" "$B" "" VIOLATED
 done
