@@ -30,6 +30,7 @@ allowed_skip()
 	"systemd: systemd: "*" by root only" | "systemd: systemd: no namespaces may be made here") ;;
 	"systemd: systemd: "*"cgroup v2"*) ;;
 	*": needs root, to be another user") ;;
+	*": no network namespace can be made here") ;;
 	*) return 1 ;;
 	esac
 }
@@ -124,7 +125,7 @@ e2e() # DIRECTORY [NAME OF TEST]...
 {
 	dir=$1
 	shift
-	BUILD_DIR=$dir /usr/bin/python3 tests/e2e/run.py "$@"
+	BUILD_DIR=$dir /usr/bin/python3 tests/e2e/run.py -j "$JOBS" "$@"
 }
 
 # All but the tools of the tests, and the quickstart, which builds for itself.

@@ -10,12 +10,15 @@ The programs are those of $BUILD_DIR (default: build/ in the source tree).
 
 import atexit
 import contextlib
+import ctypes
+import fcntl
 import json
 import os
 import queue
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -86,6 +89,32 @@ def read_file(path, default=""):
             return f.read().decode(errors="replace")
     except OSError:
         return default
+
+
+# --- a network of its own ---
+
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+
+
+def own_network():
+    """This process, and all that it starts, in a new network namespace with its loopback up."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "no network namespace")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+def may_have_a_network():
+    """Whether own_network() works here: a child tries."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(OSError):
+            own_network()
+            code = 0
+        os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 # --- processes ---

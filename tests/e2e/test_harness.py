@@ -90,12 +90,13 @@ class Runner(unittest.TestCase):
             def test_never(self): pass
         """
 
-    def run_tests(self, files):
+    def run_tests(self, files, *options):
         with tempfile.TemporaryDirectory() as d:
             for name, text in files.items():
                 with open(os.path.join(d, name), "w", encoding="utf-8") as f:
                     f.write(textwrap.dedent(text))
-            p = subprocess.run([sys.executable, os.path.join(harness.TOP, "tests/e2e/run.py")],
+            p = subprocess.run([sys.executable, os.path.join(harness.TOP, "tests/e2e/run.py"),
+                                *options],
                                env=dict(os.environ, TEST_DIR=d), stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, check=False)
         return p.returncode, p.stdout
@@ -130,6 +131,23 @@ class Runner(unittest.TestCase):
         code, out = self.run_tests({"test_x.py": "import nothing_of_this_name\n"})
         self.assertEqual(code, 1)
         self.assertEqual(len(self.count(out)), 2)
+
+    @unittest.skipUnless(harness.may_have_a_network(), "no network namespace can be made here")
+    def test_side_by_side(self):
+        code, out = self.run_tests({"test_x.py": self.CASES, "test_y.py": """
+            import os, unittest
+            class T(unittest.TestCase):
+                def test_good(self): pass
+            class U(unittest.TestCase):
+                def test_dies(self): os._exit(3)
+            """}, "-j2")
+        self.assertEqual(code, 1)
+        counted = [x.split(" (")[0] for x in self.count(out)]
+        self.assertEqual(sorted(counted), [
+            "fail setUpClass", "fail test_x.T.test_b_bad", "fail test_x.T.test_c_error",
+            "fail test_x.T.test_e_sub", "fail test_x.T.test_f_cleanup",
+            "fail test_y.U: exit status 3", "pass 2",
+            "skip test_x.T.test_d_skip: no IPv6 on this machine"], out)
 
     def test_no_tests_is_a_failure(self):
         self.assertEqual(self.run_tests({})[0], 1)
