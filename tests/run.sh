@@ -5,6 +5,7 @@
 #
 # A new step is one line further down:   step NAME COMMAND [ARGUMENT]...
 # Its results are the lines that count.awk knows; without any, the step is one test itself.
+# Steps that leave a core idle go side by side:   begin NAME COMMAND..., and later end NAME
 set -u
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 2
@@ -104,7 +105,8 @@ threads() # DIRECTORY
 # A shared daemon would be libtool's script; valgrind is told of the library by a static one.
 memory() # DIRECTORY
 {
-	cd "$1" && make -j"$JOBS" tests/lib/puppet $LIBRARY_TESTS || return
+	(build "$1" --disable-shared) && cd "$1" &&
+		make -j"$JOBS" tests/lib/puppet $LIBRARY_TESTS || return
 	printf '#!/bin/sh\nexec valgrind -q --vgdb=no --error-exitcode=9 --leak-check=full %s "$@"\n' \
 		"$PWD/tests/lib/puppet" >puppet.valgrind && chmod +x puppet.valgrind || return
 	PUPPET=$PWD/puppet.valgrind library_tests
@@ -207,14 +209,31 @@ count() # NAME LOG CODE
 
 step() # NAME COMMAND [ARGUMENT]...
 {
-	step=$1
+	begin "$@"
+	end "$1"
+}
+
+begin() # NAME COMMAND [ARGUMENT]...
+{
+	name=$1
 	shift
-	log=$LOGS/$step.log
-	passed=$PASSED failed=$FAILED begin=$(date +%s)
-	printf '%-16s ' "$step"
-	("$@") >"$log" 2>&1 </dev/null
-	count "$step" "$log" $?
-	printf '%4d s  %d passed' $(($(date +%s) - begin)) $((PASSED - passed))
+	rm -f "$LOGS/$name.end"
+	(
+		began=$(date +%s)
+		("$@") >"$LOGS/$name.log" 2>&1 </dev/null
+		echo $? $(($(date +%s) - began)) >"$LOGS/$name.end"
+	) &
+}
+
+end() # NAME; waits for all that has begun
+{
+	printf '%-16s ' "$1"
+	wait
+	log=$LOGS/$1.log
+	passed=$PASSED failed=$FAILED code=1 took=0
+	read -r code took <"$LOGS/$1.end"
+	count "$1" "$log" "$code"
+	printf '%4d s  %d passed' "$took" $((PASSED - passed))
 	if [ "$FAILED" = "$failed" ]; then
 		echo
 		return 0
@@ -233,17 +252,18 @@ finish()
 	exit
 }
 
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT
+trap 'kill $(jobs -p) 2>/dev/null; exit 143' TERM
 packages
 step autogen autogen || finish
 step build build "$BUILD" || finish
 step check check "$BUILD"
 step model model "$BUILD"
 step install sh tests/install.sh "$BUILD"
-step static-build build "$BUILD/static" --disable-shared &&
-	step memory memory "$BUILD/static"
-step threads threads "$BUILD/tsan"
+begin memory memory "$BUILD/static"
+begin threads threads "$BUILD/tsan"
+end memory
+end threads
 step e2e e2e "$BUILD"
 step systemd sh tests/systemd/run.sh "$BUILD"
 step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
