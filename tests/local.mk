@@ -13,7 +13,7 @@ tests_wire_libmsgtools_la_SOURCES = tests/wire/msgtools.c tests/wire/msgtools.h
 WIRE_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(top_srcdir)/tests/wire
 WIRE_LIBS = tests/wire/libmsgtools.la libproto.la $(CBOR_LIBS) $(CHECK_LIBS)
 WIRE_TESTS = tests/wire/test_vectors tests/unit/test_frame tests/unit/test_scbor \
-	tests/unit/test_msg tests/unit/test_timers
+	tests/unit/test_msg tests/unit/test_move tests/unit/test_timers
 check_PROGRAMS += $(WIRE_TESTS)
 TESTS += $(WIRE_TESTS)
 tests_wire_test_vectors_CFLAGS = $(WIRE_CFLAGS)
@@ -24,6 +24,8 @@ tests_unit_test_scbor_CFLAGS = $(WIRE_CFLAGS)
 tests_unit_test_scbor_LDADD = $(WIRE_LIBS)
 tests_unit_test_msg_CFLAGS = $(WIRE_CFLAGS)
 tests_unit_test_msg_LDADD = $(WIRE_LIBS)
+tests_unit_test_move_CFLAGS = $(WIRE_CFLAGS)
+tests_unit_test_move_LDADD = $(WIRE_LIBS)
 tests_unit_test_timers_CFLAGS = $(WIRE_CFLAGS)
 tests_unit_test_timers_LDADD = $(WIRE_LIBS)
 endif

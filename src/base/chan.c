@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "base/sys.h"
+#include "proto/move.h"
 
 #define KERNEL_MAX_FDS 253   /* SCM_MAX_FD: what comes is closed by name, not by the kernel */
 
@@ -158,16 +159,33 @@ static int start_body(struct chan *c)
 	return 0;
 }
 
-/* Only these announce descriptors, by name. */
+/* How many descriptors a frame announces. */
+static unsigned announced(const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_sockets: return m->sockets.names.n;
+	case MSG_hello_ack: return MSG_HAS(m, hello_ack, transfer);
+	case MSG_prepare: return MSG_HAS(m, prepare, transfer);
+	case MSG_batch: return move_fds(m);
+	default: return 0;
+	}
+}
+
 static int check_fds(struct chan *c, const struct msg *m)
 {
-	unsigned want = m->type == MSG_sockets ? m->sockets.names.n : 0;
+	unsigned want = announced(m);
 
 	if (c->nfds == want)
 		return 0;
 	snprintf(c->error, sizeof c->error, "%s: %u descriptors came, %u were announced",
 	         msg_name(m->type), c->nfds, want);
 	return -EBADMSG;
+}
+
+static int torn(struct chan *c)
+{
+	c->torn = true;
+	return bad(c, "the stream ends inside a frame");
 }
 
 static void start_frame(struct chan *c)
@@ -188,7 +206,7 @@ int chan_recv(struct chan *c, struct msg *ret)
 	if (c->header_got < FRAME_HEADER) {
 		e = fill(c, c->header, &c->header_got, FRAME_HEADER);
 		if (e == -ENODATA && c->header_got)
-			return bad(c, "the stream ends inside a frame");
+			return torn(c);
 		if (e <= 0)
 			return e;
 	}
@@ -196,7 +214,7 @@ int chan_recv(struct chan *c, struct msg *ret)
 		return e;
 	e = fill(c, c->body, &c->body_got, c->body_size);
 	if (e == -ENODATA)
-		return bad(c, "the stream ends inside a frame");
+		return torn(c);
 	if (e <= 0)
 		return e;
 	if ((e = msg_decode(c->body, c->body_size, ret, c->error, sizeof c->error)))

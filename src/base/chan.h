@@ -13,7 +13,7 @@
 
 #include "proto/msg.h"
 
-#define CHAN_ITEM_MAX (66u * 1024)   /* the largest message of msg.def, and room to say no */
+#define CHAN_ITEM_MAX (82u * 1024)   /* the largest message of msg.def, and room to say no */
 #define CHAN_OUT_MAX  (512u * 1024)  /* queued for a peer that does not read: then it is cut off */
 
 struct chan_node;
@@ -23,6 +23,7 @@ struct chan {
 	uint16_t version;              /* of the frames sent */
 	size_t item_max;
 	bool no_fds;
+	bool torn;                     /* -EBADMSG, because the stream ended inside a frame */
 	/* reading */
 	uint8_t header[FRAME_HEADER];
 	size_t header_got, body_got, body_size;

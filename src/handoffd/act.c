@@ -71,6 +71,7 @@ static enum s_event journal_outcome(struct service *s)
 	struct journal *j = &s->journal;
 	bool committed = s->s.outcome == OUTCOME_COMMITTED;
 
+	sys_closep(&s->transfer);
 	if (committed) {
 		exe_close(&s->exe);
 		s->exe = s->new_exe;
@@ -241,8 +242,11 @@ static void send_prepare(struct service *s)
 	m.prepare.deadline_ms = s->s.timer[TIMER_DEADLINE];
 	m.prepare.drain_ms = s->s.timer[TIMER_DRAIN];
 	SET_CONTEXT(&m, prepare, &s->attempt);
+	if (s->transfer >= 0)
+		MSG_SET(&m, prepare, transfer, transfer_limit(s->new_conf ? s->new_conf : s->conf));
 	s->attempt.prepared_us = sys_now_us();
-	peer_send(s->o, &m, NULL, 0);
+	peer_send(s->o, &m, &s->transfer, s->transfer >= 0);
+	sys_closep(&s->transfer);
 }
 
 static void send_begin(struct service *s, bool sealed)

@@ -209,7 +209,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	memset(s, 0, sizeof *s);
 	service_own(s, base);
 	s->conf = conf;
-	s->exe.fd = s->new_exe.fd = -1;
+	s->exe.fd = s->new_exe.fd = s->transfer = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	s_init(&s->s, s_table, conf->timer);
 	if ((e = make_dirs(s, err, size)))
@@ -267,6 +267,7 @@ void service_end(struct service *s)
 	drop_event(&s->hangup);
 	exe_close(&s->exe);
 	exe_close(&s->new_exe);
+	sys_closep(&s->transfer);
 	/* what the service manager holds goes on listening: a restart of the service refuses nobody */
 	listeners_close(&s->listeners, s->ended && !fdstore_used());
 	store_close(&s->store);

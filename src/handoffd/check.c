@@ -85,6 +85,7 @@ static void print_process(const struct conf *c, FILE *f)
 	if (c->has_oom)
 		fprintf(f, "%-16s %d\n", "oom-score-adj", c->oom_score_adj);
 	print_limits(c, f);
+	fprintf(f, "%-16s %d MiB in all\n", "connection-state", c->connection_state);
 }
 
 int check_print(const struct conf *c, FILE *f)

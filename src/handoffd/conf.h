@@ -48,6 +48,7 @@ struct conf {
 	int nice;                  /* added to the inherited value; default 0 */
 	int oom_score_adj; bool has_oom;
 	struct conf_rlimit *rlimits; unsigned nrlimits;
+	int connection_state;      /* MiB of state that live connections may carry; default 256 */
 	uint32_t timer[TIMER_COUNT];
 	struct conf_listen *listen; unsigned nlisten;
 	/* resolved by ids.c's short-lived child, (uid_t)-1 when no user is given; gid is

@@ -45,6 +45,8 @@ const struct conf_option conf_options[] = {
 	  .max = 19 },
 	{ "oom-score-adj", CONF_NUMBER, NULL, "how readily the kernel kills it for memory",
 	  AT(oom_score_adj), .min = -1000, .max = 1000 },
+	{ "connection-state", CONF_NUMBER, "256", "MiB of state that live connections carry, in all",
+	  AT(connection_state), .min = 0, .max = 65536 },
 	LIMIT("as", RLIMIT_AS, "bytes of address space"),
 	LIMIT("core", RLIMIT_CORE, "bytes of a core dump"),
 	LIMIT("cpu", RLIMIT_CPU, "seconds of processor time"),

@@ -7,6 +7,7 @@
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 #include "proto/daemon.h"
+#include "proto/move.h"
 
 void greet_refuse(struct service *s, struct peer *p, const char *why)
 {
@@ -150,11 +151,32 @@ static void keep(struct peer *p, const struct msg *m)
 	p->has_data = MSG_HAS(m, hello, dev) && MSG_HAS(m, hello, ino);
 	p->dev = m->hello.dev;
 	p->ino = m->hello.ino;
+	p->moves = m->hello.capabilities & CAP_CONNECTIONS;
 	if (MSG_HAS(m, hello, epoch))
 		p->epoch = m->hello.epoch;
 }
 
-static void acknowledge(struct service *s, struct peer *p, unsigned sockets)
+/*
+ * The transfer channel, if both daemons move connections: the incumbent's end is kept until
+ * Prepare. The successor's goes before the sockets, so that a lack of descriptors ends it here
+ * and not in the pause. *ret is the end for the successor; -1: none is needed.
+ */
+static int open_transfer(struct service *s, const struct peer *p, int *ret)
+{
+	int pair[2], e;
+
+	*ret = -1;
+	if (p != s->n || !p->moves || !s_in_handoff(&s->s) || !s->o || !s->o->moves)
+		return 0;
+	if ((e = sys_socketpair(SOCK_STREAM, pair)))
+		return e;
+	sys_closep(&s->transfer);
+	s->transfer = pair[0];
+	*ret = pair[1];
+	return 0;
+}
+
+static void acknowledge(struct service *s, struct peer *p, unsigned sockets, int transfer)
 {
 	struct msg m = { .type = MSG_hello_ack };
 	const struct attempt *a = &s->attempt;
@@ -167,13 +189,16 @@ static void acknowledge(struct service *s, struct peer *p, unsigned sockets)
 	m.hello_ack.heartbeat_ms = s->s.timer[TIMER_HEARTBEAT];
 	m.hello_ack.fence_ms = s->s.timer[TIMER_FENCE];
 	m.hello_ack.sockets = sockets;
+	m.hello_ack.capabilities = p->moves ? CAP_CONNECTIONS : 0;
+	if (transfer >= 0)
+		MSG_SET(&m, hello_ack, transfer, transfer_limit(conf_of(s, p)));
 	if (p == s->n && s_in_handoff(&s->s)) {
 		if (a->reason[0]) MSG_SET(&m, hello_ack, reason, SPAN(a->reason));
 		if (a->trace_parent[0]) MSG_SET(&m, hello_ack, trace_parent, SPAN(a->trace_parent));
 		if (a->correlation_id[0]) MSG_SET(&m, hello_ack, correlation_id, SPAN(a->correlation_id));
 		if (a->tenant[0]) MSG_SET(&m, hello_ack, tenant, SPAN(a->tenant));
 	}
-	peer_send(p, &m, NULL, 0);
+	peer_send(p, &m, &transfer, transfer >= 0);
 }
 
 /* A plan ends here: the candidate got as far as Hello, the incumbent knows nothing of it. */
@@ -229,7 +254,13 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 		end_plan(s, p);
 		return;
 	}
-	acknowledge(s, p, again ? 0 : conf_of(s, p)->nlisten);
+	int transfer = -1;
+	if (!again && open_transfer(s, p, &transfer)) {
+		greet_refuse(s, p, "no descriptors for the channel on which live connections move");
+		return;
+	}
+	acknowledge(s, p, again ? 0 : conf_of(s, p)->nlisten, transfer);
+	sys_closep(&transfer);
 	if (again) {
 		p->sockets_left = (unsigned)m->hello.sockets;
 		p->registering = p->sockets_left > 0;

@@ -52,6 +52,7 @@ struct peer {
 	unsigned sockets_left;      /* to come */
 	unsigned sockets_sent;
 	bool sending;               /* sockets are on their way to it */
+	bool moves;                 /* hands over live connections, and takes them */
 	/* from Hello */
 	uint8_t build[64];
 	size_t build_size;

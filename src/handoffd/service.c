@@ -136,9 +136,9 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	case MSG_sockets_ack: greet_sockets_ack(s, p, m); return;
 	default: break;
 	}
-	if (m->type >= MSG_op_upgrade || !p->greeted) {
+	if (m->type >= MSG_batch || !p->greeted) {
 		greet_refuse(s, p, m->type >= MSG_op_upgrade ? "an operator's request on a daemon's channel"
-		                                          : "a message before Hello");
+		             : m->type >= MSG_batch ? "a message of the transfer channel" : "a message before Hello");
 		return;
 	}
 	if (m->type == MSG_seal_failed)

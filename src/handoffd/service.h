@@ -56,6 +56,7 @@ struct service {
 	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
 	char runtime_dir[4096], state_dir[4096], lock_dir[4200];
 	struct attempt attempt;
+	int transfer;                  /* the incumbent's end of the transfer channel; -1: none */
 	bool reported;                 /* the outcome waits for the cold start that follows it */
 	struct event *timer, *child, *term, *interrupt, *hangup;
 	uint64_t next_beat;            /* ms; 0: no heartbeats now */
@@ -122,6 +123,8 @@ bool service_nobody_serves(const struct service *s);
 enum s_event service_act(struct service *s, enum s_action a);
 
 /* greet.c */
+/* Bytes of state that live connections may carry. */
+static inline uint64_t transfer_limit(const struct conf *c) { return (uint64_t)c->connection_state << 20; }
 void greet_hello(struct service *s, struct peer *p, const struct msg *m);
 void greet_sockets_ack(struct service *s, struct peer *p, const struct msg *m);
 void greet_sockets(struct service *s, struct peer *p, const struct msg *m);

@@ -6,6 +6,7 @@ libproto_la_SOURCES = \
 	src/proto/timers.c src/proto/timers.h \
 	src/proto/super.c src/proto/super.h \
 	src/proto/daemon.c src/proto/daemon.h \
+	src/proto/move.c src/proto/move.h \
 	src/proto/slot.c src/proto/slot.h
 libproto_la_LIBADD = $(CBOR_LIBS)
 EXTRA_DIST += src/proto/wire.cddl

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/chan.h"
+#include "proto/move.h"
 #include "fault.h"
 #include "leak.h"
 
@@ -270,6 +271,48 @@ START_TEST(with_a_message_that_has_none)
 
 	raw_fds(f, encode(&m, f, sizeof f), 1);
 	expect_bad("Heartbeat: 1 descriptors came, 0 were announced");
+}
+END_TEST
+
+/* The ends of a transfer channel, and what a batch of connections announces. */
+START_TEST(announced_by_a_key_or_by_sizes)
+{
+	static const uint64_t sizes[] = { 0, MOVE_INLINE, MOVE_INLINE + 1 };
+	static char states[MOVE_INLINE];
+	const struct span names[] = { SPAN("a"), SPAN("b"), SPAN("c") };
+	const int fds[] = { b.fd, b.fd, b.fd, b.fd };
+	struct msg m = { .type = MSG_hello_ack };
+
+	for (unsigned n = 0; n <= 1; n++) {
+		if (n)
+			MSG_SET(&m, hello_ack, transfer, 0);
+		ck_assert_int_eq(chan_send(&b, &m, fds, n), 0);
+		ck_assert_int_eq(chan_recv(&a, &got), 1);
+		ck_assert_uint_eq(a.nfds, n);
+	}
+	m = (struct msg){ .type = MSG_prepare };
+	MSG_SET(&m, prepare, transfer, UINT64_MAX);
+	ck_assert_int_eq(chan_send(&b, &m, fds, 1), 0);
+	ck_assert_int_eq(chan_recv(&a, &got), 1);
+	m = (struct msg){ .type = MSG_batch };
+	m.batch.names = (struct texts){ .n = 3, .v = names };
+	m.batch.sizes = (struct uints){ .n = 3, .v = sizes };
+	m.batch.states = (struct span){ states, sizeof states };
+	ck_assert_int_eq(chan_send(&b, &m, fds, 4), 0);
+	ck_assert_int_eq(chan_recv(&a, &got), 1);
+	ck_assert_uint_eq(a.nfds, 4);
+	ck_assert_int_eq(chan_send(&b, &m, fds, 3), 0);
+	expect_bad("Batch: 3 descriptors came, 4 were announced");
+}
+END_TEST
+
+START_TEST(an_end_that_was_announced_and_did_not_come)
+{
+	struct msg m = { .type = MSG_hello_ack };
+
+	MSG_SET(&m, hello_ack, transfer, 1);
+	ck_assert_int_eq(chan_send(&b, &m, NULL, 0), 0);
+	expect_bad("HelloAck: 0 descriptors came, 1 were announced");
 }
 END_TEST
 
@@ -633,7 +676,8 @@ int main(void)
 		end_at_each_byte, reset_after_what_was_sent, pipe_broken_and_still_read,
 		peer_that_does_not_read, queued_with_descriptors, closed_with_a_queue,
 		no_descriptor_for_the_queue, send_fails, read_errors_pass, too_large_to_send,
-		largest, record_of_the_disk,
+		largest, record_of_the_disk, announced_by_a_key_or_by_sizes,
+		an_end_that_was_announced_and_did_not_come,
 	};
 	Suite *s = suite_create("chan");
 	TCase *t = tcase_create("chan");

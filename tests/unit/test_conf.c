@@ -197,6 +197,8 @@ static const struct mistake values[] = {
 	{ SERVICE("nice = 0x10"),
 	  "3: nice = 0x10 is not a whole number; write one from -20 to 19" },
 	{ SERVICE("nice = \"\""), "3: nice =  is not a whole number; write one from -20 to 19" },
+	{ SERVICE("connection-state = 70000"),
+	  "3: connection-state = 70000 is out of range; write a number from 0 to 65536" },
 	{ SERVICE("nice = 20"), "3: nice = 20 is out of range; write a number from -20 to 19" },
 	{ SERVICE("oom-score-adj = -1001"),
 	  "3: oom-score-adj = -1001 is out of range; write a number from -1000 to 1000" },
@@ -400,6 +402,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(c->umask, 022);
 	ck_assert(c->ignore_sigpipe);
 	ck_assert(!c->has_oom && !c->clear_environment && c->nice == 0);
+	ck_assert_int_eq(c->connection_state, 256);
 	ck_assert_uint_eq(c->nlisten, 1);
 	ck_assert_int_eq(c->listen[0].backlog, 4096);
 	ck_assert_uint_eq(c->listen[0].mode, 0660);
@@ -452,12 +455,13 @@ START_TEST(full)
 	ck_assert(!c->ignore_sigpipe);
 	ck_assert(c->has_oom && c->oom_score_adj == -100 && c->nice == 5 && c->clear_environment);
 	ck_assert_uint_eq(c->nrlimits, 11);
+	ck_assert_int_eq(c->connection_state, 16);
 	ck_assert_uint_eq(c->timer[TIMER_STOP], 3600000);
 	ck_assert_uint_eq(c->timer[TIMER_PROBATION], 0);
 	ck_assert_int_eq(conf_line(c, "output"), 16);
-	ck_assert_int_eq(conf_line(c, "stop-timeout"), 41);
+	ck_assert_int_eq(conf_line(c, "stop-timeout"), 42);
 	ck_assert_uint_eq(c->nlisten, 4);
-	ck_assert_int_eq(c->listen[0].line, 42);
+	ck_assert_int_eq(c->listen[0].line, 43);
 	ck_assert(!c->listen[0].reuseaddr && c->listen[0].backlog == 128);
 	v6 = (const struct sockaddr_in6 *)&c->listen[1].sa;
 	ck_assert(v6->sin6_family == AF_INET6 && v6->sin6_port == htons(6380) &&

@@ -73,8 +73,8 @@ START_TEST(table_is_sound)
 	ck_assert_ptr_null(msg_desc(UINT64_MAX));
 	ck_assert_ptr_null(msg_desc((UINT64_C(1) << 32) + MSG_hello));
 	ck_assert_str_eq(msg_name((enum msg_type)0), "?");
-	for (uint64_t reserved = 32; reserved < 36; reserved++)
-		ck_assert_ptr_null(msg_desc(reserved));
+	ck_assert_ptr_null(msg_desc(31));
+	ck_assert_ptr_null(msg_desc(36));
 }
 END_TEST
 
@@ -213,7 +213,7 @@ END_TEST
 /* Bytes of a value of f's kind that has this size: a number, a length, a count. */
 static size_t sized(const struct msg_field *f, uint64_t size, uint8_t *out, size_t room)
 {
-	static char zeros[10000];
+	static char zeros[70000];
 	struct cbor_out o = { .p = out, .size = room };
 
 	switch ((enum msg_kind)f->kind) {
@@ -246,7 +246,7 @@ START_TEST(bounds)
 		[KIND_uuid] = "wrong length", [KIND_fprint] = "wrong length",
 	};
 	const struct msg_desc *d = msg_table[_i];
-	static uint8_t value[20000];
+	static uint8_t value[70000];
 
 	for (unsigned i = 0; i < d->nfields; i++) {
 		const struct msg_field *f = &d->fields[i];
@@ -289,7 +289,7 @@ END_TEST
 
 START_TEST(encode_unknown_type)
 {
-	struct msg m = { .type = (enum msg_type)32 };
+	struct msg m = { .type = (enum msg_type)36 };
 
 	ck_assert_int_eq(msg_encode(&m, 1, frame, sizeof frame), -EMSGSIZE);
 }
@@ -298,7 +298,7 @@ END_TEST
 /* A peer would refuse it and end the connection: it must not get onto the wire. */
 START_TEST(encode_holds_bounds)
 {
-	static char zeros[10000];
+	static char zeros[70000];
 	static uint64_t u[5000];
 	static struct span t[5000];
 	const struct msg_desc *d = msg_table[_i];
