@@ -75,7 +75,8 @@ endif
 EXTRA_DIST += tests/lib/check_symbols.sh
 TESTS += tests/lib/check_symbols.sh
 if HAVE_CHECK
-BASE_TESTS = tests/unit/test_chan tests/unit/test_slots tests/unit/test_lockfile tests/unit/test_proc
+BASE_TESTS = tests/unit/test_chan tests/unit/test_slots tests/unit/test_ring \
+	tests/unit/test_cause tests/unit/test_lockfile tests/unit/test_proc
 LIB_TESTS = tests/unit/test_lib tests/lib/test_limits tests/lib/test_process tests/lib/test_stress
 check_PROGRAMS += $(BASE_TESTS) $(LIB_TESTS) tests/lib/puppet
 TESTS += $(BASE_TESTS) $(LIB_TESTS)
@@ -87,6 +88,11 @@ tests_unit_test_chan_LDADD = $(BASE_LIBS)
 tests_unit_test_slots_SOURCES = tests/unit/test_slots.c tests/unit/leak.h tests/unit/fault.h
 tests_unit_test_slots_CFLAGS = $(BASE_CFLAGS)
 tests_unit_test_slots_LDADD = $(BASE_LIBS)
+tests_unit_test_ring_SOURCES = tests/unit/test_ring.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_ring_CFLAGS = $(BASE_CFLAGS)
+tests_unit_test_ring_LDADD = $(BASE_LIBS)
+tests_unit_test_cause_CFLAGS = $(BASE_CFLAGS)
+tests_unit_test_cause_LDADD = $(BASE_LIBS)
 tests_unit_test_lockfile_SOURCES = tests/unit/test_lockfile.c tests/unit/leak.h tests/unit/fault.h
 tests_unit_test_lockfile_CFLAGS = $(BASE_CFLAGS)
 tests_unit_test_lockfile_LDADD = $(BASE_LIBS)
@@ -136,6 +142,9 @@ EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frame
 # ---- the units, below a real systemd (run by tests/run.sh)
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \
 	tests/systemd/test_units.py tests/systemd/test_store.py
+
+# ---- what operators look at (run by tests/run.sh)
+EXTRA_DIST += tests/e2e/test_history.py
 
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/sys.h"
 #include "handoffctl/ctl.h"
@@ -125,6 +126,55 @@ static int take_duration(struct parser *p, const struct ctl_option *o, const cha
 	return 0;
 }
 
+static int take_number(struct parser *p, const struct ctl_option *o, const char *value,
+                       unsigned *ret)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(value, &end, 10);
+	if (*value < '0' || *value > '9' || *end || errno || n < 1 || n > o->limit)
+		return wrong(p->c, "--%s %s: write a number from 1 to %u", o->name, value,
+		             (unsigned)o->limit);
+	*ret = (unsigned)n;
+	return 0;
+}
+
+/* A moment: so long ago, or local time. */
+static int take_time(struct parser *p, const struct ctl_option *o, const char *value,
+                     uint64_t *ret_ms)
+{
+	static const struct { const char *name; uint64_t ms; } units[] = {
+		{ "ms", 1 }, { "s", 1000 }, { "min", 60000 }, { "h", 3600000 }, { "d", 86400000 },
+	};
+	static const char *const forms[] = { "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d" };
+	const uint64_t now = sys_wall_ms();
+	char *end;
+	uint64_t n;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+		if (*value >= '0' && *value <= '9' && !errno && !strcmp(end, units[i].name) &&
+		    n < now / units[i].ms) {
+			*ret_ms = now - n * units[i].ms;
+			return 0;
+		}
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		struct tm tm = { .tm_isdst = -1 };
+		const char *rest = strptime(value, forms[i], &tm);
+		const time_t t = rest && !*rest ? mktime(&tm) : -1;
+
+		if (t > 0) {
+			*ret_ms = (uint64_t)t * 1000;
+			return 0;
+		}
+	}
+	return wrong(p->c, "--%s %s: write how long ago, as in 30min, 2h or 7d, or a local time, as in "
+	             "2026-11-21 or '2026-11-21 08:45:00'", o->name, value);
+}
+
 static int take_value(struct parser *p, const struct ctl_option *o, const char *value)
 {
 	char *field = (char *)p->c + o->offset;
@@ -139,6 +189,10 @@ static int take_value(struct parser *p, const struct ctl_option *o, const char *
 		return 0;
 	case CTL_DURATION:
 		return take_duration(p, o, value, (struct ctl_duration *)field);
+	case CTL_NUMBER:
+		return take_number(p, o, value, (unsigned *)field);
+	case CTL_TIME:
+		return take_time(p, o, value, (uint64_t *)field);
 	case CTL_TEXT:
 	case CTL_PATH:
 	case CTL_FILE:

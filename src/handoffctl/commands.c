@@ -43,6 +43,14 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"list\0a table\0"
 		"--json list | jq -r '.[].service'\0their names\0",
 		ctl_list },
+	[CTL_HISTORY] = { "history", true,
+		"the handoffs that are remembered: when, outcome, pause, versions, who and why",
+		"The newest is the last line. The supervisor remembers 128, over reboots too.",
+		"history kvd -n 5\0the last five\0"
+		"history kvd --since 2h\0of the last two hours\0"
+		"--json history kvd | jq -r 'select(.outcome != \"committed\").message'\0"
+		"what went wrong\0",
+		ctl_history },
 	[CTL_ABORT] = { "abort", true,
 		"end the handoff that is under way; the running daemon serves on",
 		"After the commit it is too late, and the answer says so.",
@@ -83,6 +91,10 @@ const struct ctl_option ctl_options[] = {
 	  "a W3C trace context that the handoff belongs to" },
 	{ "correlation-id", 0, "ID", BIT(UPGRADE), CTL_TEXT, AT(correlation_id), 256,
 	  "an id of yours, for the logs" },
+	{ "count", 'n', "NUMBER", BIT(HISTORY), CTL_NUMBER, AT(count), 1000000,
+	  "so many at most, the newest" },
+	{ "since", 0, "TIME", BIT(HISTORY), CTL_TIME, AT(since_ms), 0,
+	  "only those asked for since then: 2h, 7d, 2026-11-21, '2026-11-21 08:45'" },
 	{ "tenant", 0, "TEXT", BIT(UPGRADE), CTL_TEXT, AT(tenant), 256, "a tenant, for the logs" },
 	{ NULL },
 };

@@ -33,7 +33,7 @@ struct ctl_exit_row { int code; const char *what; };
 extern const struct ctl_exit_row ctl_exits[];       /* .what NULL at the end */
 
 /* The place of a command in its table; its bit says which options it takes. */
-enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_ABORT, CTL_RESTART, CTL_STOP,
+enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_HISTORY, CTL_ABORT, CTL_RESTART, CTL_STOP,
 	CTL_COMMANDS };
 
 struct ctl;
@@ -48,7 +48,7 @@ struct ctl_command {
 };
 extern const struct ctl_command ctl_commands[CTL_COMMANDS + 1];   /* .name NULL at the end */
 
-enum ctl_kind { CTL_FLAG, CTL_TEXT, CTL_PATH, CTL_FILE, CTL_DURATION };
+enum ctl_kind { CTL_FLAG, CTL_TEXT, CTL_PATH, CTL_FILE, CTL_DURATION, CTL_NUMBER, CTL_TIME };
 
 struct ctl_option {
 	const char *name;
@@ -57,7 +57,7 @@ struct ctl_option {
 	unsigned commands;               /* bits of enum ctl_command_id */
 	enum ctl_kind kind;
 	size_t offset;                   /* in struct ctl */
-	uint32_t limit;                  /* texts: bytes; durations: enum timer */
+	uint32_t limit;                  /* texts: bytes; durations: enum timer; numbers: the highest */
 	const char *what;
 };
 extern const struct ctl_option ctl_options[];       /* .name NULL at the end */
@@ -71,6 +71,8 @@ struct ctl {
 	bool json, help, version;
 	const char *socket, *binary, *reason, *trace_parent, *correlation_id, *tenant;
 	struct ctl_duration deadline, drain;
+	unsigned count;                      /* 0: all */
+	uint64_t since_ms;                   /* wall time; 0: all */
 	char *binary_path;                   /* binary made absolute; owned, free() */
 	struct out out;
 };
@@ -91,6 +93,7 @@ int ctl_upgrade(struct ctl *c);
 int ctl_plan(struct ctl *c);
 int ctl_status(struct ctl *c);
 int ctl_list(struct ctl *c);
+int ctl_history(struct ctl *c);
 int ctl_abort(struct ctl *c);
 int ctl_restart(struct ctl *c);
 int ctl_stop(struct ctl *c);

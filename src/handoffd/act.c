@@ -211,6 +211,7 @@ static void release(struct service *s)
 static enum s_event journal_pid(struct service *s)
 {
 	s->journal.successor = process_of(s->n);
+	history_successor(s);
 	return write_journal(s, "successor's pid");
 }
 
@@ -367,7 +368,7 @@ static void end(struct service *s)
 enum s_event service_act(struct service *s, enum s_action a)
 {
 	switch (a) {
-	case S_A_BEGIN_ATTEMPT: return S_NOW;
+	case S_A_BEGIN_ATTEMPT: history_begin(s); return S_NOW;
 	case S_A_JOURNAL_STARTED: return journal_started(s);
 	case S_A_SPAWN: return spawn(s, false);
 	case S_A_JOURNAL_PID: return journal_pid(s);

@@ -211,7 +211,10 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	s->conf = conf;
 	s->exe.fd = s->new_exe.fd = s->transfer = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
+	s->history.fd = -1;
 	s_init(&s->s, s_table, conf->timer);
+	s->s.trace = service_on_row;
+	s->s.trace_arg = s;
 	if ((e = make_dirs(s, err, size)))
 		return e;
 	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, err, size);
@@ -225,6 +228,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	}
 	if (!s->journal.incumbent.pid)
 		store_read_current(&s->store, s->journal.binary);
+	history_open(s);
 	s->generations = generations_new(base, conf->name, service_generations, s);
 	if (!s->generations || watch_signals(s)) {
 		snprintf(err, size, "no memory for the event loop");
@@ -270,6 +274,7 @@ void service_end(struct service *s)
 	sys_closep(&s->transfer);
 	/* what the service manager holds goes on listening: a restart of the service refuses nobody */
 	listeners_close(&s->listeners, s->ended && !fdstore_used());
+	history_close(s);
 	store_close(&s->store);
 	conf_free(s->conf);
 	conf_free(s->new_conf);

@@ -247,6 +247,8 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 		greet_refuse(s, p, why);
 		return;
 	}
+	if (p == s->n)
+		history_successor(s);
 	p->chan.version = (uint16_t)version;
 	p->greeted = true;
 	/* only the candidate: the attempt's words outlive it, and a cold start is no attempt */

@@ -30,6 +30,7 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/cgroup.c src/handoffd/cgroup.h \
 	src/handoffd/store.c src/handoffd/store.h \
 	src/handoffd/door.c src/handoffd/door.h \
+	src/handoffd/history.c src/handoffd/history.h \
 	src/handoffd/reap.c src/handoffd/reap.h \
 	src/handoffd/unit.c src/handoffd/unit.h
 handoffd_CFLAGS = $(PIE_C)

@@ -11,6 +11,7 @@
 #include "handoffd/service.h"
 
 #define MAX_RESULTS  16
+#define HISTORY_AT_ONCE 8   /* records for one request: the loop has others to serve */
 #define STATE_LISTENERS_MAX 40000   /* bytes of their names and addresses in a State */
 
 struct result {
@@ -18,7 +19,7 @@ struct result {
 	int code;
 	enum s_outcome outcome;
 	char outcome_text[64], message[2000];
-	uint64_t pause_us, serving_us, total_us;
+	struct times times;
 };
 
 #define MAX_LATER 8
@@ -94,12 +95,12 @@ static void send_result(struct caller *o, const struct result *r)
 		m.op_result.code = r->outcome == OUTCOME_COMMITTED ? 1 : r->code == 5 ? 5 : 0;
 	m.op_result.outcome = SPAN(r->outcome_text);
 	m.op_result.message = text(r->message);
-	if (r->pause_us)
-		MSG_SET(&m, op_result, pause_us, r->pause_us);
-	if (r->serving_us)
-		MSG_SET(&m, op_result, serving_us, r->serving_us);
-	if (r->total_us)
-		MSG_SET(&m, op_result, total_us, r->total_us);
+	if (r->times.pause)
+		MSG_SET(&m, op_result, pause_us, r->times.pause);
+	if (r->times.serving)
+		MSG_SET(&m, op_result, serving_us, r->times.serving);
+	if (r->times.total)
+		MSG_SET(&m, op_result, total_us, r->times.total);
 	if (s->o) {
 		MSG_SET(&m, op_result, pid, (uint64_t)s->o->pid);
 		MSG_SET(&m, op_result, build, SPAN(build_text(s->o, build)));
@@ -144,18 +145,21 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 	struct result *r = &s->ops->results[s->ops->nresults++ % MAX_RESULTS];
 	const struct attempt *a = &s->attempt;
 	uint64_t now = sys_now_us();
+	struct times t = { 0 };
 
 	*r = (struct result){ .id = a->id, .code = code, .outcome = s->s.outcome };
 	snprintf(r->outcome_text, sizeof r->outcome_text, "%s", outcome);
 	snprintf(r->message, sizeof r->message, "%s", message);
 	if (a->asked_us) {
-		r->total_us = now - a->asked_us;
-		r->serving_us = a->serving_us ? a->serving_us - a->asked_us : 0;
-		r->pause_us = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
+		t.total = now - a->asked_us;
+		t.serving = a->serving_us ? a->serving_us - a->asked_us : 0;
+		t.pause = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
 	}
+	r->times = t;
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
 			send_result(o, r);
+	history_end(s, code, outcome, message, &t);
 }
 
 void ops_planned(struct service *s)
@@ -213,6 +217,7 @@ static void start(struct caller *o, struct attempt *a)
 	int code;
 
 	a->asked_us = sys_now_us();
+	a->uid = o->who.uid;
 	wait_for(o, WAITS_ATTEMPT, &a->id);
 	code = hid_none(&a->id) ? 2 : service_upgrade(o->all->service, a, err, sizeof err);
 	if (hid_none(&a->id))
@@ -393,6 +398,21 @@ static void on_status(struct caller *o, const struct msg *req)
 	free(names);
 }
 
+static void on_history(struct caller *o, const struct msg *m)
+{
+	uint64_t number = m->op_history.before;
+	uint64_t count = MSG_HAS(m, op_history, count) ? m->op_history.count : HISTORY_AT_ONCE;
+	struct history_record r;
+
+	while (count-- && history_read(o->all->service, number, &r)) {
+		number = r.m.handoff.number;
+		if (!o->may)   /* what a daemon says is for those who may see its log */
+			r.m.has &= ~(UINT64_C(1) << MSG_BIT_handoff_log);
+		caller_send(o, &r.m);
+	}
+	answer(o, 0, "history", "");
+}
+
 static const struct request {
 	enum msg_type type;
 	bool looks_only;
@@ -405,6 +425,7 @@ static const struct request {
 	{ MSG_op_restart, false, on_restart },
 	{ MSG_op_stop, false, on_stop },
 	{ MSG_op_outcome, true, on_outcome },
+	{ MSG_op_history, true, on_history },
 };
 
 static void serve(struct caller *o, const struct msg *m)

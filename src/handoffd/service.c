@@ -47,7 +47,17 @@ static void show(struct service *s)
 	s->shown = s->s.state;
 	s->shown_at_us = now;
 	if (s->s.state != S_IDLE)
+		history_step(s, "phase", name);
+	if (s->s.state != S_IDLE)
 		ops_phase(s, name, NULL);
+}
+
+void service_on_row(void *arg, const struct s_row *row)
+{
+	struct service *s = arg;
+
+	if (row->why && row->next == S_ABORT && !s->history.failed)
+		s->history.failed = row;
 }
 
 static void carry_out(struct service *s, const struct s_out *out)
@@ -130,6 +140,7 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	struct service *s = arg;
 	bool from_n = p == s->n;
 
+	history_message(s, from_n, m->type);
 	switch (m->type) {
 	case MSG_hello: greet_hello(s, p, m); return;
 	case MSG_sockets: greet_sockets(s, p, m); return;
@@ -194,6 +205,8 @@ static void on_gone(void *arg, struct peer *p)
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": it %s", end);
 	if (p == s->n || p == s->o)
 		snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s%.500s", (int)p->pid, end, s->attempt.why);
+	if (p == s->n || p == s->o)
+		history_step(s, p == s->n ? "successor" : "incumbent", end);
 	if (p == s->o && s->s.state == S_IDLE)
 		log_error("the daemon (pid %d) %s: it is started again", (int)p->pid, end);
 	else

@@ -11,6 +11,7 @@
  *   unit.c      what systemd is told
  *   callers.c   control.sock: who is there, and how much of it
  *   ops.c       what operators ask for
+ *   history.c   what is remembered of each handoff
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
@@ -20,6 +21,7 @@
 
 #include "handoffd/conf.h"
 #include "handoffd/generation.h"
+#include "handoffd/history.h"
 #include "handoffd/listen.h"
 #include "handoffd/peer.h"
 #include "handoffd/spawn.h"
@@ -36,6 +38,7 @@ struct attempt {
 	bool plan, planned;            /* planned: the candidate got as far as Hello */
 	char binary[4096];             /* "" as configured */
 	char reason[1025], trace_parent[257], correlation_id[257], tenant[257];
+	uid_t uid;                     /* who asked */
 	uint32_t deadline_ms, drain_ms;  /* 0: as configured */
 	uint64_t asked_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
 	char why[1200];                /* why it ended, with details; "" */
@@ -53,6 +56,7 @@ struct service {
 	struct listeners listeners;
 	struct store store;
 	struct journal journal;
+	struct history history;
 	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
 	char runtime_dir[4096], state_dir[4096], lock_dir[4200];
 	struct attempt attempt;
@@ -101,6 +105,8 @@ void service_reap(struct service *s);
 /* Forgets a peer once the callback under way is over. */
 void service_bury(struct service *s, struct peer **p);
 void service_free_grave(struct service *s);
+/* A row that the machine has taken (s.trace). */
+void service_on_row(void *s, const struct s_row *row);
 /* The timer's callback. */
 void service_on_timer(evutil_socket_t fd, short what, void *s);
 

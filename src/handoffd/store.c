@@ -21,7 +21,7 @@ static int fail(char *err, size_t size, int e, const char *dir, const char *name
 	return e;
 }
 
-static int open_in(const char *dir, const char *name, char *err, size_t size)
+int store_open_in(const char *dir, const char *name, char *err, size_t size)
 {
 	char path[4200];
 	int fd;
@@ -120,13 +120,13 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 	*s = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	memset(ret_j, 0, sizeof *ret_j);
 	proc_boot_id(s->boot);
-	if ((s->lock = open_in(runtime_dir, "supervisor.lock", err, size)) < 0)
+	if ((s->lock = store_open_in(runtime_dir, "supervisor.lock", err, size)) < 0)
 		return s->lock;
 	if ((e = lock_supervisor(s->lock)))
 		return e == -EWOULDBLOCK ? (snprintf(err, size, "another supervisor runs for this service "
 		       "(it holds %s/supervisor.lock)", runtime_dir), e)
 		       : fail(err, size, e, runtime_dir, "supervisor.lock", "cannot be locked");
-	if ((s->current_fd = open_in(state_dir, "current", err, size)) < 0)
+	if ((s->current_fd = store_open_in(state_dir, "current", err, size)) < 0)
 		return s->current_fd;
 	e = slots_load(&s->current, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
@@ -134,7 +134,7 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 	if (e)
 		log_error("%s/current: %s: a binary given by --binary is forgotten, the configuration's command counts",
 		          state_dir, e == -EBADMSG ? "is damaged" : strerror(-e));
-	if ((s->journal_fd = open_in(runtime_dir, "journal", err, size)) < 0)
+	if ((s->journal_fd = store_open_in(runtime_dir, "journal", err, size)) < 0)
 		return s->journal_fd;
 	e = load_journal(s, ret_j);
 	return e ? fail(err, size, e, runtime_dir, "journal", e == -EBADMSG ? "is damaged" : "cannot be read or written") : 0;

@@ -61,4 +61,7 @@ int store_current(struct store *s, const char *binary);
 int store_read_current(struct store *s, char binary[4096]);
 void store_close(struct store *s);
 
+/* Opens dir/name, made if it is not there, mode 0600. A descriptor, or -errno and a sentence. */
+int store_open_in(const char *dir, const char *name, char *err, size_t err_size);
+
 #endif

@@ -299,7 +299,7 @@ static int get_map(struct cbor_in *in, const struct msg_desc *d, struct msg *m, 
 			continue;
 		}
 		e = get_field(in, f, (char *)m + f->offset, why);
-		m->has |= 1u << (f - d->fields);
+		m->has |= UINT64_C(1) << (f - d->fields);
 	}
 	if (e)
 		return e;

@@ -79,7 +79,7 @@ enum msg_type {
 
 struct msg {
 	enum msg_type type;
-	uint32_t has;
+	uint64_t has;           /* bits of the optional fields that are there */
 	union {
 #define MSG(name, type, text, limit) struct msg_##name name;
 #define F(...)
@@ -94,7 +94,7 @@ struct msg {
 #define MSG_HAS(m, name, field) (((m)->has >> MSG_BIT_##name##_##field) & 1u)
 /* sets an optional field so that it is encoded */
 #define MSG_SET(m, name, field_, value) \
-	((m)->name.field_ = (value), (m)->has |= 1u << MSG_BIT_##name##_##field_)
+	((m)->name.field_ = (value), (m)->has |= UINT64_C(1) << MSG_BIT_##name##_##field_)
 
 enum msg_kind { KIND_uint, KIND_bool, KIND_text, KIND_bytes, KIND_uuid, KIND_uints, KIND_texts, KIND_fprint };
 

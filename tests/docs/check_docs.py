@@ -380,6 +380,20 @@ def environment_of_handoffctl():
                 'src/handoffctl', 'handoffctl.1', 4)
 
 
+# values of keys, which the page has as literals too
+JSON_VALUES = set('back phase note result error committed aborted rolled refused unknown under way successor '
+                  'incumbent supervisor operator'.split())
+
+
+@test
+def json_of_handoffctl():
+    sources = ''.join(read(p) for p in files('src/handoffctl', '.c'))
+    keys = re.findall(r'(?:json_put_\w+|json_object_set_new|PUT_\w+)\(\w+, "(\w+)"', sources)
+    words = [w for line in re.findall(r'^\.(?:It )?Li (.*)$', section(page('handoffctl.1'), 'JSON OUTPUT'), re.M)
+             for w in re.findall(r'\w+', line) if w != 'It']
+    return same(keys, set(words) - (JSON_VALUES - set(keys)), 'src/handoffctl', 'handoffctl.1', 45)
+
+
 @test
 def phases_of_handoffctl():
     states = re.findall(r'X\((\w+), *"([\w-]+)", ', read('src/proto/super.h').partition('enum s_since')[0])

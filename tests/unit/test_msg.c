@@ -308,7 +308,7 @@ START_TEST(encode_holds_bounds)
 		const struct msg_field *f = &d->fields[i];
 		uint64_t seed = 7;
 		msg_random(d, &m, &store, &seed, false);
-		m.has |= 1u << i;
+		m.has |= UINT64_C(1) << i;
 		void *p = (char *)&m + f->offset;
 		if (f->kind == KIND_uint && f->max)
 			*(uint64_t *)p = f->max + 1;
@@ -336,7 +336,7 @@ START_TEST(encode_holds_utf8)
 		const struct msg_field *f = &d->fields[i];
 		uint64_t seed = 7;
 		msg_random(d, &m, &store, &seed, false);
-		m.has |= 1u << i;
+		m.has |= UINT64_C(1) << i;
 		void *p = (char *)&m + f->offset;
 		if (f->kind == KIND_text)
 			*(struct span *)p = bad[1];
@@ -424,7 +424,7 @@ static void judge(const uint8_t *item, size_t n, struct tally *tally, uint64_t s
 		tally->refused++;
 		return;
 	}
-	bool whole = msg_pairs(item, n) == (uint64_t)__builtin_popcount(m.has);
+	bool whole = msg_pairs(item, n) == (uint64_t)__builtin_popcountll(m.has);
 	msg_say(&m, said, sizeof said);
 	msg_thaw(&m, &thawed);
 	int size = msg_encode(&m, 1, again, sizeof again);

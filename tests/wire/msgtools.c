@@ -107,15 +107,17 @@ void msg_thaw(struct msg *m, struct store *s)
 {
 	const struct msg_desc *d = msg_desc(m->type);
 
-	/* no message has two arrays of one kind */
+	s->used_u = s->used_t = 0;
 	for (unsigned i = 0; i < d->nfields; i++) {
 		void *p = (char *)m + d->fields[i].offset;
 		if (d->fields[i].kind == KIND_uints) {
-			((struct uints *)p)->n = uints_copy(p, s->u, 4096);
-			((struct uints *)p)->v = s->u;
+			struct uints *a = p;
+			a->v = s->u + s->used_u;
+			s->used_u += a->n = uints_copy(a, s->u + s->used_u, 4096);
 		} else if (d->fields[i].kind == KIND_texts) {
-			((struct texts *)p)->n = texts_copy(p, s->t, 4096);
-			((struct texts *)p)->v = s->t;
+			struct texts *a = p;
+			a->v = s->t + s->used_t;
+			s->used_t += a->n = texts_copy(a, s->t + s->used_t, 4096);
 		}
 	}
 }
@@ -193,17 +195,17 @@ static void make_field(const struct msg_field *f, void *p, struct store *s, uint
 		break;
 	case KIND_uints: {
 		struct uints *a = p;
-		*a = (struct uints){ .n = (unsigned)make_size(seed, f->max, fullest), .v = s->u };
+		*a = (struct uints){ .n = (unsigned)make_size(seed, f->max, fullest), .v = s->u + s->used_u };
 		for (unsigned i = 0; i < a->n; i++)
-			s->u[i] = fullest ? UINT64_MAX : rnd_edge(seed);
+			s->u[s->used_u++] = fullest ? UINT64_MAX : rnd_edge(seed);
 		break;
 	}
 	case KIND_texts: {
 		struct texts *a = p;
-		*a = (struct texts){ .n = (unsigned)make_size(seed, f->max, fullest), .v = s->t };
+		*a = (struct texts){ .n = (unsigned)make_size(seed, f->max, fullest), .v = s->t + s->used_t };
 		for (unsigned i = 0; i < a->n; i++) {
 			size_t n = fullest ? (f->max > 64 ? 8 : 200) : rnd(seed) % 12;
-			s->t[i] = make_bytes(s, seed, n, true);
+			s->t[s->used_t++] = make_bytes(s, seed, n, true);
 		}
 		break;
 	}
@@ -215,11 +217,11 @@ void msg_random(const struct msg_desc *d, struct msg *m, struct store *s, uint64
 {
 	memset(m, 0, sizeof *m);
 	m->type = d->type;
-	s->used = 0;
+	s->used = s->used_u = s->used_t = 0;
 	for (unsigned i = 0; i < d->nfields; i++) {
 		if (!fullest && !d->fields[i].required && rnd(seed) % 2)
 			continue;
-		m->has |= 1u << i;
+		m->has |= UINT64_C(1) << i;
 		make_field(&d->fields[i], (char *)m + d->fields[i].offset, s, seed, fullest);
 	}
 }

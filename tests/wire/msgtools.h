@@ -12,10 +12,10 @@
 
 /* What a message's arrays and spans point into. */
 struct store {
-	uint64_t u[4096];
-	struct span t[4096];
+	uint64_t u[8192];
+	struct span t[8192];
 	char text[1 << 17];
-	size_t used;
+	size_t used, used_u, used_t;
 };
 
 /* One line "name value" for each field present, in the notation of vectors.txt. */

@@ -233,10 +233,10 @@ static void note_fields(const struct vector *v)
 
 	ck_assert_int_eq(msg_decode(item, n, &m, err, sizeof err), 0);
 	const struct msg_desc *d = msg_desc(m.type);
-	uint32_t required = 0;
+	uint64_t required = 0;
 	for (unsigned i = 0; i < d->nfields; i++)
-		required |= (uint32_t)d->fields[i].required << i;
-	seen_all[m.type] |= m.has == (uint32_t)((1u << d->nfields) - 1);
+		required |= (uint64_t)d->fields[i].required << i;
+	seen_all[m.type] |= m.has == (UINT64_C(1) << d->nfields) - 1;
 	seen_least[m.type] |= m.has == required;
 	free(item);
 }

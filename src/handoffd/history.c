@@ -1,0 +1,346 @@
+#include "handoffd/history.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+#include "proto/cause.h"
+#include "proto/slot.h"
+
+#define ITEM_MAX (HISTORY_SLOT_SIZE - SLOT_HEADER)
+#define STEPS_OF_MESSAGES 40   /* a daemon that talks too much does not crowd out the phases */
+
+static const char under_way[] = "under way";
+
+/* ------------------------------------------------------------------- parts --- */
+
+/* As much of s as a field takes. */
+static struct span cut(const char *s, size_t max)
+{
+	size_t n = strlen(s);
+
+	if (n > max)
+		for (n = max; n && ((unsigned char)s[n] & 0xc0) == 0x80; n--)
+			;
+	return utf8_valid(s, n) ? (struct span){ s, n } : SPAN("(not UTF-8)");
+}
+
+static void look_at(struct history_daemon *d, const struct peer *p)
+{
+	size_t n = 0;
+
+	*d = (struct history_daemon){ .pid = p->pid };
+	for (size_t i = 0; i < p->build_size; i++)
+		n += (size_t)sprintf(d->build + n, "%02x", p->build[i]);
+	memcpy(d->software, p->software, sizeof d->software);
+}
+
+#define SET_TEXT(m, field, s, max) do { \
+	if ((s)[0]) MSG_SET(m, handoff, field, cut(s, max)); \
+} while (0)
+#define SET_UINT(m, field, v) do { \
+	if (v) MSG_SET(m, handoff, field, (uint64_t)(v)); \
+} while (0)
+#define SET_DAEMON(m, side, d) do { \
+	SET_UINT(m, side##_pid, (d)->pid); \
+	SET_TEXT(m, side##_build, (d)->build, 128); \
+	SET_TEXT(m, side##_software, (d)->software, 64); \
+} while (0)
+
+/* What is known at the beginning. */
+static void fill_request(const struct service *s, struct msg *m)
+{
+	const struct attempt *a = &s->attempt;
+	const char *command = s->conf->command[0];
+
+	m->handoff.id = a->id;
+	MSG_SET(m, handoff, asked_ms, sys_wall_ms() - (sys_now_us() - a->asked_us) / 1000);
+	MSG_SET(m, handoff, uid, a->uid);
+	SET_TEXT(m, old_binary, s->journal.binary[0] ? s->journal.binary : command, 1024);
+	SET_TEXT(m, new_binary, s->new_exe.path, 1024);
+	SET_TEXT(m, reason, a->reason, 1024);
+	SET_TEXT(m, trace_parent, a->trace_parent, 256);
+	SET_TEXT(m, correlation_id, a->correlation_id, 256);
+	SET_TEXT(m, tenant, a->tenant, 256);
+}
+
+static void fill_failure(const struct service *s, struct msg *m, char cause[1025])
+{
+	const struct s_cause c = s_cause_of(s->history.failed);
+
+	if (s->s.outcome == OUTCOME_COMMITTED)
+		return;
+	snprintf(cause, 1025, "%s%.900s", s->s.why ? s->s.why : "no reason is known", s->attempt.why);
+	utf8_mend(cause);
+	MSG_SET(m, handoff, cause, SPAN(cause));
+	MSG_SET(m, handoff, failed_role, SPAN(c.role));
+	MSG_SET(m, handoff, failed_phase, SPAN(c.phase));
+	if (c.timer)
+		MSG_SET(m, handoff, failed_timer, SPAN(c.timer));
+}
+
+/* ------------------------------------------------------------------ writing --- */
+
+static void complain(struct service *s, int e)
+{
+	if (!s->history.complained)
+		log_warning("%s/history cannot be written (%s): this handoff is not remembered, all else goes on",
+		            s->state_dir, strerror(-e));
+	s->history.complained = true;
+}
+
+static int put(struct service *s, uint64_t number, const void *item, size_t n, bool durable)
+{
+	int e = ring_write(&s->history.ring, number, item, n);
+
+	if (!e && durable)
+		e = ring_sync(&s->history.ring);
+	if (e)
+		complain(s, e);
+	else
+		s->history.complained = false;
+	return e;
+}
+
+static void flush(struct service *s)
+{
+	struct history *h = &s->history;
+
+	if (!h->item)
+		return;
+	put(s, h->ring.newest, h->item, h->item_size, true);
+	free(h->item);
+	h->item = NULL;
+}
+
+static void on_write(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	flush(arg);
+}
+
+/* The item of m, which is written when what is under way is over. */
+static void write_later(struct service *s, struct msg *m)
+{
+	struct history *h = &s->history;
+	uint8_t frame[ITEM_MAX + FRAME_HEADER];
+	int n = msg_encode(m, 0, frame, sizeof frame);
+
+	if (n < 0 || !(h->item = malloc((size_t)n))) {
+		complain(s, n < 0 ? n : -ENOMEM);
+		return;
+	}
+	h->item_size = (size_t)n - FRAME_HEADER;
+	memcpy(h->item, frame + FRAME_HEADER, h->item_size);
+	event_active(h->write, EV_TIMEOUT, 0);
+}
+
+/* ------------------------------------------------------------- one attempt --- */
+
+void history_begin(struct service *s)
+{
+	struct history *h = &s->history;
+	struct msg m = { .type = MSG_handoff };
+	uint8_t frame[ITEM_MAX + FRAME_HEADER];
+	int n;
+
+	flush(s);
+	h->begun = h->fd >= 0 && !s->attempt.plan;
+	h->nsteps = 0;
+	h->failed = NULL;
+	h->base_us = s->attempt.asked_us;
+	h->from = h->to = (struct history_daemon){ 0 };
+	if (!h->begun)
+		return;
+	if (s->o)
+		look_at(&h->from, s->o);
+	m.handoff.number = h->ring.newest + 1;
+	m.handoff.outcome = SPAN(under_way);
+	fill_request(s, &m);
+	SET_DAEMON(&m, old, &h->from);
+	n = msg_encode(&m, 0, frame, sizeof frame);
+	if (n < 0 || put(s, m.handoff.number, frame + FRAME_HEADER, (size_t)n - FRAME_HEADER, false))
+		h->ring.newest++;   /* its end takes that place, if the disk has room by then */
+	history_step(s, "phase", s_state_desc[s->s.state].name);   /* that it is told of came before */
+}
+
+void history_step(struct service *s, const char *who, const char *what)
+{
+	struct history *h = &s->history;
+	struct history_step *step = &h->steps[h->nsteps];
+
+	if (!h->begun || h->nsteps == HISTORY_STEPS)
+		return;
+	snprintf(step->what, sizeof step->what, "%s %s", who, what);
+	step->us = sys_now_us() - h->base_us;
+	h->nsteps++;
+}
+
+void history_message(struct service *s, bool from_n, enum msg_type type)
+{
+	if (type != MSG_heartbeat && type != MSG_sockets && type != MSG_sockets_ack &&
+	    type != MSG_seal_progress && s->history.nsteps < STEPS_OF_MESSAGES)
+		history_step(s, from_n ? "successor" : "incumbent", msg_name(type));
+}
+
+void history_successor(struct service *s)
+{
+	if (s->history.begun && s->n)
+		look_at(&s->history.to, s->n);
+}
+
+static unsigned take_steps(const struct history *h, struct span what[], uint64_t us[])
+{
+	for (unsigned i = 0; i < h->nsteps; i++) {
+		what[i] = SPAN(h->steps[i].what);
+		us[i] = h->steps[i].us;
+	}
+	return h->nsteps;
+}
+
+/* *m and buf: the record as it was begun; m is zeroed if it cannot be read. */
+static void recall(struct service *s, uint8_t *buf, struct msg *m)
+{
+	if (ring_read(&s->history.ring, s->history.ring.newest, buf, m) || m->type != MSG_handoff ||
+	    !hid_equal(&m->handoff.id, &s->attempt.id)) {
+		*m = (struct msg){ .type = MSG_handoff };
+		m->handoff.id = s->attempt.id;
+		m->handoff.number = s->history.ring.newest;
+	}
+}
+
+void history_end(struct service *s, int code, const char *outcome, const char *message,
+                 const struct times *t)
+{
+	struct history *h = &s->history;
+	struct span what[HISTORY_STEPS];
+	uint64_t us[HISTORY_STEPS];
+	uint8_t buf[HISTORY_SLOT_SIZE];
+	char cause[1025];
+	struct msg m = { .type = MSG_handoff };
+	unsigned n = take_steps(h, what, us);
+
+	if (!h->begun)
+		return;
+	h->begun = false;
+	if (s->attempt.asked_us) {
+		m.handoff.number = h->ring.newest;
+		fill_request(s, &m);
+		SET_DAEMON(&m, old, &h->from);
+	} else {
+		recall(s, buf, &m);
+	}
+	SET_DAEMON(&m, new, &h->to);
+	m.handoff.outcome = SPAN(outcome);
+	MSG_SET(&m, handoff, code, (uint64_t)code);
+	SET_TEXT(&m, message, message, 1024);
+	if (n) {
+		MSG_SET(&m, handoff, steps, ((struct texts){ .n = n, .v = what }));
+		MSG_SET(&m, handoff, steps_us, ((struct uints){ .n = n, .v = us }));
+	}
+	SET_UINT(&m, pause_us, t->pause);
+	SET_UINT(&m, serving_us, t->serving);
+	SET_UINT(&m, total_us, t->total);
+	fill_failure(s, &m, cause);
+	write_later(s, &m);
+}
+
+/* ------------------------------------------------------------------ its life --- */
+
+/* It had not ended when its supervisor did, and nobody goes on with it now. */
+static void settle(struct service *s, struct msg *m)
+{
+	const struct journal *j = &s->journal;
+	const bool known = hid_equal(&m->handoff.id, &j->last_id) && j->outcome != OUTCOME_NONE;
+
+	m->handoff.outcome = SPAN(known ? outcome_name[j->outcome] : "unknown");
+	MSG_SET(m, handoff, code, known ? j->outcome == OUTCOME_COMMITTED ? 0u : 1u : 6u);
+	MSG_SET(m, handoff, message, known ? cut(j->message, 1024)
+	        : SPAN("the supervisor ended before it had begun, or lost its journal (a reboot, a loss "
+	               "of power); 'handoffctl status' says what serves"));
+	write_later(s, m);
+}
+
+static void settle_newest(struct service *s)
+{
+	struct history *h = &s->history;
+	uint8_t buf[HISTORY_SLOT_SIZE];
+	struct msg m;
+
+	if (!h->ring.newest || ring_read(&h->ring, h->ring.newest, buf, &m) || m.type != MSG_handoff ||
+	    m.handoff.outcome.n != strlen(under_way) || memcmp(m.handoff.outcome.p, under_way, strlen(under_way)))
+		return;
+	if (s->journal.phase == BOOT_IDLE || !hid_equal(&m.handoff.id, &s->journal.id)) {
+		settle(s, &m);
+		return;
+	}
+	h->begun = true;
+	history_step(s, "supervisor", "started again: these times count from here");
+}
+
+void history_open(struct service *s)
+{
+	struct history *h = &s->history;
+	const char *dir = s->state_dir;
+	char err[600];
+	int e = 0;
+
+	h->base_us = sys_now_us();
+	h->fd = store_open_in(dir, "history", err, sizeof err);
+	if (h->fd < 0) {
+		log_warning("%s: handoffs are not remembered", err);
+		return;
+	}
+	h->write = event_new(s->base, -1, 0, on_write, s);
+	if (!h->write || (e = ring_open(&h->ring, h->fd, HISTORY_SLOT_SIZE, HISTORY_SLOTS))) {
+		log_warning("%s/history cannot be read: %s; handoffs are not remembered", dir,
+		            strerror(h->write ? -e : ENOMEM));
+		history_close(s);
+		return;
+	}
+	settle_newest(s);
+}
+
+void history_close(struct service *s)
+{
+	struct history *h = &s->history;
+
+	flush(s);
+	if (h->write)
+		event_free(h->write);
+	h->write = NULL;
+	h->begun = false;
+	sys_closep(&h->fd);
+}
+
+static void thaw(struct history_record *r)
+{
+	struct msg_handoff *h = &r->m.handoff;
+
+	h->steps.n = texts_copy(&h->steps, r->steps, HISTORY_STEPS);
+	h->steps.v = r->steps;
+	h->steps_us.n = uints_copy(&h->steps_us, r->steps_us, HISTORY_STEPS);
+	h->steps_us.v = r->steps_us;
+}
+
+bool history_read(struct service *s, uint64_t before, struct history_record *ret)
+{
+	const struct history *h = &s->history;
+	uint64_t at = before && before <= h->ring.newest ? before : h->ring.newest + 1;
+
+	if (h->fd < 0)
+		return false;
+	flush(s);
+	for (unsigned i = 0; --at && i < h->ring.slots; i++)
+		if (!ring_read(&h->ring, at, ret->buf, &ret->m) && ret->m.type == MSG_handoff) {
+			ret->m.handoff.number = at;
+			thaw(ret);
+			return true;
+		}
+	return false;
+}

@@ -1,0 +1,74 @@
+/*
+ * history: what is remembered of each handoff, in the state directory, over reboots. A
+ * record is written twice in the same place: when the attempt begins, so that a supervisor
+ * that follows this one knows who had asked for it, and when it has ended. The second time
+ * it is made durable, and that only when all who wait have their answer: no client and no
+ * operator waits for this disk. A disk that is full or broken costs the record alone.
+ */
+#ifndef HANDOFF_HISTORY_H
+#define HANDOFF_HISTORY_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/ring.h"
+#include "proto/super.h"
+
+struct service;
+struct peer;
+
+#define HISTORY_SLOTS     128u
+#define HISTORY_SLOT_SIZE 16384u
+#define HISTORY_STEPS     64u
+
+struct history_step { char what[64]; uint64_t us; };   /* us: since the request */
+
+/* Of a daemon, as long as it was known. */
+struct history_daemon { pid_t pid; char build[129], software[65]; };
+
+struct history {
+	int fd;                        /* -1: there is none */
+	struct ring ring;
+	bool begun;                    /* the newest record is of an attempt that has not ended */
+	bool complained;               /* of the disk, once */
+	uint64_t base_us;              /* monotonic: what the steps count from */
+	unsigned nsteps;
+	struct history_step steps[HISTORY_STEPS];
+	const struct s_row *failed;    /* the row that ended it; NULL: none */
+	struct history_daemon from, to;
+	struct event *write;           /* made active by hand: it runs behind what is under way */
+	uint8_t *item;                 /* to be written then; NULL: nothing */
+	size_t item_size;
+};
+
+/* Times of an attempt in us, 0: not known. */
+struct times { uint64_t pause, serving, total; };
+
+/* Opens the file, and settles what an earlier supervisor left begun. Without it goes on. */
+void history_open(struct service *s);
+void history_close(struct service *s);
+
+/* An attempt begins; plans are not remembered. */
+void history_begin(struct service *s);
+/* A phase, a message or an end: "phase" "drain", "successor" "exited with 1". */
+void history_step(struct service *s, const char *who, const char *what);
+/* A message that a daemon has sent in it. */
+void history_message(struct service *s, bool from_n, enum msg_type type);
+/* The successor, as far as it is known by now. */
+void history_successor(struct service *s);
+/* The attempt has ended. */
+void history_end(struct service *s, int code, const char *outcome, const char *message,
+                 const struct times *t);
+
+/* A record that can be encoded again; m borrows from the rest. */
+struct history_record {
+	struct msg m;
+	struct span steps[HISTORY_STEPS];
+	uint64_t steps_us[HISTORY_STEPS];
+	uint8_t buf[HISTORY_SLOT_SIZE];
+};
+/* The newest one with a number below before (0: of all). False: there is none. */
+bool history_read(struct service *s, uint64_t before, struct history_record *ret);
+
+#endif
