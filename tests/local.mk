@@ -118,6 +118,7 @@ endif
 
 include $(top_srcdir)/tests/sim/local.mk
 include $(top_srcdir)/tests/model/local.mk
+include $(top_srcdir)/tests/fuzz/local.mk
 
 # ---- whole processes: run by tests/run.sh, not by make check
 EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \

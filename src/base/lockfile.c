@@ -58,7 +58,8 @@ static int load(int fd, struct slots *s, struct lock_owner *ret)
 	memset(ret, 0, sizeof *ret);
 	if (e)
 		return e;
-	if (m.type != MSG_owner)
+	/* an epoch that nothing could follow was never given */
+	if (m.type != MSG_owner || m.owner.epoch == UINT64_MAX)
 		return -EBADMSG;
 	ret->pid = m.owner.pid;
 	ret->start = m.owner.start;

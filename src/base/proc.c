@@ -107,7 +107,7 @@ int proc_children(void (*fn)(void *arg, pid_t pid), void *arg)
 {
 	int fd = sys_open("/proc/thread-self/children", O_RDONLY, 0);
 	char buf[4096];
-	pid_t pid = 0;
+	unsigned pid = 0;
 	ssize_t n;
 
 	if (fd < 0)
@@ -115,10 +115,10 @@ int proc_children(void (*fn)(void *arg, pid_t pid), void *arg)
 	while ((n = sys_read(fd, buf, sizeof buf)) > 0)
 		for (ssize_t i = 0; i < n; i++) {
 			if (buf[i] != ' ') {
-				pid = pid * 10 + (buf[i] - '0');
+				pid = pid * 10 + (unsigned)(buf[i] - '0');
 				continue;
 			}
-			fn(arg, pid);
+			fn(arg, (pid_t)pid);
 			pid = 0;
 		}
 	sys_close(fd);

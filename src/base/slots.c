@@ -30,6 +30,13 @@ static int all_zero(const uint8_t *p, size_t n)
 	return 1;
 }
 
+/* A number behind the highest is not reached by counting, and yet a file may say it: the one
+ * that follows it is newer all the same, or nothing would ever be written over it. */
+static int newer(uint64_t a, uint64_t b)
+{
+	return (int64_t)(a - b) > 0;
+}
+
 int slots_load(struct slots *s, int fd, size_t slot_size, uint8_t *buf, struct msg *ret, char *err,
                size_t err_size)
 {
@@ -42,7 +49,7 @@ int slots_load(struct slots *s, int fd, size_t slot_size, uint8_t *buf, struct m
 		if ((got = read_slot(fd, slot_size, i, buf)) < 0)
 			return (int)got;
 		written |= !all_zero(buf, (size_t)got);
-		if (slot_decode(buf, (size_t)got, &sequence) >= 0 && (best < 0 || sequence > best_sequence)) {
+		if (slot_decode(buf, (size_t)got, &sequence) >= 0 && (best < 0 || newer(sequence, best_sequence))) {
 			best = i;
 			best_sequence = sequence;
 		}

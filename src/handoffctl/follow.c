@@ -28,6 +28,7 @@ struct follow {
 	uint64_t heard_ms;         /* the last sign of life */
 	int wake;                  /* readable after a signal */
 	unsigned signals;
+	unsigned deserted;         /* silences in a row in which nobody was found at the socket */
 	bool aborting;
 	struct ask abort;          /* on a connection of its own */
 };
@@ -207,8 +208,16 @@ static int check_alive(struct follow *f)
 	r = a.result;
 	ask_end(&a);
 	f->heard_ms = sys_now_ms();
-	/* any other error: its end of our connection will say so */
-	if (r != -ETIMEDOUT || sys_poll(&p, 1, 0) > 0)
+	f->deserted = r < 0 ? f->deserted + 1 : 0;
+	if (sys_poll(&p, 1, 0) > 0)
+		return GO_ON;
+	/* the end of our connection should say so by the next time; it does not while another
+	 * process holds a copy of it, or for a supervisor whose directory was removed */
+	if (r < 0 && r != -ETIMEDOUT && r != -EINTR && f->deserted > 1)
+		return unknown(f, "nobody is at %s any more (%s), and the connection to the supervisor "
+		               "is silent; start it again: it finishes the %s, or takes it back",
+		               f->socket, strerror(-r), f->how->what);
+	if (r != -ETIMEDOUT)
 		return GO_ON;
 	return unknown(f, "the supervisor has not answered for %d s; it may be stopped or hang; "
 	               "the %s goes on when it does", (SILENCE_MS + ALIVE_MS) / 1000, f->how->what);

@@ -213,7 +213,7 @@ int scbor_skip(struct cbor_in *in, const char **why)
 
 bool utf8_valid(const char *text, size_t n)
 {
-	const unsigned char *p = (const unsigned char *)text, *end = p + n;
+	const unsigned char *p = (const unsigned char *)text, *end = n ? p + n : p;
 
 	while (p < end) {
 		unsigned c = *p++, more, low;

@@ -14,6 +14,7 @@
 
 #include "base/lockfile.h"
 #include "base/proc.h"
+#include "base/slots.h"
 #include "fault.h"
 #include "leak.h"
 
@@ -294,6 +295,27 @@ START_TEST(damaged_record)
 }
 END_TEST
 
+/* The record belongs to the daemon's user: an epoch that cannot grow is no epoch. */
+START_TEST(highest_epoch)
+{
+	struct slots s = { .slot_size = 512, .place = -1 };
+	struct msg m = { .type = MSG_owner };
+	struct lock_owner o;
+
+	ck_assert_int_eq(take(), 0);
+	lockfile_release(&l);
+	m.owner.boot = SPAN("a-boot");
+	m.owner.epoch = UINT64_MAX;
+	s.fd = openat(dir, LOCKFILE_NAME, O_RDWR | O_CLOEXEC);
+	s.sequence = 1;
+	ck_assert_int_eq(slots_store(&s, &m), 0);
+	close(s.fd);
+	ck_assert_int_eq(lockfile_read(dir, &o), -EBADMSG);
+	ck_assert_int_eq(take(), 0);
+	expect_record(1);
+}
+END_TEST
+
 /* A full disk: the flock is held all the same. */
 START_TEST(record_cannot_be_written)
 {
@@ -377,7 +399,7 @@ int main(void)
 	const TTest *const tests[] = {
 		exclusive_and_epoch_grows, sentence_when_held, release_frees_for_helpers_too,
 		death_frees, replaced_for_ever, symlink_in_its_place, directory_in_its_place,
-		fifo_in_its_place, nfs, read_only_directory, damaged_record,
+		fifo_in_its_place, nfs, read_only_directory, damaged_record, highest_epoch,
 		record_cannot_be_written, no_fallocate, every_call_fails,
 	};
 	Suite *suite = suite_create("lockfile");

@@ -199,6 +199,22 @@ START_TEST(both_damaged)
 }
 END_TEST
 
+/* A file may say any number; what is written over it is the newest all the same. */
+START_TEST(highest_sequence)
+{
+	uint64_t e;
+
+	load(&e);
+	ck_assert_int_eq(slots_reserve(fd, SLOT), 0);
+	s.sequence = UINT64_MAX - 2;
+	for (uint64_t i = 1; i < 6; i++) {
+		store(i);
+		expect(i);
+	}
+	ck_assert_uint_eq(s.sequence, 2);
+}
+END_TEST
+
 START_TEST(cut_file)
 {
 	uint64_t e;
@@ -316,7 +332,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		empty, alternately, power_loss, every_bit_counts, both_damaged, cut_file, too_large,
+		empty, alternately, power_loss, every_bit_counts, both_damaged, highest_sequence, cut_file, too_large,
 		store_fails, store_fails_halfway, load_fails,
 	};
 	Suite *suite = suite_create("slots");
