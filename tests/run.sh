@@ -20,7 +20,7 @@ export CK_FORK=yes PYTHONDONTWRITEBYTECODE=1
 PACKAGES="autoconf automake libtool pkg-config gcc make libc6-dev libevent-dev libcbor-dev
 	uuid-dev libconfuse-dev libmd-dev libjansson-dev check python3 python3-redis
 	python3-cbor2 redis-tools mandoc valgrind util-linux xz-utils systemd
-	dbus spin"
+	dbus spin clang libclang-rt-14-dev"
 
 # Reasons for which a test may be skipped; every other skip is a failure.
 allowed_skip()
@@ -264,6 +264,7 @@ begin memory memory "$BUILD/static"
 begin threads threads "$BUILD/tsan"
 end memory
 end threads
+step fuzz sh tests/fuzz/run.sh "$BUILD"
 step e2e e2e "$BUILD"
 step systemd sh tests/systemd/run.sh "$BUILD"
 step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
