@@ -70,6 +70,8 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 		if (h->d.state == D_START && !h->canceled) {
 			if (geteuid() != h->uid || getegid() != h->gid)
 				helper_tie(h);   /* a change of user clears it, prctl(2) */
+			/* who says Hello may get the lock, and then hang: it must end with S */
+			helper_tied(h);
 			h_step(h, D_E_APP_BEGIN);
 			lockfile_prepare(&h->lock);   /* while Hello is on its way: not in the pause */
 		}

@@ -240,16 +240,25 @@ void helper_tie(handoff *h)
 	poke(t->wake);
 }
 
+void helper_tied(handoff *h)
+{
+	struct helper *t = &h->helper;
+
+	pthread_mutex_lock(&t->mutex);
+	while (t->tie != TIE_IDLE)
+		pthread_cond_wait(&t->done, &t->mutex);
+	pthread_mutex_unlock(&t->mutex);
+}
+
 void helper_untie(handoff *h)
 {
 	struct helper *t = &h->helper;
 
 	pthread_mutex_lock(&t->mutex);
 	t->tie = UNTIE_WANTED;
-	poke(t->wake);
-	while (t->tie != TIE_IDLE)
-		pthread_cond_wait(&t->done, &t->mutex);
 	pthread_mutex_unlock(&t->mutex);
+	poke(t->wake);
+	helper_tied(h);
 }
 
 void helper_beats(handoff *h, bool on)

@@ -129,6 +129,7 @@ enum helper_hope {
 HIDDEN void helper_connect(handoff *h, enum helper_hope hope);  /* find the supervisor again */
 HIDDEN int helper_fetch(handoff *h);             /* a new channel's descriptor, or -1; resets wake */
 HIDDEN void helper_tie(handoff *h);              /* soon */
+HIDDEN void helper_tied(handoff *h);             /* waits until it is: nothing is left to do */
 HIDDEN void helper_untie(handoff *h);            /* done when it returns */
 HIDDEN void helper_beats(handoff *h, bool on);
 
