@@ -344,7 +344,8 @@ static void cold_failed(struct service *s)
 	          s->cold_error);
 	service_bury(s, &s->n);
 	ops_restarted(s, false);
-	if (s->reported) {
+	/* a helper of the dead may still have what the next one needs: nothing is known yet */
+	if (s->reported && generations_settled(s->generations)) {
 		char text_[1800];
 		s->reported = false;
 		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status'",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import unittest
 
@@ -185,6 +186,29 @@ class SupervisorDies(Case):
                 self.assert_ended(s, *pids)
                 self.assert_said(s, old)
                 self.assert_serves(s, "2.0")
+
+    def test_the_report_waits_for_them(self):
+        """All three die. A helper has the listening sockets: they cannot be bound before it is
+        ended, and until then nobody knows how the upgrade ends."""
+        s = self.kvd(*leaving("deaf"))
+        old, pids = s.daemon_pid(), self.wait_helpers(s, 1)
+        other = s.path("bin", "other")
+        shutil.copy(harness.program(NEW), other)
+        s.arguments = faults("warmup:hang")
+        s.configure()
+        u = s.start_upgrade("--binary", other)
+        new = s.wait_status(lambda x: x["successor_pid"], "there is a successor")["successor_pid"]
+        for pid in (s.supervisor.pid, old, new):
+            os.kill(pid, signal.SIGKILL)
+        s.supervisor.wait(harness.PATIENCE)
+        s.arguments = []
+        s.configure()
+        s.start()
+        u.wait()
+        self.assert_outcome(u, 1, "aborted", s.log())
+        self.assertIn("address in use", s.log())
+        self.assert_ended(s, *pids)
+        self.assert_serves(s, "1.0")
 
     def test_while_they_go(self):
         s = self.kvd(*leaving("deaf"))
