@@ -132,6 +132,9 @@ EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 	tests/e2e/manager.py tests/e2e/test_fdstore.py \
 	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py tests/e2e/test_leftovers.py
 
+# ---- the crash matrix: make check-crash, make soak-chaos
+include $(top_srcdir)/tests/crash/local.mk
+
 # ---- measurements: make bench, make soak
 include $(top_srcdir)/tests/bench/local.mk
 

@@ -168,6 +168,10 @@ static const struct action {
 	{ "badfp", AT(FAULT_READY) | AT(FAULT_SEAL), 0, NULL, LIE_BADFP,
 	  "says a fingerprint with one bit wrong" },
 	{ "fail", AT(FAULT_SEAL), 0, NULL, LIE_FAIL, "says that the seal failed" },
+	{ "fail-once", AT(FAULT_SEAL), 0, NULL, LIE_FAIL_ONCE, "the same, the first time" },
+	{ "progress", AT(FAULT_SEAL), 0, NULL, LIE_PROGRESS, "says how far it is, then seals" },
+	{ "keep", AT(FAULT_SEAL), 0, NULL, LIE_KEEP, "says that it has sealed, and writes on" },
+	{ "forget", AT(FAULT_COMMIT), 0, NULL, LIE_FORGET, "serves without the keys of one shard" },
 };
 #define COUNT (sizeof(table) / sizeof(table[0]))
 

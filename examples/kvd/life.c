@@ -211,7 +211,8 @@ int life_start(struct server *sv)
 	r = ready(sv, opened);
 	if (r < 0)
 		return ended(sv, "not serving", r);
-	fault(sv, FAULT_COMMIT);
+	if (fault(sv, FAULT_COMMIT) == LIE_FORGET)
+		db_free(&sv->store.shard[0].db);
 	if (opened < 0 || store_begin(&sv->store) < 0)
 		die("%s", sv->store.error[0] ? sv->store.error : "cannot serve");
 	sv->compact_ok = sv->role != HANDOFF_SUCCESSOR;
@@ -245,13 +246,20 @@ static void on_seal(struct server *sv)
 	uint64_t revs[MAX_SHARDS];
 	struct handoff_state s;
 
-	if (lie == LIE_FAIL || sv->store.broken || store_seal(&sv->store) < 0) {
+	if (lie == LIE_PROGRESS)
+		handoff_seal_progress(sv->h, 0, sv->store.shards, 0);
+	if (lie == LIE_FAIL_ONCE && !sv->seal_failed++)
+		lie = LIE_FAIL;
+	if (lie == LIE_FAIL || sv->store.broken ||
+	    (lie != LIE_KEEP && store_seal(&sv->store) < 0)) {
 		seal_failed(sv, lie == LIE_FAIL ? "--fault=seal:fail" :
 			    sv->store.broken ? "an earlier fsync failed" : sv->store.error);
 		return;
 	}
 	state(sv, &s, revs, lie);
 	handoff_sealed(sv->h, &s);
+	if (lie == LIE_KEEP)
+		server_serve(sv);
 }
 
 static void on_resume(struct server *sv, const struct handoff_event *e)

@@ -65,6 +65,7 @@ struct server {
 	unsigned compact_next; /* BGREWRITEAOF: the next shard; store.shards: none */
 	uint64_t expiry_armed; /* wall ms, 0: not */
 	int ending, exit_code;
+	int seal_failed;       /* --fault=seal:fail-once has been told */
 
 	handoff *h;
 	int role;

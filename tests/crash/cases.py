@@ -1,0 +1,329 @@
+"""What is tried in the matrix: scenarios, deeds, and which outcomes the rules allow.
+
+A case is a scenario, a boundary in it, a deed, and the roles it is done to; its name is
+"SCENARIO/BOUNDARY/DEED/ROLES", as in "upgrade/S.before.send.Commit.1/kill/SN".
+"""
+
+import collections
+import contextlib
+import itertools
+import os
+import re
+import signal
+import zlib
+
+import cbor2
+
+import harness
+from place import BEAT, Boundary, longer_than_all_timers, signal_to, wait_dead
+
+
+class Case(collections.namedtuple("Case", "scenario boundary deed roles")):
+    def __str__(self):
+        return "/".join((self.scenario, str(self.boundary), self.deed, self.roles))
+
+    @classmethod
+    def parse(cls, text):
+        scenario, boundary, deed, roles = text.split("/")
+        return cls(scenario, Boundary.parse(boundary), deed, roles)
+
+    def number(self):
+        """One that is always the same for it: what is chosen by it is chosen again."""
+        return zlib.crc32(str(self).encode())
+
+
+# ---- scenarios: something that a supervisor and its daemons do
+
+class Upgrade:
+    """An upgrade by handoffctl; faults of the incumbent and of the successor."""
+
+    def __init__(self, old=(), new=(), ends="committed", probation=0):
+        self.old = ["--fault " + f for f in old]
+        self.new = [f if f.startswith("--") else "--fault " + f for f in new]
+        self.ends = ends  # if nobody disturbs it
+        self.probation = "%dms" % probation
+
+    def prepare(self, p):
+        """The incumbent that this begins with, if it is not there yet."""
+        if p.options.get("probation", "0ms") != self.probation:
+            p.configure(probation=self.probation)
+        if self.old:
+            version = p.info()["version"][0]
+            u = p.upgrade("--binary", p.binary_of(p.other(version), *self.old))
+            p.mend()  # a cold start of it is as good as any
+            if u.code:
+                raise AssertionError("preparing: %s\n%s" % (u.result, p.log()))
+
+    def start(self, p):
+        version = p.other(p.info()["version"][0])
+        new = [f.replace("DIR", p.dir) for f in self.new]
+        return p.start_upgrade("--binary", p.binary_of(version, *new))
+
+    def over(self, _p, u):
+        """It has come to its end."""
+        return u.process.poll() is not None
+
+
+class Plan(Upgrade):
+    """`handoffctl plan`: the successor starts as far as Hello, the incumbent never knows."""
+
+    def start(self, p):
+        binary = p.binary_of(p.other(p.info()["version"][0]))
+        u = harness.Upgrade([harness.program("handoffctl"), "--json", "plan", p.name, "--binary",
+                             binary], p.env, p.path("plan.err"))
+        p.background.append(u)
+        return u
+
+
+class DaemonDies(Upgrade):
+    """The incumbent is killed and nothing else was asked for: a cold start."""
+
+    def start(self, p):
+        fd = os.pidfd_open(p.incumbent)
+        signal_to(fd, signal.SIGKILL)
+        os.close(fd)
+
+    def over(self, p, _u):  # not asked of a supervisor that may be held
+        return " serves\n" in p.new_log()
+
+
+class SupervisorDies(Upgrade):
+    """The supervisor is killed and comes back: the incumbent registers."""
+
+    def start(self, p):
+        p.kill_supervisor()
+        p.launch()
+
+    def over(self, p, _u):
+        return "has registered: it serves\n" in p.new_log()
+
+
+SCENARIOS = {
+    "upgrade": Upgrade(),
+    "unhealthy": Upgrade(new=["ready:unhealthy"], ends="aborted"),
+    "seal-fails": Upgrade(old=["seal:fail-once"], ends="aborted"),
+    "slow": Upgrade(old=["seal:progress"], new=["begin:delay=%d" % (2.5 * BEAT)]),
+    "probation": Upgrade(probation=200),
+    "stray": Upgrade(old=["drain:stray=600000"]),
+    "refused": Upgrade(new=["--data-dir DIR/other-data"], ends="aborted"),
+    "plan": Plan(ends="plan"),
+    "crash": DaemonDies(ends=None),
+    "adopt": SupervisorDies(ends=None),
+}
+
+
+# ---- deeds: each is given the place, who is held, the case, and ended(): "all is over"
+
+class Gone(Exception):
+    """Who was there in the dry run is not there yet, or no more."""
+
+
+class Pidfds(contextlib.ExitStack):
+    """{role: pidfd} of the case's roles, so that a pid is the process that it was."""
+
+    def __init__(self, p, roles):
+        super().__init__()
+        alive = p.roles()
+        if not set(roles) <= set(alive):
+            raise Gone
+        self.roles = {r: os.pidfd_open(alive[r]) for r in roles}
+        for fd in self.roles.values():
+            self.callback(os.close, fd)
+
+
+def kill_all(p, roles):
+    for fd in roles.values():
+        signal_to(fd, signal.SIGKILL)
+    for role, fd in roles.items():
+        wait_dead(fd)
+        if role == "S":
+            p.supervisor.wait(harness.PATIENCE)
+
+
+def kill(p, held, case, _ended):
+    with Pidfds(p, case.roles) as fds:
+        kill_all(p, fds.roles)
+    if "S" in case.roles:
+        p.launch()
+    held.go()
+
+
+def kill_twice(p, held, case, ended):
+    """The next supervisor is killed too, at one of its first boundaries, if it comes so far."""
+    with Pidfds(p, case.roles) as fds:
+        kill_all(p, fds.roles)
+    p.controller.hold_next("S", case.number() % 12 + 1, but=p.supervisor.pid)
+    p.launch()
+    held.go()
+    while not p.controller.wait(lambda: p.controller.held, 0.02) and not ended():
+        pass
+    p.kill_supervisor()
+    p.controller.disarm()
+    p.launch()
+
+
+def kill_late(p, held, case, ended):
+    """The supervisor comes back when the daemons' own timers have decided."""
+    with Pidfds(p, case.roles) as fds:
+        kill_all(p, fds.roles)
+    held.go()
+    longer_than_all_timers(p, ended)
+    p.launch()
+
+
+def stop(p, held, case, ended, then_kill=False):
+    with Pidfds(p, case.roles) as fds:
+        for fd in fds.roles.values():
+            signal_to(fd, signal.SIGSTOP)
+        held.go()
+        longer_than_all_timers(p, ended)
+        if then_kill:
+            kill_all(p, fds.roles)
+        for fd in fds.roles.values():
+            signal_to(fd, signal.SIGCONT)
+    if then_kill and "S" in case.roles:
+        p.launch()
+
+
+def stop_kill(p, held, case, ended):
+    stop(p, held, case, ended, then_kill=True)
+
+
+def abort(p, held, case, _ended):
+    """handoffctl abort. Whoever is held goes on when the request is with the supervisor: in
+    its queue, or, if it can act meanwhile, read."""
+    p.aborting = p.send_abort()
+    if case.boundary.role != "S":
+        p.controller.wait(lambda: p.controller.has("S", "after", "recv", "AbortRequest"))
+    held.go()
+
+
+def close(_p, held, _case, _ended):
+    held.go(b"c")
+
+
+def slow(p, held, _case, ended):
+    longer_than_all_timers(p, ended)
+    held.go()
+
+
+DEEDS = {"kill": kill, "kill-twice": kill_twice, "kill-late": kill_late, "stop": stop,
+         "stop-kill": stop_kill, "abort": abort, "close": close, "slow": slow}
+FOR_TIMERS = {"kill-late", "stop", "stop-kill", "slow"}  # that somebody's timers expire is the point
+
+
+def cases_at(scenario, seen):
+    """Every case at a boundary that a dry run has seen."""
+    b = seen.boundary
+    alive = [r for r in "SON" if r in seen.alive]
+    for n in (1, 2, 3):
+        for roles in map("".join, itertools.combinations(alive, n)):
+            yield Case(scenario, b, "kill", roles)
+            if "S" in roles:
+                yield Case(scenario, b, "kill-late", roles)
+                yield Case(scenario, b, "kill-twice", roles)
+            if n < 3:
+                yield Case(scenario, b, "stop", roles)
+            if n == 1:
+                yield Case(scenario, b, "stop-kill", roles)
+    for deed in ("abort", "slow") + (("close",) if b.op in ("send", "recv") else ()):
+        yield Case(scenario, b, deed, b.role)
+
+
+# ---- what the rules allow
+
+LATE = re.compile(r"within (start-timeout|drain-grace|deadline|commit-timeout|presumed-dead)"
+                  r"|silent for presumed-dead|is not registered")
+
+
+class Facts:
+    """What has happened in an attempt, as its trace and the log say."""
+
+    def __init__(self, p, supervisor):
+        trace = list(p.controller.trace)
+        self.late = bool(LATE.search(p.new_log()))  # a time limit has expired
+        n = next((x.pid for x in trace if x.boundary.role == "N"), None)
+
+        def has(role, when, op, name, pid):
+            return any(x.boundary[:4] == (role, when, op, name) and x.pid == pid for x in trace)
+        self.asked = has("S", "after", "recv", "Upgrade", supervisor)
+        # a record is there for the next supervisor when pwrite has been reached and passed:
+        # between the two ends of the write nobody can tell
+        self.maybe_started = has("S", "before", "write", "Journal(started)", supervisor)
+        self.started = has("S", "after", "write", "Journal(started)", supervisor)
+        self.maybe_decided = has("S", "before", "write", "Journal(committed)", supervisor)
+        self.decided = has("S", "after", "write", "Journal(committed)", supervisor)
+        self.maybe_serving = n and has("N", "before", "send", "Status", n)
+        self.serving = n and has("N", "after", "send", "Status", n)
+        self.told_n = n and has("N", "after", "recv", "Commit", n)
+        self.told_o = sum(1 for x in trace if x.boundary[:4] == ("S", "before", "send", "Commit") and
+                          x.pid == supervisor) > 1
+        self.aborting = any(x.boundary.name in ("ResumeAfterAbort", "SealFailed", "Abort")
+                            for x in trace)
+
+
+def law(case, ends, f):
+    """The outcomes that the rules allow for a case, given the facts. rules.md: S, O and N die,
+    alone and together; all else may end in any way that is told as it is (see checks.py), and
+    so may what a time limit has ended."""
+    any_ = {"committed", "aborted", "rolled back"}
+    if not f.started:
+        return {"refused", "unknown"} | ({"aborted"} | any_ if f.maybe_started or "S" not in
+                                         case.roles else {"aborted"})
+    if ends == "aborted" or f.aborting or f.late:
+        return any_ if f.maybe_decided else {"aborted"}
+    if case.deed == "abort":
+        return {"committed"} if f.decided else {"aborted"}
+    if not case.deed.startswith("kill"):
+        return any_ if f.maybe_decided else {"aborted"}
+    if case.roles == "O":
+        return {"committed"}
+    if case.roles == "N":
+        return ({"rolled back", "committed"} if f.serving else any_ if f.maybe_serving else
+                {"aborted"})
+    if not f.maybe_decided:
+        return {"aborted"}
+    if "O" in case.roles and "S" in case.roles:
+        return {"committed"} if f.decided else any_
+    if case.roles == "ON":
+        return {"committed"} if f.serving else any_ if f.maybe_serving else {"aborted"}
+    if case.roles == "SN":
+        return {"rolled back", "committed"} if f.decided else any_
+    return {"committed"} if f.told_n else {"committed", "rolled back"} if f.decided else any_
+
+
+# ---- one case
+
+class Played(collections.namedtuple("Played", "before u aborted facts")):
+    """What came of a case: who served before; the command, if the scenario has one; the exit code
+    of the abort; the facts, None if the boundary was not reached (or the roles were not there)."""
+
+
+def play(p, case, scenario):
+    """The scenario, with the deed when somebody comes to the boundary."""
+    c = p.controller
+    p.aborting = None
+    before = p.info()
+    p.arm(case.boundary)
+    supervisor = p.supervisor.pid
+    u = scenario.start(p)
+    while not c.wait(lambda: c.held, 0.02) and not scenario.over(p, u):
+        pass
+    c.wait(lambda: c.held, 0.2)  # what comes behind the end
+    done = c.held is not None
+    try:
+        if done:
+            DEEDS[case.deed](p, c.held, case, lambda: scenario.over(p, u))
+    except Gone:
+        done = False
+    if not done:
+        c.disarm()
+    if u is not None:
+        u.wait()
+        u.close()
+    aborted = None
+    if p.aborting is not None:
+        frame = p.aborting.recv(65536)
+        aborted = cbor2.loads(frame[6:])[1][1] if frame else None
+        p.aborting.close()
+    return Played(before, u, aborted, Facts(p, supervisor) if done else None)
