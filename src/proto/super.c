@@ -128,6 +128,8 @@ ROW("TAKE T_take", TAKE, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor d
 ROW("TAKE T_take", TAKE, N_SILENT, ALWAYS, DO(A(KILL_N)), ABORT, "the successor was silent for presumed-dead when it was to serve")
 ROW("PROBATION T_prob", PROBATION, NOW, NO_PROBATION, NOTHING, TELL_O, NULL)
 ROW("PROBATION T_prob", PROBATION, TIMEOUT, ALWAYS, NOTHING, TELL_O, NULL)
+/* N serves: a stop waits for no more proof of it */
+ROW("stop", PROBATION, NOW, STOP, NOTHING, TELL_O, NULL)
 ROW("PROBATION N dead", PROBATION, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died in its probation")
 ROW("TELL_O N dead", TELL_O, NOW, N_GONE, NOTHING, ABORT, "the successor died before the incumbent was told to exit")
 ROW("TELL_O O dead", TELL_O, NOW, O_GONE, DO(A(PROMOTE), A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT), A(FINAL)), IDLE, NULL)
