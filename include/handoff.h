@@ -153,7 +153,8 @@ int handoff_begin(handoff *h, struct handoff_sealed *ret);
  * Gives out a listening socket by its name in the supervisor's configuration,
  * after handoff_begin; with HANDOFF_NONBLOCK also while that returns -EAGAIN, as soon as it has
  * come: many are then registered before the pause, not in it. It is the caller's then: close() it, never shutdown();
- * O_NONBLOCK is set and shared with every process that has it: leave it; take
+ * O_NONBLOCK is set and shared with every process that has it: leave it, and accept
+ * only what poll or epoll has announced, since another process may not have left it; take
  * it out of epoll by EPOLL_CTL_DEL. Errors: -ENOENT no such name (standalone:
  * always): bind it yourself.
  */

@@ -17,8 +17,9 @@ static enum fault_lie fault(const struct server *sv, enum fault_point point)
 
 static void on_log(void *arg, int level, const char *line)
 {
-	(void)arg;
-	if (level <= HANDOFF_LOG_INFO)
+	const struct server *sv = arg;
+
+	if (level <= HANDOFF_LOG_INFO || sv->opt->debug)
 		log_line("%s", line);
 }
 
@@ -47,7 +48,7 @@ static int open_handoff(struct server *sv)
 {
 	const struct handoff_options o = {
 		.size = sizeof(o), .data_dir = sv->opt->data_dir, .version = kvd_version,
-		.log = on_log, .flags = HANDOFF_NONBLOCK,
+		.log = on_log, .log_arg = sv, .flags = HANDOFF_NONBLOCK,
 	};
 	int r = handoff_open(&o, &sv->h);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,15 @@ static void refuse_conn(struct server *sv, int fd)
 	close(fd);
 }
 
+/* O_NONBLOCK is that of the open file, and so in the hands of each process that shares it: one
+ * that clears it must not leave this one asleep in accept4. */
+static int waits(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
 	const struct timeval soon = { 0, 100000 };
@@ -290,7 +300,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 	int i, s;
 
 	(void)what;
-	for (i = 0; i < ACCEPT_BATCH; i++) {
+	for (i = 0; i < ACCEPT_BATCH && waits(fd); i++) {
 		n = sizeof(sa);
 		memset(&sa, 0, sizeof(sa));
 		s = accept4(fd, (struct sockaddr *)&sa, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);

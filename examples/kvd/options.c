@@ -87,6 +87,12 @@ static void set_fault(struct options *o, const char *v)
 		usage_error("--fault=%s: %s", v, why);
 }
 
+static void set_debug(struct options *o, const char *v)
+{
+	(void)v;
+	o->debug = 1;
+}
+
 static void set_verify(struct options *o, const char *v)
 {
 	(void)v;
@@ -124,6 +130,7 @@ static const struct option {
 	  "read the logs, print revisions, fingerprint, keys, torn tails\n"
 	  "and the order of epochs; exit 1 if something is wrong" },
 	{ "--fault", "POINT:ACTION", set_fault, "misbehave, for tests; may be repeated" },
+	{ "--debug", NULL, set_debug, "log what the library says about each step, too" },
 	{ "--version", NULL, set_version, "print it" },
 	{ "--help", NULL, set_help, "this text" },
 };

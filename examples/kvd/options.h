@@ -19,7 +19,7 @@ struct options {
 	unsigned max_clients;
 	uint64_t segment_size;
 	uint64_t compact_min;
-	int verify;
+	int verify, debug;
 	struct faults faults;
 };
 

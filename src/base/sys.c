@@ -143,6 +143,13 @@ int sys_fcntl(int fd, int cmd, long arg)
 	return result(TEMP_FAILURE_RETRY(fcntl(fd, cmd, arg)));
 }
 
+int sys_nonblock(int fd)
+{
+	const int flags = sys_fcntl(fd, F_GETFL, 0);
+
+	return flags < 0 || flags & O_NONBLOCK ? (flags < 0 ? flags : 0) : sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 int sys_ftruncate(int fd, off_t size)
 {
 	FAULT(FTRUNCATE);

@@ -64,6 +64,7 @@ int sys_dup(int fd, int from);                                       /* F_DUPFD_
 int sys_dup2(int fd, int to);                                        /* to survives an exec */
 int sys_close_range(unsigned first, unsigned last);
 int sys_fcntl(int fd, int cmd, long arg);
+int sys_nonblock(int fd);                                            /* O_NONBLOCK, if it is not set */
 int sys_ftruncate(int fd, off_t size);
 int sys_fallocate(int fd, off_t size);                               /* mode 0, from 0 */
 int sys_fdatasync(int fd);

@@ -89,6 +89,7 @@ static enum s_event journal_outcome(struct service *s)
 			log_error("the current binary could not be recorded in %s: %s (after a reboot the one "
 			          "before would start)", s->state_dir, strerror(-e));
 	} else {
+		listeners_nonblock(&s->listeners);
 		exe_close(&s->new_exe);
 		s->new_conf = conf_free(s->new_conf);
 	}

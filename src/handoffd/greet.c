@@ -268,6 +268,7 @@ void greet_hello(struct service *s, struct peer *p, const struct msg *m)
 		p->registering = p->sockets_left > 0;
 		registered(s, p, m);
 	} else {
+		listeners_nonblock(&s->listeners);
 		p->sending = true;
 		p->sockets_sent = 0;
 		send_sockets(s, p);

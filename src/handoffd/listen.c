@@ -211,14 +211,10 @@ static int take(struct listeners *l, const struct conf *c, const struct conf_lis
 	struct listener one = { .fd = fd,
 				.name = strdup(cl->name),
 				.address = strdup(cl->address) };
-	int r, flags = sys_fcntl(fd, F_GETFL, 0);
+	int r = !one.name || !one.address ? -ENOMEM : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
 
-	r = !one.name || !one.address ? -ENOMEM
-	    : flags < 0               ? flags
-				      : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
-	/* it was set when the socket was made; the daemon shares it, so only if it is not */
-	if (r >= 0 && !(flags & O_NONBLOCK))
-		r = sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	if (r >= 0)
+		r = sys_nonblock(fd);
 	if (r < 0) {
 		clear(&one);
 		return r;
@@ -286,6 +282,12 @@ int listeners_restore(struct listeners *l, const struct conf *c, const char *sto
 		return -ENOENT;
 	}
 	return adopt(l, c, name, fd, err, err_size);
+}
+
+void listeners_nonblock(const struct listeners *l)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		sys_nonblock(l->v[i].fd);
 }
 
 bool listeners_complete(const struct listeners *l, const struct conf *c)

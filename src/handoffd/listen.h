@@ -12,7 +12,7 @@
 
 struct listener {
 	char *name;
-	int fd;                 /* listening, O_NONBLOCK (set once), CLOEXEC */
+	int fd;                 /* listening, O_NONBLOCK (see listeners_nonblock), CLOEXEC */
 	char *address;          /* as the configuration had it */
 	int backlog;            /* as told to listen(2); 0: not known (adopted) */
 	char *path;             /* unix path that this supervisor bound (NULL: other kind) */
@@ -61,6 +61,12 @@ void listeners_prune(struct listeners *l, const struct conf *c);
 
 /* The one of cl's name and address, or NULL. */
 struct listener *listeners_find(const struct listeners *l, const struct conf_listen *cl);
+
+/*
+ * O_NONBLOCK again, where a daemon has cleared it: the flag is that of the open file, which all
+ * who have the socket share. Before a successor gets them, and when one has come to nothing.
+ */
+void listeners_nonblock(const struct listeners *l);
 
 bool listeners_complete(const struct listeners *l, const struct conf *c);
 

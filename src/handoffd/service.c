@@ -56,6 +56,9 @@ void service_on_row(void *arg, const struct s_row *row)
 {
 	struct service *s = arg;
 
+	/* the law's name of each step: a log can be laid beside rules.md */
+	log_debug("rule \"%s\": %s --%s--> %s", row->rule, s_state_desc[row->state].id, s_event_name[row->event],
+	          s_state_desc[row->next].id);
 	if (row->why && row->next == S_ABORT && !s->history.failed)
 		s->history.failed = row;
 }

@@ -99,6 +99,7 @@ HIDDEN void h_log(handoff *h, int level, const char *fmt, ...) __attribute__((fo
 HIDDEN size_t build_id_of_program(unsigned char out[64]);
 
 /* run.c: the machine and what it asks for */
+HIDDEN void h_trace(handoff *h);   /* each row it takes is a line of HANDOFF_LOG_DEBUG */
 HIDDEN void h_step(handoff *h, enum d_event e);
 HIDDEN int h_dispatch(handoff *h);
 HIDDEN void h_queue(handoff *h, int type);

@@ -127,16 +127,15 @@ static int open_channel(handoff *h, const char *fd_text)
 {
 	char *end;
 	long fd = strtol(fd_text, &end, 10);
-	int type = 0, flags;
+	int type = 0, e;
 	socklen_t n = sizeof type;
 	const char *dir = getenv("HANDOFF_DIR"), *role = getenv("HANDOFF_ROLE");
 
 	if (*end || fd < 0 || fd > 0x7fffffff || sys_getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &n) ||
 	    type != SOCK_STREAM)
 		return h_fail(h, -EBADF, "HANDOFF_FD=%s is not the supervisor's channel (unset it to run alone)", fd_text);
-	flags = sys_fcntl((int)fd, F_GETFL, 0);
 	sys_fcntl((int)fd, F_SETFD, FD_CLOEXEC);
-	sys_fcntl((int)fd, F_SETFL, (flags < 0 ? 0 : flags) | O_NONBLOCK);
+	sys_nonblock((int)fd);
 	chan_init(&h->chan, (int)fd);
 	h->role = role && !strcmp(role, "successor") ? HANDOFF_SUCCESSOR : HANDOFF_FIRST;
 	h->d.connected = true;
@@ -144,8 +143,8 @@ static int open_channel(handoff *h, const char *fd_text)
 		h->run_dir = sys_open(dir, O_PATH | O_DIRECTORY, 0);
 	if (h->run_dir < 0)
 		h->run_dir = -1;
-	flags = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, (int)fd, EPOLLIN);
-	return flags ? h_fail(h, flags, "epoll: %s", strerror(-flags)) : 0;
+	e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, (int)fd, EPOLLIN);
+	return e ? h_fail(h, e, "epoll: %s", strerror(-e)) : 0;
 }
 
 static int open_all(handoff *h, const struct handoff_options *o)
@@ -182,6 +181,7 @@ EXPORT int handoff_open(const struct handoff_options *options, handoff **ret)
 	if (!h)
 		return -ENOMEM;
 	d_init(&h->d, d_table);
+	h_trace(h);
 	h->role = HANDOFF_STANDALONE;
 	h->ep = h->timer = h->wake = h->data_dir = h->run_dir = -1;
 	h->helper.connected = h->helper.wake = h->helper.beat = -1;

@@ -70,6 +70,9 @@ void h_forget(handoff *h, int type)
 
 static void queue_resume(handoff *h, bool reopen)
 {
+	/* the flag is that of the open file: a successor may have cleared it for all who share it */
+	for (unsigned i = 0; i < h->nlisten; i++)
+		sys_nonblock(h->listen[i].fd);
 	/* a DRAIN or SEAL that the daemon has not yet seen is overtaken, not skipped: it sees
 	 * both, in order, and answers the first with -ECANCELED */
 	h_queue(h, HANDOFF_RESUME);
@@ -186,6 +189,18 @@ static enum d_event act(handoff *h, enum d_action a)
 	case D_ACTION_COUNT: break;
 	}
 	return D_E_NONE;
+}
+
+static void on_row(void *arg, const struct d_row *row)
+{
+	h_log(arg, HANDOFF_LOG_DEBUG, "rule \"%s\": %s --%s--> %s", row->rule, d_state_id[row->state],
+	      d_event_name[row->event], d_state_id[row->next]);
+}
+
+void h_trace(handoff *h)
+{
+	h->d.trace = on_row;
+	h->d.trace_arg = h;
 }
 
 #define SILENT "the supervisor was silent, or the deadline has passed"

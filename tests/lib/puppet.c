@@ -24,6 +24,7 @@ static handoff *h;
 static char *args[40];
 static int nargs, start_fds, in_chroot;
 static char last_log[400] = "";
+static int tracing;      /* the steps of the protocol go to stderr */
 
 static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char *fmt, ...)
@@ -39,7 +40,10 @@ static void say(const char *fmt, ...)
 
 static void keep_log(void *arg, int level, const char *line)
 {
-	snprintf(last_log, sizeof last_log, "%s%d %s", (const char *)arg, level, line);
+	if (level != HANDOFF_LOG_DEBUG)
+		snprintf(last_log, sizeof last_log, "%s%d %s", (const char *)arg, level, line);
+	else if (tracing)
+		fprintf(stderr, "%s\n", line);
 }
 
 static int has(const char *word)
@@ -120,6 +124,7 @@ static void do_open(void)
 		.reserved = (unsigned)number("reserved", 0),
 	};
 
+	tracing = has("trace");
 	int e = handoff_open(has("null") ? NULL : &o, &h);
 	/* the tests look at the thread, which names itself */
 	for (int i = 0; !e && handoff_role(h) && !thread_status("Name:")[0] && i < 10000; i++)
