@@ -143,6 +143,9 @@ EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frame
 	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
 	tests/e2e/test_bad_state.py tests/e2e/test_security.py
 
+# ---- each rule of the protocol, and how other systems of this kind end badly
+EXTRA_DIST += tests/e2e/played.py tests/e2e/test_rules.py
+
 # ---- the units, below a real systemd (run by tests/run.sh)
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \
 	tests/systemd/test_units.py tests/systemd/test_store.py

@@ -5,6 +5,7 @@ Options, defaults, units, bounds, commands, exit codes, variables and exported s
 compared in both directions, each with the table that the code itself uses. Every example
 of handoff.conf(5) is read by handoffd; README's commands and code are looked up.
 Prints TAP. Runs in the build directory, or with $BUILD_DIR."""
+import ast
 import os
 import re
 import shutil
@@ -566,6 +567,21 @@ def rules_of_the_architecture():
     rules = set(re.findall(r'ROW\("([^"]+)"', tables))
     named = re.findall(r'rule "([^"]+)"', read('ARCHITECTURE.md'))
     return [f'no row is called: {r}' for r in named if r not in rules] or ([] if named else ['no rule named'])
+
+
+@test
+def rules_are_taken_by_real_processes():
+    """Each rule has a test beside it, which looks for just this rule; or a reason why none can."""
+    text = read('tests/model/rules.md').partition('## The rules by name')[2]
+    rows = re.findall(r'^\| `([^`]+)` \|[^|]*\| (.*?) \|$', text, re.M)
+    bodies = {f'{c.name}.{f.name}': {n.value for n in ast.walk(f) if isinstance(n, ast.Constant)}
+              for c in ast.parse(read('tests/e2e/test_rules.py')).body if isinstance(c, ast.ClassDef)
+              for f in c.body if isinstance(f, ast.FunctionDef)}
+    wrong = [f'rule without a test with real processes: {line}' for line in re.findall(r'^\| `.*', text, re.M)
+             if not re.match(r'\| `[^`]+` \|[^|]*\| \S.* \|$', line)]
+    wrong += [f'{name} does not take the rule "{rule}"' for rule, name in rows
+              if not re.match(r'simulator: \w+ \w+', name) and rule not in bodies.get(name, ())]
+    return wrong or ([] if len(rows) > 100 else [f'only {len(rows)} rules found'])
 
 
 @test

@@ -28,7 +28,7 @@ import unittest
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("BUILD_DIR") or os.path.join(TOP, "build"))
 PLACES = ("examples/kvload", "examples/kvd", "examples", "src/handoffd", "src/handoffctl",
-          "tests/e2e", ".")
+          "tests/e2e", "tests/lib", ".")
 MARK = "MARK_OF_HANDOFF_TEST"  # not HANDOFF_...: a supervisor keeps its own from daemons
 PATIENCE = 60  # seconds: the machine may be slow; nothing waits this long for nothing
 
@@ -298,6 +298,7 @@ class Service:
         self.log_path = self.path("handoffd.log")
         self.supervisor = None
         self.launcher = []  # a command that ends in an exec of what follows it
+        self.flags = []     # more options of handoffd
         self.background = []
         _live.add(self)
         for d in ("run", "state", "data", "bin"):
@@ -358,8 +359,9 @@ class Service:
         assert self.supervisor is None or self.supervisor.poll() is not None, "it runs already"
         with open(self.log_path, "ab") as log:
             self.supervisor = subprocess.Popen(
-                self.launcher + [program("handoffd"), "-c", self.conf], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=self.env, cwd=self.dir, start_new_session=True)
+                self.launcher + [program("handoffd"), "-c", self.conf] + self.flags,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, cwd=self.dir,
+                start_new_session=True)
 
     def start(self):
         """Starts handoffd; returns how many seconds it took until the service was there and
