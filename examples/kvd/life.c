@@ -76,19 +76,13 @@ static int warm_up(struct server *sv)
 	return n < 0 ? (int)n : 0;
 }
 
-/* Sleeps until the library has something, or for ms. Returns if it had. */
+/* Sleeps until the library has something, or for ms. Returns if it had. No event is taken here:
+ * the call that waits takes its own, and what has come behind that is for life_dispatch. */
 static int wait_handoff(struct server *sv, int ms)
 {
 	struct pollfd p = { .fd = handoff_fd(sv->h), .events = POLLIN };
-	struct handoff_event e = { .size = sizeof(e) };
-	int any = 0;
 
-	if (poll(&p, 1, ms) <= 0)
-		return 0;
-	handoff_dispatch(sv->h);
-	while (handoff_next(sv->h, &e) > 0)
-		any = 1;
-	return any;
+	return poll(&p, 1, ms) > 0 && handoff_dispatch(sv->h) > 0;
 }
 
 /* Waits for the turn and follows the log meanwhile: so what is left to read after

@@ -118,6 +118,7 @@ EXPORT int handoff_ready(handoff *h, const struct handoff_state *state)
 		return canceled(h);
 	if (is_decided(h)) {
 		h_forget(h, HANDOFF_DECIDED);
+		h_wake(h);   /* the supervisor's next message may have come with the decision */
 		return 0;
 	}
 	if (h->d.state == D_OPEN) {

@@ -756,6 +756,21 @@ class Successor(Rules, PlayedCase):
 
 
 class Incumbent(Rules, PlayedCase):
+    def test_what_comes_with_the_decision(self):
+        """A daemon that was away for a moment reads three messages at once: each counts."""
+        p = self.played(faults=["take:stop"])
+        p.greet()
+        p.send(BEGIN, {1: False})
+        p.receive(READY)
+        harness.wait_until(lambda: harness.Process(p.process.pid).state == "T", "it has stopped")
+        p.id = b"\7" * 16
+        p.channel.sendall(frame(COMMIT, {1: False}) + frame(COMMIT, {1: True}) +
+                          frame(PREPARE, {0: p.id, 1: 1, 2: 60000, 3: 60000}))
+        os.kill(p.process.pid, signal.SIGCONT)
+        p.receive(D_STATUS)
+        p.receive(DRAINED)
+        self.took(p, "SERVE Commit(final)", "SERVE Prepare")
+
     def test_it_serves_and_takes_part_in_nothing(self):
         p = self.played().serve()
         p.id = b"\3" * 16
