@@ -252,6 +252,20 @@ static int letters(struct parser *p, const char *word)
 	return r;
 }
 
+/* A UUID, or eight of its characters or more from its beginning. */
+static bool is_id(const char *word)
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	const size_t n = strlen(word);
+
+	if (n < 8 || n > sizeof form - 1)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (form[i] == '-' ? word[i] != '-' : !strchr("0123456789abcdefABCDEF", word[i]))
+			return false;
+	return true;
+}
+
 static int take_operand(struct parser *p, const char *word)
 {
 	struct ctl *c = p->c;
@@ -263,6 +277,10 @@ static int take_operand(struct parser *p, const char *word)
 				return 0;
 			}
 		return unknown_command(p, word);
+	}
+	if (c->command->takes_id && !c->id && is_id(word)) {
+		c->id = word;
+		return 0;
 	}
 	if (!c->command->takes_name)
 		return wrong(c, "%s takes no NAME ('%s')", c->command->name, word);

@@ -51,6 +51,14 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"--json history kvd | jq -r 'select(.outcome != \"committed\").message'\0"
 		"what went wrong\0",
 		ctl_history },
+	[CTL_EXPLAIN] = { "explain", true,
+		"what happened in a handoff, cause first, and what to do",
+		"ID is that of history, status or a log line, or its beginning, eight characters at\n"
+		"least; without it the last handoff is meant. An operand of that form is an ID.",
+		"explain kvd\0of the last one\0"
+		"explain kvd 4df3c158\0of one that history shows\0"
+		"--json explain kvd | jq .failed\0for a script\0",
+		ctl_explain, true },
 	[CTL_ABORT] = { "abort", true,
 		"end the handoff that is under way; the running daemon serves on",
 		"After the commit it is too late, and the answer says so.",

@@ -33,7 +33,8 @@ struct ctl_exit_row { int code; const char *what; };
 extern const struct ctl_exit_row ctl_exits[];       /* .what NULL at the end */
 
 /* The place of a command in its table; its bit says which options it takes. */
-enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_HISTORY, CTL_ABORT, CTL_RESTART, CTL_STOP,
+enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_HISTORY, CTL_EXPLAIN,
+	CTL_ABORT, CTL_RESTART, CTL_STOP,
 	CTL_COMMANDS };
 
 struct ctl;
@@ -45,6 +46,7 @@ struct ctl_command {
 	const char *details;             /* a paragraph of its --help */
 	const char *examples;            /* "command\0what it does\0" ... */
 	int (*run)(struct ctl *c);       /* returns the exit code */
+	bool takes_id;                   /* [ID], of a handoff */
 };
 extern const struct ctl_command ctl_commands[CTL_COMMANDS + 1];   /* .name NULL at the end */
 
@@ -71,6 +73,7 @@ struct ctl {
 	bool json, help, version;
 	const char *socket, *binary, *reason, *trace_parent, *correlation_id, *tenant;
 	struct ctl_duration deadline, drain;
+	const char *id;                      /* of a handoff, or its beginning; NULL: the last one */
 	unsigned count;                      /* 0: all */
 	uint64_t since_ms;                   /* wall time; 0: all */
 	char *binary_path;                   /* binary made absolute; owned, free() */
@@ -94,6 +97,7 @@ int ctl_plan(struct ctl *c);
 int ctl_status(struct ctl *c);
 int ctl_list(struct ctl *c);
 int ctl_history(struct ctl *c);
+int ctl_explain(struct ctl *c);
 int ctl_abort(struct ctl *c);
 int ctl_restart(struct ctl *c);
 int ctl_stop(struct ctl *c);

@@ -42,8 +42,8 @@ static void one(const struct ctl_command *c)
 {
 	const unsigned bit = 1u << (c - ctl_commands);
 
-	printf("usage: handoffctl %s%s [OPTION]...\n\n%s.\n\n%s\n\nOptions:\n", c->name,
-	       c->takes_name ? " [NAME]" : "", c->what, c->details);
+	printf("usage: handoffctl %s%s%s [OPTION]...\n\n%s.\n\n%s\n\nOptions:\n", c->name,
+	       c->takes_name ? " [NAME]" : "", c->takes_id ? " [ID]" : "", c->what, c->details);
 	option_lines(bit);
 	printf("\nExamples:\n");
 	examples(c->examples);

@@ -8,7 +8,7 @@ libhandoffctl_la_SOURCES = src/handoffctl/ctl.h \
 	src/handoffctl/request.c \
 	src/handoffctl/follow.c src/handoffctl/follow.h \
 	src/handoffctl/status.c \
-	src/handoffctl/history.c \
+	src/handoffctl/history.c src/handoffctl/explain.c \
 	src/handoffctl/records.c src/handoffctl/records.h \
 	src/handoffctl/place.c src/handoffctl/place.h \
 	src/handoffctl/ask.c src/handoffctl/ask.h \

@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
+#include "handoffd/tail.h"
 #include "proto/cause.h"
 #include "proto/slot.h"
 
@@ -68,15 +69,21 @@ static void fill_request(const struct service *s, struct msg *m)
 	SET_TEXT(m, tenant, a->tenant, 256);
 }
 
-static void fill_failure(const struct service *s, struct msg *m, char cause[1025])
+/* What the words of a failure are kept in while the message borrows them. */
+struct words { char cause[1025], log[2000]; };
+
+static void fill_failure(const struct service *s, struct msg *m, struct words *w)
 {
 	const struct s_cause c = s_cause_of(s->history.failed);
 
 	if (s->s.outcome == OUTCOME_COMMITTED)
 		return;
-	snprintf(cause, 1025, "%s%.900s", s->s.why ? s->s.why : "no reason is known", s->attempt.why);
-	utf8_mend(cause);
-	MSG_SET(m, handoff, cause, SPAN(cause));
+	snprintf(w->cause, sizeof w->cause, "%s%.900s", s->s.why ? s->s.why : "no reason is known",
+	         s->attempt.why);
+	utf8_mend(w->cause);
+	MSG_SET(m, handoff, cause, SPAN(w->cause));
+	tail_read(s->conf, s->history.mark, w->log, sizeof w->log);
+	SET_TEXT(m, log, w->log, 2048);
 	MSG_SET(m, handoff, failed_role, SPAN(c.role));
 	MSG_SET(m, handoff, failed_phase, SPAN(c.phase));
 	if (c.timer)
@@ -157,6 +164,7 @@ void history_begin(struct service *s)
 	h->from = h->to = (struct history_daemon){ 0 };
 	if (!h->begun)
 		return;
+	h->mark = tail_mark(s->conf);
 	if (s->o)
 		look_at(&h->from, s->o);
 	m.handoff.number = h->ring.newest + 1;
@@ -221,7 +229,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 	struct span what[HISTORY_STEPS];
 	uint64_t us[HISTORY_STEPS];
 	uint8_t buf[HISTORY_SLOT_SIZE];
-	char cause[1025];
+	struct words words;
 	struct msg m = { .type = MSG_handoff };
 	unsigned n = take_steps(h, what, us);
 
@@ -246,7 +254,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 	SET_UINT(&m, pause_us, t->pause);
 	SET_UINT(&m, serving_us, t->serving);
 	SET_UINT(&m, total_us, t->total);
-	fill_failure(s, &m, cause);
+	fill_failure(s, &m, &words);
 	write_later(s, &m);
 }
 

@@ -36,6 +36,7 @@ struct history {
 	unsigned nsteps;
 	struct history_step steps[HISTORY_STEPS];
 	const struct s_row *failed;    /* the row that ended it; NULL: none */
+	off_t mark;                    /* what the daemons have written before it ends here: tail.h */
 	struct history_daemon from, to;
 	struct event *write;           /* made active by hand: it runs behind what is under way */
 	uint8_t *item;                 /* to be written then; NULL: nothing */
