@@ -237,16 +237,15 @@ LATE = re.compile(r"within (start-timeout|drain-grace|deadline|commit-timeout|pr
 
 
 class Facts:
-    """What has happened in an attempt, as its trace and the log say."""
+    """What has happened in an attempt, as its trace and the log say; before: how much of the
+    trace lies before the deed."""
 
-    def __init__(self, p, supervisor):
+    def __init__(self, p, supervisor, before):
         trace = list(p.controller.trace)
-        self.late = bool(LATE.search(p.new_log()))  # a time limit has expired
         n = next((x.pid for x in trace if x.boundary.role == "N"), None)
 
         def has(role, when, op, name, pid):
             return any(x.boundary[:4] == (role, when, op, name) and x.pid == pid for x in trace)
-        self.asked = has("S", "after", "recv", "Upgrade", supervisor)
         # a record is there for the next supervisor when pwrite has been reached and passed:
         # between the two ends of the write nobody can tell
         self.maybe_started = has("S", "before", "write", "Journal(started)", supervisor)
@@ -255,41 +254,36 @@ class Facts:
         self.decided = has("S", "after", "write", "Journal(committed)", supervisor)
         self.maybe_serving = n and has("N", "before", "send", "Status", n)
         self.serving = n and has("N", "after", "send", "Status", n)
-        self.told_n = n and has("N", "after", "recv", "Commit", n)
-        self.told_o = sum(1 for x in trace if x.boundary[:4] == ("S", "before", "send", "Commit") and
-                          x.pid == supervisor) > 1
+        self.untied = n and has("N", "after", "tie", "Off", n)  # it does not end with S
         self.aborting = any(x.boundary.name in ("ResumeAfterAbort", "SealFailed", "Abort")
-                            for x in trace)
+                            for x in trace[:before])
+        self.late = bool(LATE.search(p.new_log()))  # a time limit has expired
 
 
 def law(case, ends, f):
     """The outcomes that the rules allow for a case, given the facts. rules.md: S, O and N die,
     alone and together; all else may end in any way that is told as it is (see checks.py), and
     so may what a time limit has ended."""
-    any_ = {"committed", "aborted", "rolled back"}
+    undecided, any_ = {"aborted"}, {"committed", "aborted", "rolled back"}
     if not f.started:
-        return {"refused", "unknown"} | ({"aborted"} | any_ if f.maybe_started or "S" not in
-                                         case.roles else {"aborted"})
-    if ends == "aborted" or f.aborting or f.late:
-        return any_ if f.maybe_decided else {"aborted"}
-    if case.deed == "abort":
-        return {"committed"} if f.decided else {"aborted"}
-    if not case.deed.startswith("kill"):
-        return any_ if f.maybe_decided else {"aborted"}
-    if case.roles == "O":
-        return {"committed"}
+        known = "S" in case.roles and not f.maybe_started
+        return {"refused", "unknown"} | (undecided if known else any_)
+    freely = not case.deed.startswith("kill") or ends == "aborted" or f.aborting or f.late
+    if case.deed == "abort" and not (f.aborting or f.late):
+        return {"committed"} if f.decided else undecided
+    if freely or case.roles not in ("O", "N"):
+        if not f.maybe_decided:
+            return undecided
+        if freely or not f.decided and "S" in case.roles:
+            return any_
     if case.roles == "N":
         return ({"rolled back", "committed"} if f.serving else any_ if f.maybe_serving else
-                {"aborted"})
-    if not f.maybe_decided:
-        return {"aborted"}
-    if "O" in case.roles and "S" in case.roles:
-        return {"committed"} if f.decided else any_
+                undecided)
     if case.roles == "ON":
-        return {"committed"} if f.serving else any_ if f.maybe_serving else {"aborted"}
-    if case.roles == "SN":
-        return {"rolled back", "committed"} if f.decided else any_
-    return {"committed"} if f.told_n else {"committed", "rolled back"} if f.decided else any_
+        return {"committed"} if f.serving else any_ if f.maybe_serving else undecided
+    if case.roles == "SN" or case.roles == "S" and not f.untied:
+        return {"rolled back", "committed"}
+    return {"committed"}
 
 
 # ---- one case
@@ -310,7 +304,7 @@ def play(p, case, scenario):
     while not c.wait(lambda: c.held, 0.02) and not scenario.over(p, u):
         pass
     c.wait(lambda: c.held, 0.2)  # what comes behind the end
-    done = c.held is not None
+    done, passed = c.held is not None, len(c.trace)
     try:
         if done:
             DEEDS[case.deed](p, c.held, case, lambda: scenario.over(p, u))
@@ -326,4 +320,4 @@ def play(p, case, scenario):
         frame = p.aborting.recv(65536)
         aborted = cbor2.loads(frame[6:])[1][1] if frame else None
         p.aborting.close()
-    return Played(before, u, aborted, Facts(p, supervisor) if done else None)
+    return Played(before, u, aborted, Facts(p, supervisor, passed) if done else None)

@@ -3,6 +3,7 @@
 EXTRA_DIST += tests/crash/README.md tests/crash/shim.c tests/crash/place.py tests/crash/cases.py tests/crash/checks.py \
 	tests/crash/run.py tests/crash/soak.py tests/crash/test_crash.py
 CLEANFILES += tests/crash/shim.so
+check_DATA = tests/crash/shim.so
 
 # By hand: libtool would build a library for a --disable-shared too, and sanitizers want to be first.
 tests/crash/shim.so: $(top_srcdir)/tests/crash/shim.c $(top_srcdir)/src/proto/msg.def

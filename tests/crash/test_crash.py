@@ -21,7 +21,7 @@ from place import Boundary  # noqa: E402
 
 
 def facts(**known):
-    names = ("asked maybe_started started maybe_decided decided maybe_serving serving told_n told_o "
+    names = ("maybe_started started maybe_decided decided maybe_serving serving untied "
              "aborting late").split()
     return types.SimpleNamespace(**dict(dict.fromkeys(names, False), **known))
 
@@ -32,15 +32,16 @@ def case(deed, roles):
 
 class Law(unittest.TestCase):
     def test_who_dies_decides(self):
-        begun = {"asked": True, "maybe_started": True, "started": True}
+        begun = {"maybe_started": True, "started": True}
         decided = dict(begun, maybe_decided=True, decided=True)
-        serving = dict(decided, maybe_serving=True, serving=True, told_n=True)
+        serving = dict(decided, maybe_serving=True, serving=True, untied=True)
         for deed, roles, known, allowed in (
                 ("kill", "O", begun, {"committed"}),
                 ("kill", "N", begun, {"aborted"}),
                 ("kill", "N", decided, {"aborted"}),
                 ("kill", "N", serving, {"rolled back", "committed"}),
                 ("kill", "S", begun, {"aborted"}),
+                ("kill", "S", decided, {"committed", "rolled back"}),
                 ("kill", "S", serving, {"committed"}),
                 ("kill", "O", dict(begun, late=True), {"aborted"}),
                 ("kill-late", "S", begun, {"aborted"}),
