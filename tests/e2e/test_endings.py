@@ -1,0 +1,397 @@
+"""How the nearest existing systems of this kind end badly: each story with real processes, and
+how it ends here. A test reads like the report of the bug that it would be."""
+
+import contextlib
+import fcntl
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+import harness
+from badinput import (BEGIN, COMMIT, D_STATUS, DRAINED, HELLO_ACK, NOBODY, PREPARE, READY, ROOT,
+                      SEAL_REQUEST, SOCKETS, SOCKETS_ACK, Case, frame, receive)
+from handoffs import HandoffCase, faults
+from played import PlayedCase
+
+NEW, OLD = "kvd-v2", "kvd-v1"
+FOREVER = 3600000
+
+
+class Story(HandoffCase, Case):
+    """A kvd under load, and an upgrade in which something goes wrong."""
+
+    def at(self, s, point, count=1):
+        """Until kvd has come to a fault's point for the nth time."""
+        harness.wait_until(lambda: s.log().count(" at %s\n" % point) >= count, "kvd is at " + point)
+
+    def begun(self, s, binary, *names):
+        self.use(s, binary, *names)
+        return s.start_upgrade()
+
+    def ends(self, u, s, code, outcome, version):
+        u.wait()
+        self.assert_outcome(u, code, outcome, s.log())
+        self.assert_serves(s, version)
+
+    def killed(self, pid):
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: not harness.is_alive(pid), "it is dead")
+
+
+class Supervisor(Story):
+    def test_killed_after_begin_while_the_successor_takes_long_to_open(self):
+        """Elsewhere: the successor goes on opening, with the lock, and nobody decides. Here it
+        ends with its supervisor, and the incumbent has the lock back and serves."""
+        s = self.kvd(options={"deadline": "60s"})
+        load = s.load()
+        u = self.begun(s, NEW, "open:delay=3000")
+        self.at(s, "open")
+        s.kill_supervisor()
+        load.wait_ok(200)  # nobody but the daemons is there to bring that about
+        self.assertEqual(self.version(s), "1.0")
+        s.start()
+        self.ends(u, s, 1, "aborted", "1.0")
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_restarted_while_the_incumbent_runs(self):
+        """Elsewhere: the new one finds the lock taken, or starts a second daemon."""
+        s = self.kvd()
+        load = s.load()
+        pid = s.daemon_pid()
+        for _ in range(3):
+            s.kill_supervisor()
+            s.start()
+            self.assertEqual(s.daemon_pid(), pid)
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_a_second_one_for_the_same_service(self):
+        """Elsewhere: it unlinks the sockets of the first. Here it says who is there, and exits."""
+        s = self.kvd()
+        load = s.load()
+        pid = s.daemon_pid()
+        p = subprocess.run([harness.program("handoffd"), "-c", s.conf], env=s.env, cwd=s.dir,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, timeout=harness.PATIENCE,
+                           check=False)
+        self.assertNotEqual(p.returncode, 0)
+        self.assertIn("supervisor", p.stdout)
+        self.assertEqual(s.daemon_pid(), pid)
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_stopped_in_the_middle_of_the_seal(self):
+        """Elsewhere: the incumbent stays sealed for as long as the supervisor is away. Here it
+        comes back by itself, and the supervisor, when it goes on, tells what is true."""
+        s = self.kvd("seal:delay=300")
+        load = s.load()
+        u = self.begun(s, NEW)
+        self.at(s, "seal")
+        s.supervisor.send_signal(signal.SIGSTOP)
+        try:
+            load.wait_ok(200)
+        finally:
+            s.supervisor.send_signal(signal.SIGCONT)
+        u.wait()
+        # if it was stopped when all was done but the telling, the successor may serve
+        self.assertIn(u.result["outcome"], ("aborted", "committed", "rolled back"), s.log())
+        self.assert_serves(s, "2.0" if u.result["outcome"] == "committed" else "1.0")
+        self.upgrade(s, OLD)
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+
+class Lock(Story):
+    def test_a_foreign_user_wants_the_lock_at_the_seal(self):
+        """Elsewhere the file is there for everybody to open, and whoever flocks it at the seal
+        has stolen the service. Here nobody else can open it."""
+        if not ROOT:
+            self.skipTest("needs root, to be another user")
+        s = self.kvd("seal:stop")
+        for d in (s.dir, s.data_dir):
+            os.chmod(d, 0o755)  # as careless as can be
+        path = os.path.join(s.data_dir, ".handoff.lock")
+        u = self.begun(s, NEW)
+        self.at(s, "seal")
+        code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        p = subprocess.run(["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY),
+                            "--clear-groups", "/usr/bin/python3", "-IS", "-c", code, path],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        self.assertIn("PermissionError", p.stdout)
+        os.kill(s.daemon_pid(), signal.SIGCONT)
+        u.wait()
+        # it was away for as long as this took: both are lawful
+        self.assertIn(u.result["outcome"], ("committed", "aborted"), s.log())
+        self.assert_serves(s, "2.0" if u.result["outcome"] == "committed" else "1.0")
+
+    def test_somebody_with_rights_has_the_lock_at_the_seal(self):
+        """A backup by root, say. The successor does not serve without it, the incumbent waits
+        for it as long as it takes, and when it is given back the service is there again."""
+        s = self.kvd("seal:stop", options={
+            "start-timeout": "5min", "deadline": "2min", "drain-grace": "60s", "self-fence": "60s",
+            "presumed-dead": "61s"})
+        with s.client() as c:
+            c.set("a", "1")
+        o = s.daemon_pid()
+        u = self.begun(s, NEW)
+        self.at(s, "seal")
+        n = s.status()["successor_pid"]
+        with open(os.path.join(s.data_dir, ".handoff.lock"), "rb") as mine:
+            os.kill(n, signal.SIGSTOP)  # it comes too late
+            waiter = threading.Thread(target=fcntl.flock, args=(mine, fcntl.LOCK_EX))
+            waiter.start()
+            os.kill(o, signal.SIGCONT)
+            waiter.join(harness.PATIENCE)
+            self.assertFalse(waiter.is_alive())
+            os.kill(n, signal.SIGCONT)
+            harness.wait_until(lambda: "another process holds the lock" in s.log(),
+                               "the successor has met it")
+            s.wait_state("resume")
+        self.ends(u, s, 1, "aborted", "1.0")
+        with s.client() as c:
+            self.assertEqual(c.get("a"), b"1")
+        s.stop()  # its seal stops for ever
+        self.use(s, OLD)
+        s.start()
+        self.assert_clean_upgrade(s, NEW)
+
+
+class Successor(Story):
+    def test_dies_right_after_ready(self):
+        s = self.kvd()
+        load = s.load()
+        u = self.begun(s, NEW, "take:die")
+        u.wait()
+        # what it had not read yet it has not answered; a lost channel does not tell
+        self.assertIn((u.code, u.result["outcome"]), [(1, "aborted"), (1, "rolled back")], s.log())
+        self.assert_serves(s, "1.0")
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_dies_right_after_commit(self):
+        """Elsewhere: the incumbent has gone by then. Here it goes when it is told to, and with a
+        probation that is later."""
+        s = self.kvd(options={"probation": "60s"})
+        load = s.load()
+        u = self.begun(s, NEW, "commit:die")
+        self.ends(u, s, 1, "rolled back", "1.0")
+        s.configure(probation="0")
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_reports_that_it_is_unhealthy(self):
+        s = self.kvd()
+        load = s.load()
+        u = self.begun(s, NEW, "ready:unhealthy")
+        self.ends(u, s, 1, "aborted", "1.0")
+        self.assertIn("--fault=ready:unhealthy", u.result["message"])
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_says_nothing_after_hello_ack(self):
+        """Elsewhere: the upgrade hangs, and with it every later one. Here the incumbent does not
+        even know of it, and the attempt ends with its time."""
+        s = self.kvd(options={"start-timeout": "2s"})
+        load = s.load()
+        u = s.start_upgrade("--binary", self.puppets(s))
+        p = self.puppet()
+        p.send(p.hello(s.data_dir, role=1))
+        p.receive(HELLO_ACK)
+        self.ends(u, s, 1, "aborted", "1.0")
+        s.configure(start_timeout="60s")
+        self.assert_clean_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
+
+    def test_clears_o_nonblock_of_a_listener(self):
+        """The flag belongs to the open file that all share. Elsewhere: the incumbent sleeps in
+        its next accept(2), and its loop with it."""
+        s = self.kvd(options={"start-timeout": "5min"})
+        client = self.second(s)
+        u = s.start_upgrade("--binary", self.puppets(s))
+        p = self.puppet()
+        p.send(p.hello(s.data_dir, role=1))
+        p.receive(HELLO_ACK)
+        kind, _, fds = receive(p.channel)
+        self.assertEqual((kind, len(fds)), (SOCKETS, 1))
+        fcntl.fcntl(fds[0], fcntl.F_SETFL, fcntl.fcntl(fds[0], fcntl.F_GETFL) & ~os.O_NONBLOCK)
+        for _ in range(5):
+            self.second(s)   # accepted ...
+            client.use()     # ... and the loop goes on
+        os.kill(p.pid, signal.SIGKILL)
+        self.ends(u, s, 1, "aborted", "1.0")
+        self.assertTrue(fcntl.fcntl(fds[0], fcntl.F_GETFL) & os.O_NONBLOCK)
+        os.close(fds[0])
+        client.use()
+        self.assert_clean_upgrade(s, NEW)
+
+
+class Incumbent(Story):
+    """It was killed while it served: connections to it break, what it acknowledged is there."""
+
+    def test_killed_in_drain_in_seal_and_idle(self):
+        s = self.kvd("drain:die")
+        with s.client() as c:
+            c.set("a", "1")
+        self.ends(self.begun(s, NEW, "seal:die"), s, 0, "committed", "2.0")
+        self.ends(self.begun(s, OLD), s, 0, "committed", "1.0")
+        pid = s.daemon_pid()
+        self.killed(pid)
+        s.wait_status(lambda x: x["state"] == "idle" and x["pid"] not in (None, pid), "it is back")
+        with s.client() as c:
+            self.assertEqual(c.get("a"), b"1")
+        self.assert_clean_upgrade(s, NEW)
+
+    def test_its_drain_hook_fails(self):
+        """It ends in it: the successor serves. It cannot close its data: it serves on."""
+        s = self.kvd("drain:exit1")
+        self.ends(self.begun(s, NEW, "seal:fail"), s, 0, "committed", "2.0")
+        load = s.load()
+        u = self.begun(s, OLD)
+        self.ends(u, s, 1, "aborted", "2.0")
+        self.assertIn("could not seal", u.result["message"])
+        self.assert_nothing_failed(load)
+
+
+class Peer(PlayedCase):
+    """A real kvd below a supervisor that does not keep the rules."""
+
+    def test_prepare_and_seal_request_and_then_nothing(self):
+        """Elsewhere: the incumbent stays sealed for ever, with a peer that is there."""
+        p = self.played().serve(fence_ms=1000)
+        p.seal()
+        p.receive(D_STATUS)  # by itself
+        self.assertTrue(p.answers())
+        self.assertFalse(p.lock_is_free())
+        # in one breath: a seal that comes before Drained is none
+        p.drain()
+        p.send(SEAL_REQUEST)
+        p.receive(DRAINED)
+        p.receive(D_STATUS)
+        self.assertTrue(p.answers())
+
+    def test_a_frame_trickled_a_byte_at_a_time(self):
+        """Elsewhere: a read that waits for the rest. Here clients are served between the bytes,
+        and the frame counts when it is whole."""
+        p = self.played().serve()
+        p.id = b"\7" * 16
+        data = frame(PREPARE, {0: p.id, 1: 1, 2: 60000, 3: 60000})
+        for i in range(len(data) - 1):
+            p.channel.sendall(data[i:i + 1])
+            self.assertTrue(p.answers())
+        p.channel.sendall(data[-1:])
+        p.receive(DRAINED)
+
+    def test_half_a_frame_and_then_its_end(self):
+        p = self.played().serve()
+        p.channel.sendall(frame(PREPARE, {0: b"\7" * 16, 1: 1, 2: 60000, 3: 60000})[:-1])
+        p.lost()
+        p.found()
+        self.assertTrue(p.answers())
+
+    def test_silent_after_hello_ack(self):
+        """A successor that is left alone gives up, and had neither the lock nor a client."""
+        p = self.played(role="successor")
+        p.greet(fence_ms=1000)
+        p.process.wait(harness.PATIENCE)
+        self.assertIn("the supervisor was silent", p.log())
+
+
+class Slow(Story):
+    """With the default limits of time: who needs long is waited for where nobody waits for it,
+    and has ten seconds where clients do. All side by side."""
+
+    # what: faults of the successor
+    STORIES = {"5 s before Hello": ["warmup:delay=5000"],
+               "longer than every limit but start-timeout, before Hello": ["warmup:delay=12000"],
+               "4 s of opening": ["open:delay=4000"],
+               "8 s of opening": ["open:delay=8000"]}
+
+    def test_all_of_them_commit(self):
+        running = []
+        for what, names in self.STORIES.items():
+            s = self.service("kvd-v1")
+            load = s.load()
+            running.append((what, s, load, self.begun(s, NEW, *names)))
+        for what, s, load, u in running:
+            with self.subTest(what):
+                self.ends(u, s, 0, "committed", "2.0")
+                self.assert_nothing_failed(load)
+
+    def test_eleven_seconds_without_a_heartbeat(self):
+        """A daemon that serves, one in its warm-up, a supervisor that has nothing to do: each is
+        stopped for eleven seconds. Nobody takes it for dead, since nobody needs an answer."""
+        idle, warm, above = [self.service("kvd-v1") for _ in range(3)]
+        pids = {s: s.daemon_pid() for s in (idle, warm, above)}
+        u = self.begun(warm, NEW, "warmup:stop")
+        self.at(warm, "warmup")
+        successor = warm.wait_status(lambda x: x["successor_pid"], "a successor")["successor_pid"]
+        os.kill(pids[idle], signal.SIGSTOP)
+        above.supervisor.send_signal(signal.SIGSTOP)
+        with self.second_of(warm) as client, self.second_of(above) as other:
+            until = time.monotonic() + 11
+            while time.monotonic() < until:
+                client.use()
+                other.use()
+                time.sleep(0.2)
+        for pid in (pids[idle], above.supervisor.pid, successor):
+            os.kill(pid, signal.SIGCONT)
+        self.ends(u, warm, 0, "committed", "2.0")
+        for s in (idle, above):
+            self.assertEqual(s.daemon_pid(), pids[s])
+            self.assert_clean_upgrade(s, NEW)
+
+    def second_of(self, s):
+        return contextlib.closing(self.second(s))
+
+
+class Queue(Story):
+    CLIENTS = 200
+
+    def test_hundreds_of_connects_in_a_long_seal_with_a_small_backlog(self):
+        """Elsewhere: reset, or refused. Here who finds no place in the queue is kept waiting by
+        TCP, which asks again, and every one of them is served in the end."""
+        s = self.kvd("seal:delay=2000", text=self.small_backlog,
+                     options={"deadline": "60s"})
+        u = self.begun(s, NEW)
+        self.at(s, "seal")
+        waiting = selectors.DefaultSelector()
+        for _ in range(self.CLIENTS):
+            c = socket.socket()
+            self.addCleanup(c.close)
+            c.setblocking(False)
+            c.connect_ex(("127.0.0.1", s.port))
+            waiting.register(c, selectors.EVENT_WRITE)
+            time.sleep(0.01)  # they come one after another, before and after the seal's end
+        self.assertEqual(self.served(waiting), self.CLIENTS)
+        self.ends(u, s, 0, "committed", "2.0")
+
+    @staticmethod
+    def small_backlog(s):
+        return s._configuration().replace("listen resp {", "listen resp { backlog = 16 ")
+
+    def served(self, waiting):
+        """How many got their answer: each asks as soon as it is connected."""
+        n, until = 0, time.monotonic() + 2 * harness.PATIENCE
+        while waiting.get_map() and time.monotonic() < until:
+            for key, events in waiting.select(1):
+                c = key.fileobj
+                if events & selectors.EVENT_WRITE:
+                    self.assertEqual(c.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+                    c.send(b"PING\r\n")
+                    waiting.modify(c, selectors.EVENT_READ)
+                else:
+                    self.assertEqual(c.recv(100), b"+PONG\r\n")
+                    n += 1
+                    waiting.unregister(c)
+                    c.close()
+        return n
+
+
+if __name__ == "__main__":
+    unittest.main()
