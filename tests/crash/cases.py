@@ -37,6 +37,8 @@ class Case(collections.namedtuple("Case", "scenario boundary deed roles")):
 class Upgrade:
     """An upgrade by handoffctl; faults of the incumbent and of the successor."""
 
+    kind = "a handoff"
+
     def __init__(self, old=(), new=(), ends="committed", probation=0):
         self.old = ["--fault " + f for f in old]
         self.new = [f if f.startswith("--") else "--fault " + f for f in new]
@@ -78,6 +80,8 @@ class Plan(Upgrade):
 class DaemonDies(Upgrade):
     """The incumbent is killed and nothing else was asked for: a cold start."""
 
+    kind = "a cold start"
+
     def start(self, p):
         fd = os.pidfd_open(p.incumbent)
         signal_to(fd, signal.SIGKILL)
@@ -87,8 +91,22 @@ class DaemonDies(Upgrade):
         return " serves\n" in p.new_log()
 
 
+class Restart(Upgrade):
+    """`handoffctl restart`: the daemon is ended, and a cold start."""
+
+    kind = "a cold start"
+
+    def start(self, p):
+        u = harness.Upgrade([harness.program("handoffctl"), "--json", "restart", p.name], p.env,
+                            p.path("restart.err"))
+        p.background.append(u)
+        return u
+
+
 class SupervisorDies(Upgrade):
     """The supervisor is killed and comes back: the incumbent registers."""
+
+    kind = "an adoption"
 
     def start(self, p):
         p.kill_supervisor()
@@ -109,6 +127,7 @@ SCENARIOS = {
     "plan": Plan(ends="plan"),
     "crash": DaemonDies(ends=None),
     "adopt": SupervisorDies(ends=None),
+    "restart": Restart(ends=None),
 }
 
 

@@ -83,7 +83,7 @@ def dry_run(p, name):
         if u is not None:
             u.wait()
             want = SCENARIOS[name].ends
-            if u.result is None or u.result["outcome"] != want:
+            if want and (u.result is None or u.result["outcome"] != want):
                 raise AssertionError("%s without a deed: %s\n%s" % (name, u.result, p.log()))
         while True:  # until nothing more comes
             n = len(p.controller.trace)
@@ -269,8 +269,7 @@ def quick(cases):
     for c in cases:
         if c.boundary.name == "Heartbeat":
             continue
-        ends = SCENARIOS[c.scenario].ends
-        key = (c.scenario if ends is None else "a handoff", c.boundary, c.roles)
+        key = (SCENARIOS[c.scenario].kind, c.boundary, c.roles)
         if c.deed == "kill" and len(c.roles) == 1:
             if key not in met:
                 yield c

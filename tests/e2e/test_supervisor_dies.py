@@ -120,6 +120,25 @@ class SupervisorDies(HandoffCase):
                 self.back_to_old(s, load)
         self.assert_nothing_failed(load)
 
+    def test_the_successor_hangs(self):
+        """It hangs, with the lock or before it has it, and nobody is there to end it: it ends
+        with the supervisor, and the incumbent serves again."""
+        s = self.kvd()
+        load = s.load()
+        for point in ("warmup", "begin", "open", "ready"):
+            with self.subTest(point=point):
+                self.use(s, NEW, point + ":hang")
+                count = s.log().count("fault: hang at " + point)
+                u = s.start_upgrade()
+                harness.wait_until(lambda point=point, count=count: s.log().count(
+                    "fault: hang at " + point) > count, "it hangs")
+                s.kill_supervisor()
+                load.wait_ok(300)
+                s.start()
+                self.assert_settled(s, u, {"aborted"})
+                self.back_to_old(s, load)
+        self.assert_nothing_failed(load)
+
     def test_with_the_successor(self):
         s = self.kvd()
         load = s.load()
