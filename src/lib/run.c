@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -264,18 +265,30 @@ static void flush(handoff *h)
 	(void)e;   /* an error is read as the end of the stream */
 }
 
+/* A version that was not offered would stand in each frame that is sent from here on. */
+static bool agreed(handoff *h, const struct msg *m)
+{
+	const uint64_t v = m->type == MSG_hello_ack ? m->hello_ack.version : PROTO_VERSION_MAX;
+
+	if (v >= PROTO_VERSION_MIN && v <= PROTO_VERSION_MAX)
+		return true;
+	snprintf(h->chan.error, sizeof h->chan.error, "HelloAck chooses protocol version %u, which was not offered",
+	         (unsigned)v);
+	return false;
+}
+
 static void read_all(handoff *h)
 {
 	struct msg m;
 	int n;
 
 	while (h->chan.fd >= 0 && (n = chan_recv(&h->chan, &m)))
-		if (n > 0)
+		if (n > 0 && agreed(h, &m))
 			wire_in(h, &m);
 		else if (n == -EMFILE || n == -ENOMEM)
 			break;   /* tried again at the next turn */
 		else
-			lost(h, n);
+			lost(h, n > 0 ? -EBADMSG : n);
 }
 
 static void connected(handoff *h)

@@ -354,6 +354,24 @@ START_TEST(lock_held_by_a_helper_of_the_dead)
 }
 END_TEST
 
+START_TEST(version_not_offered)
+{
+	struct msg m = { .type = MSG_hello_ack };
+
+	puppet_start(&p, "successor");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s", stage_dir), "0");
+	puppet_say(&p, "begin");
+	stage_get(&p, MSG_hello);
+	m.hello_ack.version = 256;
+	stage_put(&p, &m);
+	ck_assert_str_eq(puppet_heard(&p), "-125");
+	ASK(&p, "error", "the supervisor sent what is not the protocol: HelloAck chooses protocol "
+	    "version 256, which was not offered");
+	stage_eof(&p);
+	puppet_end(&p);
+}
+END_TEST
+
 START_TEST(stale_begin)
 {
 	puppet_start(&p, "successor");
@@ -695,7 +713,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		hello_says_who, sockets_over_the_limit, commit_of_a_successor, unhealthy,
-		lock_held_after_a_seal, stale_begin, nonblock_answers_once, drain_seal_commit,
+		lock_held_after_a_seal, version_not_offered, stale_begin, nonblock_answers_once, drain_seal_commit,
 		events_behind_the_decision, wait_takes_one, resume_before_the_drain_is_seen,
 		resume_of_the_sealed, refused_while_serving, stale_ids,
 	};
