@@ -43,6 +43,12 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"list\0a table\0"
 		"--json list | jq -r '.[].service'\0their names\0",
 		ctl_list },
+	[CTL_METRICS] = { "metrics", false,
+		"numbers of all services of this host, as Prometheus reads them",
+		"A supervisor that does not answer within 2 seconds has one row, handoff_up 0.",
+		"metrics >/var/lib/node_exporter/handoff.prom\0for the textfile collector\0"
+		"metrics --openmetrics\0the newer format\0",
+		ctl_metrics },
 	[CTL_HISTORY] = { "history", true,
 		"the handoffs that are remembered: when, outcome, pause, versions, who and why",
 		"The newest is the last line. The supervisor remembers 128, over reboots too.",
@@ -81,8 +87,8 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 #define AT(field) offsetof(struct ctl, field)
 
 const struct ctl_option ctl_options[] = {
-	{ "json", 0, NULL, EVERY, CTL_FLAG, AT(json), 0, "objects, one a line, for scripts" },
-	{ "socket", 'S', "SOCKET", EVERY & ~BIT(LIST), CTL_PATH, AT(socket), 0,
+	{ "json", 0, NULL, EVERY & ~BIT(METRICS), CTL_FLAG, AT(json), 0, "objects, one a line, for scripts" },
+	{ "socket", 'S', "SOCKET", EVERY & ~(BIT(LIST) | BIT(METRICS)), CTL_PATH, AT(socket), 0,
 	  "the supervisor's control.sock, in place of NAME" },
 	{ "help", 'h', NULL, EVERY, CTL_FLAG, AT(help), 0,
 	  "this text; after a command, that command's" },
@@ -99,6 +105,8 @@ const struct ctl_option ctl_options[] = {
 	  "a W3C trace context that the handoff belongs to" },
 	{ "correlation-id", 0, "ID", BIT(UPGRADE), CTL_TEXT, AT(correlation_id), 256,
 	  "an id of yours, for the logs" },
+	{ "openmetrics", 0, NULL, BIT(METRICS), CTL_FLAG, AT(openmetrics), 0,
+	  "OpenMetrics in place of Prometheus's own text" },
 	{ "count", 'n', "NUMBER", BIT(HISTORY), CTL_NUMBER, AT(count), 1000000,
 	  "so many at most, the newest" },
 	{ "since", 0, "TIME", BIT(HISTORY), CTL_TIME, AT(since_ms), 0,

@@ -33,7 +33,7 @@ struct ctl_exit_row { int code; const char *what; };
 extern const struct ctl_exit_row ctl_exits[];       /* .what NULL at the end */
 
 /* The place of a command in its table; its bit says which options it takes. */
-enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_HISTORY, CTL_EXPLAIN,
+enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_METRICS, CTL_HISTORY, CTL_EXPLAIN,
 	CTL_ABORT, CTL_RESTART, CTL_STOP,
 	CTL_COMMANDS };
 
@@ -70,7 +70,7 @@ struct ctl_duration { bool given; uint32_t ms; };
 struct ctl {
 	const struct ctl_command *command;   /* NULL: only --help or --version */
 	const char *name;                    /* NULL: the one service that runs */
-	bool json, help, version;
+	bool json, help, version, openmetrics;
 	const char *socket, *binary, *reason, *trace_parent, *correlation_id, *tenant;
 	struct ctl_duration deadline, drain;
 	const char *id;                      /* of a handoff, or its beginning; NULL: the last one */
@@ -97,6 +97,7 @@ int ctl_plan(struct ctl *c);
 int ctl_status(struct ctl *c);
 int ctl_list(struct ctl *c);
 int ctl_history(struct ctl *c);
+int ctl_metrics(struct ctl *c);
 int ctl_explain(struct ctl *c);
 int ctl_abort(struct ctl *c);
 int ctl_restart(struct ctl *c);

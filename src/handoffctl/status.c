@@ -1,4 +1,4 @@
-/* status and list: questions with a limit of time. */
+/* status, list and metrics: questions with a limit of time. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 #include "handoffctl/ask.h"
 #include "handoffctl/ctl.h"
 #include "handoffctl/json.h"
+#include "handoffctl/metrics.h"
 #include "handoffctl/place.h"
 #include "proto/timers.h"
 
@@ -365,7 +366,8 @@ static void list_as_json(const struct ask *v, size_t n)
 	json_print_line(a);
 }
 
-int ctl_list(struct ctl *c)
+/* Asks all that are here, and shows what they have answered. */
+static int with_all(struct ctl *c, int (*show)(struct ctl *c, struct ask *v, const struct places *p))
 {
 	const struct msg question = { .type = MSG_op_status };
 	struct places p;
@@ -376,17 +378,49 @@ int ctl_list(struct ctl *c)
 		e = -ENOMEM;
 	for (size_t i = 0; v && i < p.n; i++)
 		v[i] = ASK_INIT(p.v[i].socket);
-	if (v)
+	if (v) {
 		ask_all(v, (unsigned)p.n, &question, LIST_MS, -1);
-	for (size_t i = 0; v && i < p.n; i++)
-		fill_state(&v[i], &p.v[i]);
-	if (v && c->json)
-		list_as_json(v, p.n);
-	else if (v)
-		e = list_as_table(v, p.n);
+		e = show(c, v, &p);
+	}
 	for (size_t i = 0; v && i < p.n; i++)
 		ask_end(&v[i]);
 	free(v);
 	places_free(&p);
 	return e ? out_error(&c->out, CTL_NO_SUPERVISOR, "out of memory") : r;
+}
+
+static int show_list(struct ctl *c, struct ask *v, const struct places *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		fill_state(&v[i], &p->v[i]);
+	if (!c->json)
+		return list_as_table(v, p->n);
+	list_as_json(v, p->n);
+	return 0;
+}
+
+int ctl_list(struct ctl *c)
+{
+	return with_all(c, show_list);
+}
+
+/* ---- metrics ---- */
+
+static int show_metrics(struct ctl *c, struct ask *v, const struct places *p)
+{
+	struct metrics_of *m = calloc(p->n + 1, sizeof *m);
+
+	if (!m)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->n; i++)
+		metrics_read(&m[i], p->v[i].name,
+		             v[i].result == 0 && v[i].msg.type == MSG_op_state ? &v[i].msg : NULL);
+	metrics_write(stdout, m, p->n, c->openmetrics);
+	free(m);
+	return 0;
+}
+
+int ctl_metrics(struct ctl *c)
+{
+	return with_all(c, show_metrics);
 }

@@ -176,6 +176,7 @@ static enum s_event spawn(struct service *s, bool cold)
 		sys_close(pair[0]);
 		goto failed;
 	}
+	s->totals.cold_starts += cold;
 	s->n->child = true;
 	s->n->gate = child.gate;
 	generation_begin(s->generations, child.pid, start, generation);

@@ -209,6 +209,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	memset(s, 0, sizeof *s);
 	service_own(s, base);
 	s->conf = conf;
+	s->totals.since_ms = sys_wall_ms();
 	s->exe.fd = s->new_exe.fd = s->transfer = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	s->history.fd = -1;

@@ -156,6 +156,11 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		t.pause = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
 	}
 	r->times = t;
+	if (!a->plan) {
+		s->totals.outcomes[s->s.outcome]++;
+		s->totals.pause_us = t.pause;
+		s->totals.total_us = t.total;
+	}
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
 			send_result(o, r);
@@ -340,6 +345,22 @@ static const char *state_text(const struct service *s)
 	return s_state_desc[s->s.state].name;
 }
 
+static void put_totals(struct msg *m, const struct service *s)
+{
+	const struct totals *t = &s->totals;
+
+	MSG_SET(m, op_state, serves, service_serves(s));
+	MSG_SET(m, op_state, supervisor_since_ms, t->since_ms);
+	MSG_SET(m, op_state, committed, t->outcomes[OUTCOME_COMMITTED]);
+	MSG_SET(m, op_state, aborted, t->outcomes[OUTCOME_ABORTED]);
+	MSG_SET(m, op_state, rolled_back, t->outcomes[OUTCOME_ROLLED_BACK]);
+	MSG_SET(m, op_state, cold_starts, t->cold_starts);
+	if (t->pause_us)
+		MSG_SET(m, op_state, last_pause_us, t->pause_us);
+	if (t->total_us)
+		MSG_SET(m, op_state, last_total_us, t->total_us);
+}
+
 static void on_status(struct caller *o, const struct msg *req)
 {
 	struct service *s = o->all->service;
@@ -393,6 +414,7 @@ static void on_status(struct caller *o, const struct msg *req)
 	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
 	if ((left = generations_left(s->generations)))
 		MSG_SET(&m, op_state, left, left);
+	put_totals(&m, s);
 	caller_send(o, &m);
 	free(addresses);
 	free(names);

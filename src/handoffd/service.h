@@ -46,6 +46,13 @@ struct attempt {
 
 #define PENDING_MAX 32
 
+/* What this supervisor has seen, for those who watch many of them. */
+struct totals {
+	uint64_t since_ms;             /* wall: when it was started */
+	uint64_t outcomes[OUTCOME_COUNT], cold_starts;
+	uint64_t pause_us, total_us;   /* of the last handoff; 0: not known */
+};
+
 struct service {
 	struct event_base *base;
 	struct peer_owner owner;       /* this service, as its peers know it */
@@ -77,6 +84,7 @@ struct service {
 	struct ops *ops;
 	struct reg *reg;
 	struct unit unit;
+	struct totals totals;
 };
 
 /*
@@ -124,6 +132,8 @@ int service_restart(struct service *s, char *err, size_t err_size);
 const char *service_refuses(const struct service *s);
 /* The daemon is dead, or has never served. */
 bool service_nobody_serves(const struct service *s);
+/* A daemon lives that has been told to serve, or is between two such in a handoff. */
+bool service_serves(const struct service *s);
 
 /* act.c. Returns the event that answers the action, or S_NOW. */
 enum s_event service_act(struct service *s, enum s_action a);

@@ -35,6 +35,14 @@ bool service_nobody_serves(const struct service *s)
 	return s->s.state >= S_COLD && s->s.state <= S_COLD_TAKE;
 }
 
+bool service_serves(const struct service *s)
+{
+	const bool alive = (s->o && !peer_dead(s->o)) || (s->n && !peer_dead(s->n) && s_in_handoff(&s->s));
+
+	return alive && !service_nobody_serves(s) && s->s.state != S_STOPPED &&
+	       (s->s.served || s_in_handoff(&s->s));
+}
+
 /* The data directory must be the one that the incumbent has open. */
 static int check_data_dir(struct service *s, const struct conf *c, char *err, size_t size)
 {

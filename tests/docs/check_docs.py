@@ -240,6 +240,15 @@ def diagnostics_are_those_of_the_code():
     return [f'nothing says: {s}' for s in shown if s not in told] or ([] if shown else ['none shown'])
 
 
+@test
+def metrics():
+    """Names, types and helps of the table, in the manual's words."""
+    rows = re.findall(r'X\("(\w+)", "(\w+)", (?:NULL|"\w+"), \w+,\s*(?:\\\n\s*)?"([^"]*)"\)',
+                      read('src/handoffctl/metrics.c'))
+    told = re.findall(r'^\.It Li (\w+) Pq (\w+)\n(.*)$', section(page('handoffctl.1'), 'METRICS'), re.M)
+    return same([' '.join(r) for r in rows], [' '.join(r) for r in told], 'metrics.c', 'handoffctl.1', 10)
+
+
 # ---- handoffd
 
 def getopt_rows(source):
