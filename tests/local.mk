@@ -40,7 +40,7 @@ if HAVE_CHECK
 HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(CONFUSE_LIBS) $(CBOR_LIBS) $(CHECK_LIBS)
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
-	tests/unit/test_spawn tests/unit/test_log tests/unit/test_sdnotify \
+	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify \
 	tests/unit/test_output
 check_PROGRAMS += $(HANDOFFD_TESTS)
 TESTS += $(HANDOFFD_TESTS)
@@ -53,6 +53,9 @@ tests_unit_test_listen_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_listen_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_spawn_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_spawn_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_keep_SOURCES = tests/unit/test_keep.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_keep_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_keep_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_log_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_log_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_sdnotify_SOURCES = tests/unit/test_sdnotify.c tests/unit/leak.h tests/unit/fault.h
@@ -152,7 +155,7 @@ EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/s
 	tests/systemd/test_units.py tests/systemd/test_store.py
 
 # ---- what operators look at (run by tests/run.sh)
-EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py
+EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py
 
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py

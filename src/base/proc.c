@@ -169,3 +169,10 @@ int proc_open(pid_t pid, uint64_t start)
 	}
 	return fd;
 }
+
+bool proc_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return sys_poll(&p, 1, 0) > 0;
+}

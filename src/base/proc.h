@@ -5,6 +5,7 @@
 #ifndef HANDOFF_BASE_PROC_H
 #define HANDOFF_BASE_PROC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -51,5 +52,7 @@ int proc_all(void (*fn)(void *arg, pid_t pid), void *arg);
  * /proc), ...: that is not known.
  */
 int proc_open(pid_t pid, uint64_t start);
+/* Has the process of this pidfd ended? */
+bool proc_ended(int pidfd);
 
 #endif

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,8 +11,10 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/vfs.h>
@@ -226,6 +229,12 @@ int sys_mkdir(const char *path, mode_t mode)
 {
 	FAULT(MKDIR);
 	return result(mkdir(path, mode));
+}
+
+int sys_ficlone(int to, int from)
+{
+	FAULT(FICLONE);
+	return result(ioctl(to, FICLONE, from));
 }
 
 int sys_unlink(const char *path)
@@ -522,6 +531,15 @@ int sys_setpriority(int nice)
 {
 	FAULT(SETPRIORITY);
 	return result(setpriority(PRIO_PROCESS, 0, nice));
+}
+
+/* ioprio_set(2) has no wrapper in the C library. */
+int sys_ioprio_idle(void)
+{
+	enum { WHO_PROCESS = 1, CLASS_IDLE = 3, CLASS_SHIFT = 13 };
+
+	FAULT(SETPRIORITY);
+	return result(syscall(SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE << CLASS_SHIFT));
 }
 
 int sys_setgroups(size_t n, const gid_t *gids)

@@ -20,7 +20,7 @@
 #define SYS_CALLS(C) \
 	C(READ) C(WRITE) C(PREAD) C(PWRITE) C(OPEN) C(CLOSE) C(DUP) C(FCNTL) C(FTRUNCATE) \
 	C(FALLOCATE) C(FDATASYNC) C(FSTAT) C(STAT) C(FSTATFS) C(GETXATTR) C(MKDIR) C(UNLINK) C(CHMOD) \
-	C(RENAME) C(FLOCK) \
+	C(RENAME) C(FLOCK) C(FICLONE) \
 	C(SOCKET) C(SOCKETPAIR) C(BIND) C(LISTEN) C(CONNECT) C(ACCEPT) C(SENDMSG) C(RECVMSG) \
 	C(SETSOCKOPT) C(GETSOCKOPT) C(GETSOCKNAME) C(PIPE) C(FORK) C(PIDFD_OPEN) C(PIDFD_SIGNAL) \
 	C(WAITID) C(PRCTL) C(EPOLL_CREATE) C(EPOLL_CTL) C(EPOLL_WAIT) C(TIMERFD) C(EVENTFD) \
@@ -77,6 +77,7 @@ int sys_fs_type(int fd, uint64_t *ret_magic);                        /* fstatfs'
 int sys_fgetxattr(int fd, const char *name, void *v, size_t n);
 int sys_mkdir(const char *path, mode_t mode);
 int sys_mkdirat(int dir, const char *path, mode_t mode);
+int sys_ficlone(int to, int from);                                   /* the bytes are shared */
 int sys_unlink(const char *path);
 int sys_unlinkat(int dir, const char *path, int flags);
 int sys_chmod(const char *path, mode_t mode);
@@ -120,6 +121,7 @@ int sys_fchdir(int fd);
 int sys_getrlimit(int what, struct rlimit *ret);
 int sys_setrlimit(int what, const struct rlimit *limit);
 int sys_setpriority(int nice);                                       /* this process */
+int sys_ioprio_idle(void);                                           /* this process */
 int sys_setgroups(size_t n, const gid_t *gids);
 int sys_setgid(gid_t gid);                                           /* real, effective, saved */
 int sys_setuid(uid_t uid);

@@ -26,6 +26,12 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0"
 		"for a script\0",
 		ctl_upgrade },
+	[CTL_ROLLBACK] = { "rollback", true,
+		"an upgrade to the executable that served before this one, from its kept copy",
+		"The configuration stays as it is now. What is left becomes the previous one: a second\n"
+		"rollback takes the first one back. It holds over a reboot, until the next upgrade.",
+		"rollback kvd --reason 'error rate'\0\0",
+		ctl_rollback },
 	[CTL_PLAN] = { "plan", true,
 		"start the successor as far as its Hello, end it, say what an upgrade would do",
 		"The running daemon notices nothing.",
@@ -72,7 +78,8 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		ctl_abort },
 	[CTL_RESTART] = { "restart", true,
 		"stop the daemon, then start it: with a gap, clients wait in the queue",
-		"For a daemon that cannot be upgraded. Its listening sockets stay open.",
+		"For a daemon that cannot be upgraded. Its listening sockets stay open. What lies at\n"
+		"the path is started, even if another file has served.",
 		"restart kvd --reason 'lost its disk'\0\0",
 		ctl_restart },
 	[CTL_STOP] = { "stop", true,
@@ -84,6 +91,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 
 #define BIT(id) (1u << CTL_##id)
 #define EVERY   (BIT(COMMANDS) - 1)
+#define ATTEMPT (BIT(UPGRADE) | BIT(ROLLBACK))
 #define AT(field) offsetof(struct ctl, field)
 
 const struct ctl_option ctl_options[] = {
@@ -95,15 +103,15 @@ const struct ctl_option ctl_options[] = {
 	{ "version", 'V', NULL, EVERY, CTL_FLAG, AT(version), 0, "the version" },
 	{ "binary", 0, "PATH", BIT(UPGRADE) | BIT(PLAN), CTL_FILE, AT(binary), 4095,
 	  "run this file in place of the command's" },
-	{ "deadline", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(deadline), TIMER_DEADLINE,
+	{ "deadline", 0, "DURATION", ATTEMPT, CTL_DURATION, AT(deadline), TIMER_DEADLINE,
 	  "the longest pause that you accept, beyond it: aborted" },
-	{ "drain-grace", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(drain), TIMER_DRAIN,
+	{ "drain-grace", 0, "DURATION", ATTEMPT, CTL_DURATION, AT(drain), TIMER_DRAIN,
 	  "how long the running daemon may finish what is in flight" },
-	{ "reason", 0, "TEXT", BIT(UPGRADE) | BIT(ABORT) | BIT(RESTART) | BIT(STOP), CTL_TEXT,
+	{ "reason", 0, "TEXT", ATTEMPT | BIT(ABORT) | BIT(RESTART) | BIT(STOP), CTL_TEXT,
 	  AT(reason), 1024, "why, for the logs" },
-	{ "trace-parent", 0, "TEXT", BIT(UPGRADE), CTL_TEXT, AT(trace_parent), 256,
+	{ "trace-parent", 0, "TEXT", ATTEMPT, CTL_TEXT, AT(trace_parent), 256,
 	  "a W3C trace context that the handoff belongs to" },
-	{ "correlation-id", 0, "ID", BIT(UPGRADE), CTL_TEXT, AT(correlation_id), 256,
+	{ "correlation-id", 0, "ID", ATTEMPT, CTL_TEXT, AT(correlation_id), 256,
 	  "an id of yours, for the logs" },
 	{ "openmetrics", 0, NULL, BIT(METRICS), CTL_FLAG, AT(openmetrics), 0,
 	  "OpenMetrics in place of Prometheus's own text" },
@@ -111,6 +119,6 @@ const struct ctl_option ctl_options[] = {
 	  "so many at most, the newest" },
 	{ "since", 0, "TIME", BIT(HISTORY), CTL_TIME, AT(since_ms), 0,
 	  "only those asked for since then: 2h, 7d, 2026-11-21, '2026-11-21 08:45'" },
-	{ "tenant", 0, "TEXT", BIT(UPGRADE), CTL_TEXT, AT(tenant), 256, "a tenant, for the logs" },
+	{ "tenant", 0, "TEXT", ATTEMPT, CTL_TEXT, AT(tenant), 256, "a tenant, for the logs" },
 	{ NULL },
 };

@@ -33,9 +33,8 @@ struct ctl_exit_row { int code; const char *what; };
 extern const struct ctl_exit_row ctl_exits[];       /* .what NULL at the end */
 
 /* The place of a command in its table; its bit says which options it takes. */
-enum ctl_command_id { CTL_UPGRADE, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_METRICS, CTL_HISTORY, CTL_EXPLAIN,
-	CTL_ABORT, CTL_RESTART, CTL_STOP,
-	CTL_COMMANDS };
+enum ctl_command_id { CTL_UPGRADE, CTL_ROLLBACK, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_METRICS,
+	CTL_HISTORY, CTL_EXPLAIN, CTL_ABORT, CTL_RESTART, CTL_STOP, CTL_COMMANDS };
 
 struct ctl;
 
@@ -93,6 +92,7 @@ void ctl_usage(void);
 
 /* The commands. Each returns its exit code, and has said why. */
 int ctl_upgrade(struct ctl *c);
+int ctl_rollback(struct ctl *c);
 int ctl_plan(struct ctl *c);
 int ctl_status(struct ctl *c);
 int ctl_list(struct ctl *c);

@@ -36,6 +36,11 @@ void json_put_uint(json_t *j, const char *key, bool has, uint64_t value)
 	                    json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value));
 }
 
+void json_put_bool(json_t *j, const char *key, bool has, bool value)
+{
+	json_object_set_new(j, key, has ? json_boolean(value) : json_null());
+}
+
 void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value)
 {
 	char text[37];

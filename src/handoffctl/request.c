@@ -1,4 +1,4 @@
-/* upgrade, plan, abort, restart, stop: one message each, then follow. */
+/* upgrade, rollback, plan, abort, restart, stop: one message each, then follow. */
 #include <stdlib.h>
 #include <uuid/uuid.h>
 
@@ -13,6 +13,22 @@ static struct hid new_id(void)
 	return id;
 }
 
+/* What upgrade and rollback have in common. */
+#define SET_ATTEMPT(m, name, c) do { \
+	if ((c)->deadline.given) \
+		MSG_SET(m, name, deadline_ms, (c)->deadline.ms); \
+	if ((c)->drain.given) \
+		MSG_SET(m, name, drain_ms, (c)->drain.ms); \
+	if ((c)->reason) \
+		MSG_SET(m, name, reason, SPAN((c)->reason)); \
+	if ((c)->trace_parent) \
+		MSG_SET(m, name, trace_parent, SPAN((c)->trace_parent)); \
+	if ((c)->correlation_id) \
+		MSG_SET(m, name, correlation_id, SPAN((c)->correlation_id)); \
+	if ((c)->tenant) \
+		MSG_SET(m, name, tenant, SPAN((c)->tenant)); \
+} while (0)
+
 int ctl_upgrade(struct ctl *c)
 {
 	const struct hid id = new_id();
@@ -20,18 +36,16 @@ int ctl_upgrade(struct ctl *c)
 
 	if (c->binary_path)
 		MSG_SET(&m, op_upgrade, binary, SPAN(c->binary_path));
-	if (c->deadline.given)
-		MSG_SET(&m, op_upgrade, deadline_ms, c->deadline.ms);
-	if (c->drain.given)
-		MSG_SET(&m, op_upgrade, drain_ms, c->drain.ms);
-	if (c->reason)
-		MSG_SET(&m, op_upgrade, reason, SPAN(c->reason));
-	if (c->trace_parent)
-		MSG_SET(&m, op_upgrade, trace_parent, SPAN(c->trace_parent));
-	if (c->correlation_id)
-		MSG_SET(&m, op_upgrade, correlation_id, SPAN(c->correlation_id));
-	if (c->tenant)
-		MSG_SET(&m, op_upgrade, tenant, SPAN(c->tenant));
+	SET_ATTEMPT(&m, op_upgrade, c);
+	return follow(c, &m, &(struct follow_how){ "handoff", &id, .again = true, .abort = true });
+}
+
+int ctl_rollback(struct ctl *c)
+{
+	const struct hid id = new_id();
+	struct msg m = { .type = MSG_op_rollback, .op_rollback = { .id = id } };
+
+	SET_ATTEMPT(&m, op_rollback, c);
 	return follow(c, &m, &(struct follow_how){ "handoff", &id, .again = true, .abort = true });
 }
 

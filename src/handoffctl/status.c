@@ -56,10 +56,36 @@ static json_t *last_object(const struct msg *m)
 	return j;
 }
 
+static uint64_t ns(struct timespec t)
+{
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Does another file lie at the path than the one that serves, or none? -1: not known. It is
+ * looked at from here: the path may be one that hangs. */
+static int binary_changed(const struct msg *m)
+{
+	const struct msg_op_state *s = &m->op_state;
+	uint64_t v[4];
+	char path[4096];
+	struct stat st;
+	int e;
+
+	if (!HAS(m, file) || !HAS(m, binary) || s->binary.n >= sizeof path ||
+	    uints_copy(&s->file, v, 4) != 4)
+		return -1;
+	snprintf(path, sizeof path, "%.*s", (int)s->binary.n, s->binary.p);
+	if ((e = sys_stat(path, &st)))
+		return e == -ENOENT || e == -ENOTDIR ? 1 : -1;
+	return st.st_ino != v[0] || (uint64_t)st.st_size != v[1] || ns(st.st_mtim) != v[2] ||
+	       ns(st.st_ctim) != v[3];
+}
+
 static json_t *state_object(const struct msg *m)
 {
 	const struct msg_op_state *s = &m->op_state;
 	json_t *j = json_object();
+	int changed;
 
 	json_put_span(j, "service", true, s->service);
 	json_put_span(j, "state", true, s->state);
@@ -70,6 +96,11 @@ static json_t *state_object(const struct msg *m)
 	json_put_uint(j, "since_ms", HAS(m, since_ms), s->since_ms);
 	json_put_uint(j, "supervisor_pid", s->supervisor_pid != 0, s->supervisor_pid);
 	json_put_span(j, "binary", HAS(m, binary), s->binary);
+	json_put_bool(j, "binary_kept", HAS(m, kept), s->kept);
+	changed = binary_changed(m);
+	json_put_bool(j, "binary_changed", changed >= 0, changed);
+	json_put_span(j, "previous", HAS(m, previous), s->previous);
+	json_put_bool(j, "previous_kept", HAS(m, previous_kept), s->previous_kept);
 	json_object_set_new(j, "listeners", listeners_array(&s->listeners));
 	json_put_hid(j, "handoff", HAS(m, id), &s->id);
 	json_put_uint(j, "successor_pid", HAS(m, successor_pid), s->successor_pid);
@@ -215,6 +246,24 @@ static void show_timers(const struct msg *m)
 	}
 }
 
+static void show_binary(const struct msg *m)
+{
+	if (!HAS(m, binary))
+		return;
+	field("binary");
+	out_text(stdout, m->op_state.binary);
+	if (binary_changed(m) == 1)
+		printf(" (the file there is another by now, or gone)");
+	putchar('\n');
+	if (!HAS(m, previous))
+		return;
+	field("previous");
+	out_text(stdout, m->op_state.previous);
+	if (HAS(m, previous_kept) && !m->op_state.previous_kept)
+		printf(" (no copy of it is kept)");
+	putchar('\n');
+}
+
 static void show_state(const struct out *o, const struct msg *m)
 {
 	const struct msg_op_state *s = &m->op_state;
@@ -227,7 +276,7 @@ static void show_state(const struct out *o, const struct msg *m)
 	putchar('\n');
 	show_daemon(m);
 	show_since(m);
-	text_field(o, "binary", HAS(m, binary), s->binary, OUT_PLAIN);
+	show_binary(m);
 	field("supervisor");
 	printf("pid %" PRIu64 "\n", s->supervisor_pid);
 	show_handoff(m);

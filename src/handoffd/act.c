@@ -34,9 +34,11 @@ static enum s_event journal_started(struct service *s)
 	struct journal *j = &s->journal;
 
 	j->plan = s->attempt.plan;
+	j->back = s->attempt.back;
 	j->phase = BOOT_STARTED;
 	j->id = s->s.id;
 	j->successor = (struct process){ 0, 0 };
+	j->new_copy = s->new_exe.copy;
 	snprintf(j->new_binary, sizeof j->new_binary, "%s", s->attempt.binary);
 	return write_journal(s, "handoff started");
 }
@@ -66,6 +68,25 @@ static void compose(struct service *s, char *out, size_t size)
 		         s->attempt.why, (int)s->o->pid);
 }
 
+/* What serves now is what a crash and a reboot start again. */
+static void remember(struct service *s, enum keep_how how)
+{
+	const bool changed = keep_serves(&s->keep, &s->exe, s->journal.binary, s->conf->command[0],
+	                                 how);
+	int e;
+
+	if (!changed && !s->keep.dirty && !strcmp(s->keep.c.boot, s->store.boot))
+		return;
+	memcpy(s->keep.c.boot, s->store.boot, sizeof s->keep.c.boot);
+	e = store_current(&s->store, &s->keep.c);
+	s->keep.dirty = e != 0;
+	if (!e)
+		return;
+	log_error("the current binary could not be recorded in %s: %s (after a reboot the one before would start)",
+	          s->state_dir, strerror(-e));
+	snprintf(s->keep.why, sizeof s->keep.why, "%.200s/current: %s", s->state_dir, strerror(-e));
+}
+
 static enum s_event journal_outcome(struct service *s)
 {
 	struct journal *j = &s->journal;
@@ -73,7 +94,8 @@ static enum s_event journal_outcome(struct service *s)
 
 	sys_closep(&s->transfer);
 	if (committed) {
-		exe_close(&s->exe);
+		exe_close(&s->old_exe);
+		s->old_exe = s->exe;
 		s->exe = s->new_exe;
 		s->exe_served = true;
 		s->new_exe.fd = -1;
@@ -84,10 +106,7 @@ static enum s_event journal_outcome(struct service *s)
 		}
 		memcpy(j->binary, j->new_binary, sizeof j->binary);
 		j->since = sys_wall_ms();
-		int e = store_current(&s->store, j->binary);
-		if (e)
-			log_error("the current binary could not be recorded in %s: %s (after a reboot the one "
-			          "before would start)", s->state_dir, strerror(-e));
+		remember(s, s->attempt.back ? KEEP_ROLLED_BACK : KEEP_UPGRADED);
 	} else {
 		listeners_nonblock(&s->listeners);
 		exe_close(&s->new_exe);
@@ -102,6 +121,7 @@ static enum s_event journal_outcome(struct service *s)
 	j->incumbent = process_of(s->o);
 	j->successor = (struct process){ 0, 0 };
 	j->new_binary[0] = '\0';
+	j->new_copy = 0;
 	if (!s->attempt.plan) {
 		j->outcome = s->s.outcome;
 		j->last_id = j->id;
@@ -126,6 +146,9 @@ static enum s_event journal_serves(struct service *s)
 		s->journal.since = sys_wall_ms();
 	s->journal.served = s->exe_served = true;
 	s->journal.incumbent = process_of(s->o);
+	s->asked = false;
+	if (s->exe.fd >= 0)   /* it is known what it is */
+		remember(s, KEEP_STARTED);
 	write_journal(s, "the daemon serves");
 	if (s->o && s->o->child)
 		register_owner(s, s->conf->uid);
@@ -145,7 +168,7 @@ static enum s_event spawn(struct service *s, bool cold)
 	const struct conf *c = cold || !s->new_conf ? s->conf : s->new_conf;
 	char err[600] = "no memory";
 	struct spawn_args a = {
-		.conf = c, .exe = cold ? &s->exe : &s->new_exe, .runtime_dir = s->runtime_dir,
+		.conf = c, .exe = cold ? &s->exe : &s->new_exe, .dir = -1, .runtime_dir = s->runtime_dir,
 		.lock_dir = c->data_dir ? NULL : s->lock_dir, .role = cold ? "first" : "successor",
 	};
 	struct child child;
@@ -154,7 +177,7 @@ static enum s_event spawn(struct service *s, bool cold)
 	int pair[2], e;
 
 	if (cold && s->exe.fd < 0 &&
-	    exe_open(c, s->journal.binary[0] ? s->journal.binary : c->command[0], &s->exe, err, sizeof err))
+	    keep_cold(&s->keep, c, s->journal.binary, s->asked, &s->exe, err, sizeof err))
 		goto failed;
 	if ((e = sys_socketpair(SOCK_STREAM, pair))) {
 		snprintf(err, sizeof err, "socketpair: %s", strerror(-e));
@@ -163,7 +186,11 @@ static enum s_event spawn(struct service *s, bool cold)
 	a.channel = pair[1];
 	a.generation = generation;
 	snprintf(generation, sizeof generation, "%llu", (unsigned long long)sys_boot_us());
+	a.dir = keep_copy_dir(&s->keep, a.exe);
+	if (a.dir < 0 && a.exe->copy)
+		log_error("the kept copy of %s cannot be opened: %s", a.exe->path, strerror(-a.dir));
 	e = spawn_daemon(&a, &child, err, sizeof err);
+	sys_closep(&a.dir);
 	sys_close(pair[1]);
 	if (e) {
 		sys_close(pair[0]);

@@ -97,25 +97,33 @@ static bool is_ours(const struct service *s, pid_t pid)
 	return !proc_env(pid, "HANDOFF_DIR", dir, sizeof dir) && !strcmp(dir, s->runtime_dir);
 }
 
+static bool holds_lock(const struct service *s, int dir, pid_t pid)
+{
+	const uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
+
+	return lockfile_held_by(dir, pid) && uid_of(pid) == uid && is_ours(s, pid);
+}
+
 /*
  * Without a journal the lock says who may still be serving: the record names a pid, and the
- * kernel has to agree. It belongs to the daemon's user, who could name anybody.
+ * kernel has to agree. It belongs to the daemon's user, who could name anybody. The pidfd
+ * comes first: while that process lives the number is nobody else's.
  */
 static void guess_incumbent(struct service *s)
 {
 	const char *dir = s->conf->data_dir ? s->conf->data_dir : s->lock_dir;
 	struct lock_owner o;
-	int fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0);
+	int fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0), pidfd = -1;
 
 	if (fd < 0)
 		return;
-	uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
-	if (!lockfile_read(fd, &o) && o.pid && lockfile_held_by(fd, (pid_t)o.pid) && uid_of((pid_t)o.pid) == uid &&
-	    is_ours(s, (pid_t)o.pid)) {
+	if (!lockfile_read(fd, &o) && o.pid && (pidfd = proc_open((pid_t)o.pid, o.start)) >= 0 &&
+	    holds_lock(s, fd, (pid_t)o.pid) && !proc_ended(pidfd)) {
 		log_info("the journal names nobody, the lock's record names pid %d", (int)o.pid);
 		s->journal.incumbent = (struct process){ (pid_t)o.pid, o.start };
 		s->journal.served = true;
 	}
+	sys_closep(&pidfd);
 	sys_close(fd);
 }
 
@@ -126,6 +134,8 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	char err[600];
 	struct exe now = { .fd = -1 };
 
+	if (p && !keep_of_pid(&s->keep, p->pid, ret))
+		return;
 	if (p && !exe_open(s->conf, path, &now, err, sizeof err))
 		path = now.path;   /* a bare name was looked for in PATH */
 	if (p)
@@ -169,7 +179,19 @@ static int boot(struct service *s, char *err, size_t size)
 		return e;
 	adopt_exe(s, s->o, s->journal.binary, &s->exe);
 	adopt_exe(s, s->n, s->journal.new_binary, &s->new_exe);
-	s->exe_served = s->exe.fd >= 0 && s->journal.served;
+	if (s->journal.phase != BOOT_IDLE)
+		s->new_exe.copy = s->journal.new_copy;   /* also of one that has died: what it was */
+	/* after a stop in this boot; neither a crash nor a reboot has been asked for */
+	s->asked = !s->journal.incumbent.pid && !strcmp(s->keep.c.boot, s->store.boot);
+	if (!s->o && !s->n && keep_cold(&s->keep, s->conf, s->journal.binary, s->asked, &s->exe, err, size)) {
+		if (!s->journal.binary[0])
+			conf_check_command(s->conf, err, size);   /* says where it is written */
+		if (!s->journal.incumbent.pid)
+			return -ENOEXEC;
+		/* a service that was served until it crashed is not given up */
+		log_error("%s", err);
+	}
+	s->exe_served = s->o && s->exe.fd >= 0 && s->journal.served;
 	/* the configuration may name another user by now: the door is for the one that lives */
 	if (s->o)
 		register_owner(s, uid_of(s->o->pid));
@@ -177,6 +199,7 @@ static int boot(struct service *s, char *err, size_t size)
 	b.has_successor = s->n != NULL;
 	s->attempt.id = s->journal.id;
 	s->attempt.plan = s->journal.plan && s->journal.phase != BOOT_IDLE;
+	s->attempt.back = s->journal.back && s->journal.phase != BOOT_IDLE;
 	s_boot(&s->s, &b, sys_now_ms(), &out);
 	s->shown = s->s.state;
 	s->shown_at_us = sys_now_us();
@@ -204,13 +227,14 @@ static int make_dirs(struct service *s, char *err, size_t size)
 
 int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t size)
 {
+	struct current current;
 	int e;
 
 	memset(s, 0, sizeof *s);
 	service_own(s, base);
 	s->conf = conf;
 	s->totals.since_ms = sys_wall_ms();
-	s->exe.fd = s->new_exe.fd = s->transfer = -1;
+	s->exe.fd = s->new_exe.fd = s->old_exe.fd = s->keep.dir = s->transfer = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	s->history.fd = -1;
 	s_init(&s->s, s_table, conf->timer);
@@ -218,7 +242,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	s->s.trace_arg = s;
 	if ((e = make_dirs(s, err, size)))
 		return e;
-	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, err, size);
+	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, &current, err, size);
 	if (e == -EBADMSG) {
 		log_error("%s; the lock's record says who runs", err);
 		guess_incumbent(s);
@@ -227,8 +251,9 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	} else if (s->store.fresh) {
 		guess_incumbent(s);
 	}
-	if (!s->journal.incumbent.pid)
-		store_read_current(&s->store, s->journal.binary);
+	keep_open(&s->keep, s->state_dir, &current);
+	if ((e || s->store.fresh || !s->journal.incumbent.pid) && current.now.named)
+		memcpy(s->journal.binary, current.now.path, sizeof s->journal.binary);
 	history_open(s);
 	s->generations = generations_new(base, conf->name, service_generations, s);
 	if (!s->generations || watch_signals(s)) {
@@ -272,6 +297,9 @@ void service_end(struct service *s)
 	drop_event(&s->hangup);
 	exe_close(&s->exe);
 	exe_close(&s->new_exe);
+	exe_close(&s->old_exe);
+	copier_close(s);
+	keep_close(&s->keep);
 	sys_closep(&s->transfer);
 	/* what the service manager holds goes on listening: a restart of the service refuses nobody */
 	listeners_close(&s->listeners, s->ended && !fdstore_used());

@@ -85,11 +85,13 @@ bool conf_name_ok(const char *name);
 
 /*
  * What can only be checked against the machine (`--check`, before each start and
- * upgrade): the command exists and is executable, data-dir is a directory, not a
- * symlink, not on NFS, writable by the daemon's user; working-dir exists; paths
- * of unix listeners have a directory. One line in err, as above; 0 or -errno.
+ * upgrade): data-dir is a directory, not a symlink, not on NFS, writable by the
+ * daemon's user; working-dir exists; paths of unix listeners have a directory.
+ * One line in err, as above; 0 or -errno.
  */
 int conf_check_machine(const struct conf *c, char *err, size_t err_size);
+/* The same: the command exists and is executable. Its kept copy may do without (keep.h). */
+int conf_check_command(const struct conf *c, char *err, size_t err_size);
 
 /*
  * $HANDOFF_RUNTIME_DIR/NAME, else $RUNTIME_DIRECTORY (systemd's, as it is, the

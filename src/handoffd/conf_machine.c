@@ -61,15 +61,15 @@ static int check_ids(struct check *k)
 	return 0;
 }
 
-static int check_command(struct check *k)
+int conf_check_command(const struct conf *c, char *err, size_t err_size)
 {
-	const int line = conf_line(k->c, "command");
+	struct check k = { .c = c, .err = err, .err_size = err_size };
 	char why[4600];
 	struct exe e;
-	const int r = exe_open(k->c, k->c->command[0], &e, why, sizeof why);
+	const int r = exe_open(c, c->command[0], &e, why, sizeof why);
 
 	if (r < 0)
-		return fail(k, line, r, "command: %s", why);
+		return fail(&k, conf_line(c, "command"), r, "command: %s", why);
 	exe_close(&e);
 	return 0;
 }
@@ -177,8 +177,6 @@ int conf_check_machine(const struct conf *c, char *err, size_t err_size)
 	struct ids_saved saved;
 	int r = check_ids(&k);
 
-	if (!r)
-		r = check_command(&k);
 	if (r)
 		return r;
 	r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);

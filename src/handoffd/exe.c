@@ -114,6 +114,41 @@ static int check_bytes(struct exe *e, char *err, size_t err_size)
 			 : check_elf(&h, e->path, err, err_size);
 }
 
+/* ---- which file it is ---- */
+
+static uint64_t ns(struct timespec t)
+{
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct exe_id exe_id(const struct stat *st)
+{
+	return (struct exe_id){ .ino = st->st_ino, .size = (uint64_t)st->st_size,
+		.mtime = ns(st->st_mtim), .ctime = ns(st->st_ctim) };
+}
+
+bool exe_id_alike(const struct exe_id *a, const struct exe_id *b)
+{
+	return a->ino && a->ino == b->ino && a->size == b->size && a->mtime == b->mtime;
+}
+
+bool exe_id_same(const struct exe_id *a, const struct exe_id *b)
+{
+	return exe_id_alike(a, b) && a->ctime == b->ctime;
+}
+
+bool exe_is(const struct exe *e, const char *path, const struct exe_id *id)
+{
+	return e->fd >= 0 && exe_id_alike(&e->id, id) && !strcmp(e->path, path);
+}
+
+static void keep_id(struct exe *e, const struct stat *st)
+{
+	e->dev = st->st_dev;
+	e->ino = st->st_ino;
+	e->id = exe_id(st);
+}
+
 /* ---- resolving ---- */
 
 static int check_file(struct exe *e, char *err, size_t err_size)
@@ -142,8 +177,7 @@ static int check_file(struct exe *e, char *err, size_t err_size)
 			      "for noexec "
 			      "mounts",
 			      e->path, strerror(-r));
-	e->dev = st.st_dev;
-	e->ino = st.st_ino;
+	keep_id(e, &st);
 	return check_bytes(e, err, err_size);
 }
 
@@ -181,10 +215,50 @@ int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err,
 	return r;
 }
 
+int exe_read(const struct conf *c, const struct exe *e)
+{
+	struct ids_saved saved;
+	char path[40];
+	int fd, r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
+
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", e->fd);   /* it was opened with O_PATH */
+	fd = sys_open(path, O_RDONLY, 0);
+	ids_leave(&saved);
+	return fd;
+}
+
 /*
- * A script's process is its interpreter: then the script itself is taken, by its
- * path, since nothing in /proc leads from the process to the inode of the script.
+ * As the user that the process has: without CAP_SYS_PTRACE the kernel shows the executable of
+ * another user's process to nobody, not to root either, and a path that belongs to that user
+ * is not followed to where the user could not go.
  */
+static int enter_of_pid(pid_t pid, struct ids_saved *ret)
+{
+	char proc[32];
+	struct stat st;
+	int r;
+
+	snprintf(proc, sizeof proc, "/proc/%d", (int)pid);
+	r = sys_stat(proc, &st);
+	return r ? r : ids_enter(st.st_uid, st.st_gid, NULL, 0, ret);
+}
+
+int exe_fd_of_pid(pid_t pid)
+{
+	struct ids_saved saved;
+	char proc[32];
+	int fd, r = enter_of_pid(pid, &saved);
+
+	if (r)
+		return r;
+	snprintf(proc, sizeof proc, "/proc/%d/exe", (int)pid);
+	fd = sys_open(proc, O_PATH, 0);
+	ids_leave(&saved);
+	return fd;
+}
+
 /* Is path what /proc/PID/exe names? It may have been replaced or removed since. */
 static bool runs(const char *proc, const char *path)
 {
@@ -208,32 +282,47 @@ static bool runs(const char *proc, const char *path)
 	return !strncmp(real, link, (size_t)n) && !strcmp(link + n, base);
 }
 
-int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
+/*
+ * A script's process is its interpreter: then the script itself is taken, by its
+ * path, since nothing in /proc leads from the process to the inode of the script.
+ */
+static int open_of_pid(pid_t pid, struct exe *e)
 {
-	struct exe e = { .fd = -1 };
 	struct stat st;
 	struct head h;
 	char proc[32];
 	int r;
 
+	snprintf(proc, sizeof proc, "/proc/%d/exe", (int)pid);
+	e->script = read_head(e->path, &h) == 0 && is_script(&h);
+	if (!e->script && !runs(proc, e->path))
+		return -ENOENT;
+	e->fd = sys_open(e->script ? e->path : proc, O_PATH, 0);
+	if (e->fd < 0)
+		return e->fd;
+	r = sys_fstat(e->fd, &st);
+	if (!r)
+		keep_id(e, &st);
+	return r;
+}
+
+int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
+{
+	struct exe e = { .fd = -1 };
+	struct ids_saved saved;
+	int r;
+
 	if (snprintf(e.path, sizeof e.path, "%s", path) >= (int)sizeof e.path)
 		return -ENAMETOOLONG;
-	snprintf(proc, sizeof proc, "/proc/%d/exe", (int)pid);
-	e.script = read_head(path, &h) == 0 && is_script(&h);
-	if (!e.script && !runs(proc, path))
-		return -ENOENT;
-	e.fd = sys_open(e.script ? path : proc, O_PATH, 0);
-	if (e.fd < 0)
-		return e.fd;
-	r = sys_fstat(e.fd, &st);
-	if (r < 0) {
-		exe_close(&e);
+	if ((r = enter_of_pid(pid, &saved)))
 		return r;
-	}
-	e.dev = st.st_dev;
-	e.ino = st.st_ino;
-	*ret = e;
-	return 0;
+	r = open_of_pid(pid, &e);
+	ids_leave(&saved);
+	if (r < 0)
+		exe_close(&e);
+	else
+		*ret = e;
+	return r;
 }
 
 void exe_close(struct exe *e)

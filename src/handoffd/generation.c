@@ -1,7 +1,6 @@
 #include "handoffd/generation.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,13 +100,6 @@ static void drop(struct generations *g, struct generation *n)
 	free(n);
 }
 
-static bool dead(int pidfd)
-{
-	struct pollfd p = { .fd = pidfd, .events = POLLIN };
-
-	return sys_poll(&p, 1, 0) > 0;
-}
-
 /* ------------------------------------------------------ whose a process is --- */
 
 /*
@@ -120,7 +112,7 @@ static bool surely_in_session(const struct generation *n, const struct proc_stat
 	if (st->start <= n->ended)
 		return true;
 	for (const struct left *l = n->left; l; l = l->next)
-		if (l->member && !dead(l->pidfd))
+		if (l->member && !proc_ended(l->pidfd))
 			return true;
 	return false;
 }
@@ -231,7 +223,7 @@ static void take(struct generation *n, pid_t pid)
 	l->pid = pid;
 	l->pidfd = sys_pidfd_open(pid);
 	n->incomplete |= l->pidfd < 0 && l->pidfd != -ESRCH;
-	if (l->pidfd < 0 || !belongs(n, pid, &st) || dead(l->pidfd)) {
+	if (l->pidfd < 0 || !belongs(n, pid, &st) || proc_ended(l->pidfd)) {
 		left_free(l);
 		return;
 	}

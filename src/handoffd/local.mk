@@ -11,6 +11,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/exe.c \
 	src/handoffd/fdstore.c src/handoffd/fdstore.h \
 	src/handoffd/ids.c src/handoffd/ids.h \
+	src/handoffd/keep.c src/handoffd/keep.h \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
 	src/handoffd/log.c src/handoffd/log.h src/handoffd/bucket.h \
@@ -23,6 +24,7 @@ sbin_PROGRAMS += handoffd
 handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
 	src/handoffd/boot.c src/handoffd/upgrade.c \
+	src/handoffd/copier.c src/handoffd/copier.h \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/callers.c src/handoffd/callers.h \
 	src/handoffd/peer.c src/handoffd/peer.h \

@@ -81,7 +81,7 @@ static int check_only(const struct conf *c)
 {
 	char err[1200];
 
-	if (conf_check_machine(c, err, sizeof err)) {
+	if (conf_check_machine(c, err, sizeof err) || conf_check_command(c, err, sizeof err)) {
 		fprintf(stderr, "handoffd: %s\n", err);
 		return 2;
 	}
@@ -125,7 +125,7 @@ static int run(struct conf *c)
 	log_hold(false);
 	service_end(&service);
 	event_base_free(base);
-	return e ? 1 : 0;
+	return e == -ENOEXEC ? 2 : e ? 1 : 0;
 }
 
 int main(int argc, char **argv)

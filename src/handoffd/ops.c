@@ -237,22 +237,41 @@ static void asked(const struct caller *o, const char *what, const struct span *r
 	         (int)reason->n, reason->n ? reason->p : "");
 }
 
+/* What an operator may say of an attempt. */
+#define COPY_ATTEMPT(a, m) do { \
+	(a)->id = (m)->id; \
+	(a)->deadline_ms = (uint32_t)(m)->deadline_ms; \
+	(a)->drain_ms = (uint32_t)(m)->drain_ms; \
+	copy((a)->reason, sizeof (a)->reason, &(m)->reason); \
+	copy((a)->trace_parent, sizeof (a)->trace_parent, &(m)->trace_parent); \
+	copy((a)->correlation_id, sizeof (a)->correlation_id, &(m)->correlation_id); \
+	copy((a)->tenant, sizeof (a)->tenant, &(m)->tenant); \
+} while (0)
+
+static void start_asked(struct caller *o, struct attempt *a, const char *what, const struct span *reason)
+{
+	asked(o, what, reason);
+	if (a->correlation_id[0] || a->tenant[0] || a->trace_parent[0])
+		log_info("it bears correlation-id '%s', tenant '%s', trace-parent '%s'", a->correlation_id, a->tenant,
+		         a->trace_parent);
+	start(o, a);
+}
+
 static void on_upgrade(struct caller *o, const struct msg *m)
 {
-	struct attempt a = { .id = m->op_upgrade.id };
+	struct attempt a = { .plan = false };
 
+	COPY_ATTEMPT(&a, &m->op_upgrade);
 	copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
-	copy(a.reason, sizeof a.reason, &m->op_upgrade.reason);
-	copy(a.trace_parent, sizeof a.trace_parent, &m->op_upgrade.trace_parent);
-	copy(a.correlation_id, sizeof a.correlation_id, &m->op_upgrade.correlation_id);
-	copy(a.tenant, sizeof a.tenant, &m->op_upgrade.tenant);
-	a.deadline_ms = (uint32_t)m->op_upgrade.deadline_ms;
-	a.drain_ms = (uint32_t)m->op_upgrade.drain_ms;
-	asked(o, "an upgrade", &m->op_upgrade.reason);
-	if (a.correlation_id[0] || a.tenant[0] || a.trace_parent[0])
-		log_info("it bears correlation-id '%s', tenant '%s', trace-parent '%s'", a.correlation_id, a.tenant,
-		         a.trace_parent);
-	start(o, &a);
+	start_asked(o, &a, "an upgrade", &m->op_upgrade.reason);
+}
+
+static void on_rollback(struct caller *o, const struct msg *m)
+{
+	struct attempt a = { .back = true };
+
+	COPY_ATTEMPT(&a, &m->op_rollback);
+	start_asked(o, &a, "a rollback", &m->op_rollback.reason);
 }
 
 static void on_plan(struct caller *o, const struct msg *m)
@@ -361,13 +380,32 @@ static void put_totals(struct msg *m, const struct service *s)
 		MSG_SET(m, op_state, last_total_us, t->total_us);
 }
 
+/* Whether another file lies at the path by now the client looks itself: a path can hang. */
+static void put_binaries(const struct service *s, struct msg *m, uint64_t id[4])
+{
+	const struct kept *before = &s->keep.c.before;
+	const struct exe *e = &s->exe;
+
+	MSG_SET(m, op_state, binary, text(e->fd >= 0 ? e->path : s->journal.binary[0] ? s->journal.binary
+	                                                                              : s->conf->command[0]));
+	if (e->fd >= 0) {
+		id[0] = e->id.ino, id[1] = e->id.size, id[2] = e->id.mtime, id[3] = e->id.ctime;
+		MSG_SET(m, op_state, file, ((struct uints){ .n = 4, .v = id }));
+		MSG_SET(m, op_state, kept, e->copy > 0);
+	}
+	if (!before->path[0])
+		return;
+	MSG_SET(m, op_state, previous, text(before->path));
+	MSG_SET(m, op_state, previous_kept, before->copy > 0);
+}
+
 static void on_status(struct caller *o, const struct msg *req)
 {
 	struct service *s = o->all->service;
 	struct msg m = { .type = MSG_op_state };
 	char build[129], (*addresses)[CONF_MAX_NAME + 140] = calloc(s->conf->nlisten + 1u, sizeof *addresses);
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
-	uint64_t timers[TIMER_COUNT], left;
+	uint64_t timers[TIMER_COUNT], id[4], left;
 	const char *no = service_refuses(s);
 	size_t bytes = 0;
 
@@ -387,7 +425,7 @@ static void on_status(struct caller *o, const struct msg *req)
 		if (s->o->software[0])
 			MSG_SET(&m, op_state, software, SPAN(s->o->software));
 	}
-	MSG_SET(&m, op_state, binary, text(s->journal.binary[0] ? s->journal.binary : s->conf->command[0]));
+	put_binaries(s, &m, id);
 	for (unsigned i = 0; addresses && names && i < s->conf->nlisten; i++) {
 		snprintf(addresses[i], sizeof *addresses, "%s %.130s", s->conf->listen[i].name, s->conf->listen[i].address);
 		names[i] = text(addresses[i]);
@@ -409,6 +447,8 @@ static void on_status(struct caller *o, const struct msg *req)
 		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
 	else if (s->cold_error[0] && (!s->o || peer_dead(s->o)))
 		MSG_SET(&m, op_state, warning, text(s->cold_error));
+	else if (s->keep.why[0])
+		MSG_SET(&m, op_state, warning, text(s->keep.why));
 	for (int i = 0; i < TIMER_COUNT; i++)
 		timers[i] = s->conf->timer[i];
 	m.op_state.timers = (struct uints){ .n = TIMER_COUNT, .v = timers };
@@ -441,6 +481,7 @@ static const struct request {
 	void (*serve)(struct caller *o, const struct msg *m);
 } requests[] = {
 	{ MSG_op_upgrade, false, on_upgrade },
+	{ MSG_op_rollback, false, on_rollback },
 	{ MSG_op_plan, false, on_plan },
 	{ MSG_op_status, true, on_status },
 	{ MSG_op_abort, false, on_abort },

@@ -1,13 +1,13 @@
 #include "handoffd/peer.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/log.h"
 
@@ -32,9 +32,7 @@ bool peer_connected(const struct peer *p)
 
 bool peer_dead(const struct peer *p)
 {
-	struct pollfd f = { .fd = p->pidfd, .events = POLLIN };
-
-	return p->pidfd < 0 || sys_poll(&f, 1, 0) > 0;
+	return p->pidfd < 0 || proc_ended(p->pidfd);
 }
 
 void peer_detach(struct peer *p)

@@ -276,7 +276,7 @@ static void note_end(struct service *s, pid_t pid, const siginfo_t *si)
 		s->o->status = status;
 	else if (s->n && s->n->pid == pid && s->n->child)
 		s->n->status = status;
-	else
+	else if (!copier_reaped(s, pid, status))
 		log_debug("a process left behind by a daemon (pid %d) has ended", (int)pid);
 }
 
@@ -338,6 +338,7 @@ void service_settle(struct service *s)
 	if (s->ended)
 		return;
 	service_free_grave(s);
+	copier_settle(s);
 	arm(s);
 }
 

@@ -12,6 +12,7 @@
  *   callers.c   control.sock: who is there, and how much of it
  *   ops.c       what operators ask for
  *   history.c   what is remembered of each handoff
+ *   copier.c    copies of executables
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
@@ -20,8 +21,10 @@
 #include <stdbool.h>
 
 #include "handoffd/conf.h"
+#include "handoffd/copier.h"
 #include "handoffd/generation.h"
 #include "handoffd/history.h"
+#include "handoffd/keep.h"
 #include "handoffd/listen.h"
 #include "handoffd/peer.h"
 #include "handoffd/spawn.h"
@@ -36,6 +39,7 @@ struct reg;
 struct attempt {
 	struct hid id;
 	bool plan, planned;            /* planned: the candidate got as far as Hello */
+	bool back;                     /* to the previous executable */
 	char binary[4096];             /* "" as configured */
 	char reason[1025], trace_parent[257], correlation_id[257], tenant[257];
 	uid_t uid;                     /* who asked */
@@ -59,7 +63,11 @@ struct service {
 	struct s s;
 	struct conf *conf, *new_conf;  /* of the incumbent; of the attempt under way */
 	struct exe exe, new_exe;
+	struct exe old_exe;            /* the previous one, while it has no copy */
 	bool exe_served;               /* exe has served: a cold start may rely on it */
+	bool asked;                    /* somebody asked for the cold start: a restart, or after a stop */
+	struct keep keep;
+	struct copier copier;
 	struct listeners listeners;
 	struct store store;
 	struct journal journal;
@@ -89,7 +97,8 @@ struct service {
 
 /*
  * Reads the journal and begins: adopts what runs, or starts the daemon. conf is taken
- * over. 0, or -errno with one line in err. The loop is the caller's: event_base_dispatch.
+ * over. 0, or -errno with one line in err; -ENOEXEC: nobody runs, and there is nothing to
+ * start: command is wrong. The loop is the caller's: event_base_dispatch.
  */
 int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t err_size);
 void service_end(struct service *s);
@@ -124,8 +133,8 @@ void service_on_timer(evutil_socket_t fd, short what, void *s);
  */
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t err_size);
 /*
- * Reads the configuration again and starts the daemon anew, with its own binary; also while
- * cold starts fail. 0, or the exit code of a refusal, as above.
+ * Reads the configuration again and starts the daemon anew, with what lies at its binary's path;
+ * also while cold starts fail. 0, or the exit code of a refusal, as above.
  */
 int service_restart(struct service *s, char *err, size_t err_size);
 /* Why an upgrade would be refused now; NULL: it would not. */

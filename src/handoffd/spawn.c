@@ -175,11 +175,11 @@ static void reset_signals(const struct conf *c)
 }
 
 /* The channel becomes 3; what lies there already moves up first. */
-static void place_channel(const struct plan *p, int *gate, int *exe)
+static void place_channel(const struct plan *p, int *gate, int *exe, int *dir)
 {
-	int *const in_the_way[] = { gate, exe };
+	int *const in_the_way[] = { gate, exe, dir };
 
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < 3; i++)
 		if (*in_the_way[i] == CHANNEL && p->a->channel != CHANNEL) {
 			*in_the_way[i] = sys_dup(CHANNEL, CHANNEL + 1);
 			want(p, *in_the_way[i], "make room for the channel");
@@ -275,7 +275,7 @@ static void close_others(const struct plan *p, int *keep, int n)
 {
 	unsigned from = CHANNEL + 1;
 
-	for (int i = 0; i < n; i++)        /* three at most: put the smallest first */
+	for (int i = 0; i < n; i++)        /* four at most: put the smallest first */
 		for (int j = i + 1; j < n; j++)
 			if (keep[j] < keep[i]) {
 				const int k = keep[i];
@@ -293,7 +293,19 @@ static void close_others(const struct plan *p, int *keep, int n)
 	want(p, sys_close_range(from, ~0u), "close descriptors");
 }
 
-static void __attribute__((noreturn)) run(struct plan *p, int gate, int exe)
+/*
+ * A path below a descriptor: the state directory above it need not be open to the daemon's
+ * user, and the kernel names the process after the file, not after the descriptor.
+ */
+static void __attribute__((noreturn)) run_copy(const struct plan *p, int dir)
+{
+	const char *name = strrchr(p->a->exe->path, '/') + 1;
+
+	die(p, sys_execveat(dir, name, p->argv, p->envp, 0), "cannot run the kept copy of %s",
+	    p->a->exe->path);
+}
+
+static void __attribute__((noreturn)) run(struct plan *p, int gate, int exe, int dir)
 {
 	char go;
 
@@ -305,6 +317,8 @@ static void __attribute__((noreturn)) run(struct plan *p, int gate, int exe)
 		want(p, sys_dup2(p->output, STDERR_FILENO), "take output as stderr");
 	}
 	p->at_exec = true;
+	if (dir >= 0)
+		run_copy(p, dir);
 	if (exe < 0)
 		die(p, sys_execveat(AT_FDCWD, p->a->exe->path, p->argv, p->envp, 0),
 		    "cannot run %s", p->a->exe->path);
@@ -315,16 +329,28 @@ static void __attribute__((noreturn)) run(struct plan *p, int gate, int exe)
 	    p->a->exe->path);
 }
 
+/* Does its path still lead to it? A write in place shows only in the times, which a chmod
+ * changes, too: where there is no copy that does not count. */
+static bool by_path(const struct exe *e, int dir)
+{
+	struct stat st;
+	struct exe_id id;
+
+	if (sys_stat(e->path, &st) < 0)
+		return false;
+	id = exe_id(&st);
+	return dir >= 0 ? exe_id_same(&id, &e->id) : st.st_dev == e->dev && st.st_ino == e->ino;
+}
+
 static void __attribute__((noreturn)) child(struct plan *p)
 {
-	int keep[3], gate = p->gate[0], exe = p->a->exe->fd;
-	struct stat st;
+	int keep[4], gate = p->gate[0], exe = p->a->exe->fd, dir = p->a->dir;
 
 	/* its own copy of the write end would keep EOF from it */
 	sys_close(p->gate[1]);
 	setsid();
 	reset_signals(p->a->conf);
-	place_channel(p, &gate, &exe);
+	place_channel(p, &gate, &exe, &dir);
 	take_stdin(p);
 	set_limits(p);
 	become_user(p);
@@ -332,14 +358,14 @@ static void __attribute__((noreturn)) child(struct plan *p)
 	if (log_to_journal())
 		name_stream(p);
 	/* a process that is started from a descriptor is named after its number */
-	if (sys_stat(p->a->exe->path, &st) == 0 && st.st_dev == p->a->exe->dev &&
-	    st.st_ino == p->a->exe->ino)
-		exe = -1;
+	if (by_path(p->a->exe, dir))
+		exe = dir = -1;
 	keep[0] = gate;
 	keep[1] = exe;
 	keep[2] = p->output;
-	close_others(p, keep, 3);
-	run(p, gate, exe);
+	keep[3] = dir;
+	close_others(p, keep, 4);
+	run(p, gate, exe, dir);
 }
 
 /* ---- the parent ---- */

@@ -7,15 +7,23 @@
 #define HANDOFF_SPAWN_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "handoffd/conf.h"
+
+/* By what a file is known again, after a reboot too (where its device may bear another number).
+ * Who writes into it in place changes the times; all 0: unknown. */
+struct exe_id { uint64_t ino, size, mtime, ctime; };   /* times in ns */
 
 /* The executable: its path, and the inode that was resolved, kept open. */
 struct exe {
 	char path[4096];
 	int fd;                 /* O_PATH|O_CLOEXEC; -1: none */
-	dev_t dev; ino_t ino;
+	dev_t dev; ino_t ino;   /* of fd */
+	struct exe_id id;       /* of what lay at path when it was resolved */
+	uint64_t copy;          /* the number of its kept copy (keep.h); 0: none */
 	bool script;            /* starts with #!: its interpreter opens it again */
 };
 
@@ -30,11 +38,27 @@ int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err,
  * (the process is its interpreter). 0 or -errno; -ENOENT also if the process runs another
  * program than path: a launcher's, which would not take the arguments of the configuration. */
 int exe_of_pid(pid_t pid, const char *path, struct exe *ret);
+/* Its bytes, with the rights of c's user: a descriptor for reading, the caller's, or -errno. */
+int exe_read(const struct conf *c, const struct exe *e);
+/* What pid runs, whatever its path is by now: a descriptor (O_PATH), the caller's, or -errno. */
+int exe_fd_of_pid(pid_t pid);
 void exe_close(struct exe *e);  /* and sets fd to -1 */
+struct exe_id exe_id(const struct stat *st);
+/* The same file, and nobody has written to it, not even to give it its old time again; false
+ * if one of them is unknown. */
+bool exe_id_same(const struct exe_id *a, const struct exe_id *b);
+/* The same for a file that a process runs, which cannot be written to: it may have been
+ * linked, renamed or removed. */
+bool exe_id_alike(const struct exe_id *a, const struct exe_id *b);
+
+/* Is e open, and that file, started from that path? */
+bool exe_is(const struct exe *e, const char *path, const struct exe_id *id);
 
 struct spawn_args {
 	const struct conf *conf;
-	const struct exe *exe;  /* run by path while that is the inode, else by the descriptor */
+	const struct exe *exe;  /* run by its path while that is the file that was resolved, else
+	                         * from dir, else by its descriptor */
+	int dir;                /* where a copy of it lies, by its own base name; borrowed; -1: none */
 	int channel;            /* the child's end of the channel; borrowed: the caller closes it */
 	const char *runtime_dir;
 	const char *lock_dir;   /* NULL where conf->data_dir is set */

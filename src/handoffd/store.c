@@ -68,6 +68,40 @@ static void unpack(const struct msg *m, struct journal *j)
 	j->plan = m->journal.plan;
 	j->at = m->journal.at;
 	unpack_past(&m->journal.past, j);
+	j->new_copy = m->journal.new_copy;
+	j->back = m->journal.back;
+}
+
+/* Who wrote it may have been older, and have known the binary alone. */
+static void unpack_current(const struct msg *m, struct current *c)
+{
+	const struct msg_current *r = &m->current;
+
+	c->now.named = r->binary.n > 0;
+	copy(c->now.path, sizeof c->now.path, MSG_HAS(m, current, path) ? &r->path : &r->binary);
+	c->now.id = (struct exe_id){ r->ino, r->size, r->mtime, r->ctime };
+	c->now.copy = r->copy;
+	c->before.named = r->old_named;
+	copy(c->before.path, sizeof c->before.path, &r->old_path);
+	c->before.id = (struct exe_id){ r->old_ino, r->old_size, r->old_mtime, r->old_ctime };
+	c->before.copy = r->old_copy;
+	c->now.held = r->held;
+	copy(c->boot, sizeof c->boot, &r->boot);
+}
+
+static int load_current(struct store *s, struct current *c)
+{
+	uint8_t buf[SLOT_SIZE];
+	char why[200];
+	struct msg m;
+	int e = slots_load(&s->current, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
+
+	memset(c, 0, sizeof *c);
+	if (!e && m.type != MSG_current)
+		e = -EBADMSG;
+	if (!e)
+		unpack_current(&m, c);
+	return e;
 }
 
 static int load_journal(struct store *s, struct journal *j)
@@ -110,11 +144,8 @@ static int lock_supervisor(int fd)
 }
 
 int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
-               char *err, size_t size)
+               struct current *ret_c, char *err, size_t size)
 {
-	uint8_t buf[SLOT_SIZE];
-	char why[200];
-	struct msg m;
 	int e;
 
 	*s = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
@@ -128,12 +159,12 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 		       : fail(err, size, e, runtime_dir, "supervisor.lock", "cannot be locked");
 	if ((s->current_fd = store_open_in(state_dir, "current", err, size)) < 0)
 		return s->current_fd;
-	e = slots_load(&s->current, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
+	e = load_current(s, ret_c);
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
 		return fail(err, size, e, state_dir, "current", "cannot be written");
 	if (e)
-		log_error("%s/current: %s: a binary given by --binary is forgotten, the configuration's command counts",
-		          state_dir, e == -EBADMSG ? "is damaged" : strerror(-e));
+		log_error("%s/current: %s: a binary given by --binary and the kept executables are forgotten, "
+		          "the configuration's command counts", state_dir, e == -EBADMSG ? "is damaged" : strerror(-e));
 	if ((s->journal_fd = store_open_in(runtime_dir, "journal", err, size)) < 0)
 		return s->journal_fd;
 	e = load_journal(s, ret_j);
@@ -176,41 +207,40 @@ int store_journal(struct store *s, const struct journal *j)
 	}
 	if (j->npast)
 		MSG_SET(&m, journal, past, ((struct uints){ .n = 3 * j->npast, .v = past }));
+	MSG_SET(&m, journal, back, j->back);
+	if (j->new_copy)
+		MSG_SET(&m, journal, new_copy, j->new_copy);
 	e = slots_store(&s->journal, &m);
 	s->dirty = e != 0;
 	return e;
 }
 
-int store_current(struct store *s, const char *binary)
+int store_current(struct store *s, const struct current *c)
 {
 	struct msg m = { .type = MSG_current };
-	int e;
+	const struct kept *now = &c->now, *old = &c->before;
 
-	/* an operator waits for it: the file is read once, not at each outcome */
-	if (!s->named_known)
-		s->named_known = !store_read_current(s, s->named);
-	if (s->named_known && !strcmp(s->named, binary))
-		return 0;
-	m.current.binary = SPAN(binary);
-	e = slots_store(&s->current, &m);
-	s->named_known = !e;
-	snprintf(s->named, sizeof s->named, "%s", binary);
-	return e;
-}
-
-int store_read_current(struct store *s, char binary[4096])
-{
-	uint8_t buf[SLOT_SIZE];
-	char why[200];
-	struct slots again;
-	struct msg m;
-	int e = slots_load(&again, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
-
-	binary[0] = '\0';
-	if (e || m.type != MSG_current)
-		return e ? e : -EBADMSG;
-	copy(binary, 4096, &m.current.binary);
-	return 0;
+	m.current.binary = SPAN(now->named ? now->path : "");
+	MSG_SET(&m, current, boot, SPAN(c->boot));
+	if (now->path[0]) {
+		MSG_SET(&m, current, path, SPAN(now->path));
+		MSG_SET(&m, current, ino, now->id.ino);
+		MSG_SET(&m, current, size, now->id.size);
+		MSG_SET(&m, current, mtime, now->id.mtime);
+		MSG_SET(&m, current, ctime, now->id.ctime);
+		MSG_SET(&m, current, copy, now->copy);
+		MSG_SET(&m, current, held, now->held);
+	}
+	if (old->path[0]) {
+		MSG_SET(&m, current, old_named, old->named);
+		MSG_SET(&m, current, old_path, SPAN(old->path));
+		MSG_SET(&m, current, old_ino, old->id.ino);
+		MSG_SET(&m, current, old_size, old->id.size);
+		MSG_SET(&m, current, old_mtime, old->id.mtime);
+		MSG_SET(&m, current, old_ctime, old->id.ctime);
+		MSG_SET(&m, current, old_copy, old->copy);
+	}
+	return slots_store(&s->current, &m);
 }
 
 void store_close(struct store *s)

@@ -1,6 +1,6 @@
 /*
  * store: what the supervisor remembers beyond its own life: the journal in the runtime
- * directory, and the current binary in the state directory (tmpfs dies with the host).
+ * directory, and the executables in the state directory (tmpfs dies with the host).
  */
 #ifndef HANDOFF_STORE_H
 #define HANDOFF_STORE_H
@@ -12,6 +12,7 @@
 #include "base/proc.h"
 #include "base/slots.h"
 #include "handoffd/generation.h"
+#include "handoffd/keep.h"
 #include "proto/super.h"
 
 #define PAST_MAX 16
@@ -28,6 +29,8 @@ struct journal {
 	struct process incumbent, successor;
 	char binary[4096];             /* the incumbent's; "" as configured */
 	char new_binary[4096];         /* the successor's */
+	bool back;                     /* the attempt is a rollback */
+	uint64_t new_copy;             /* its kept copy, in a rollback; 0: none */
 	char message[1025];            /* of that outcome */
 	uint64_t since;                /* wall ms: when the incumbent began to serve */
 	uint64_t at;                   /* ticks: when it was written, those that it names lived */
@@ -41,24 +44,21 @@ struct store {
 	char boot[BOOT_ID_SIZE];
 	bool dirty;                    /* the last write failed: repaired at the next */
 	bool fresh;                    /* there was no journal, or it was empty */
-	bool named_known;              /* named is what the file current says */
-	char named[4096];
 };
 
 /*
  * Takes the supervisor's lock in the runtime directory and opens both files, creating
- * what is missing. *ret_j is empty after a first start and after a boot; 0. Blocks for a
- * second at most while somebody has the lock. Errors, a sentence in err: -EWOULDBLOCK another
- * supervisor runs for this service; -EBADMSG the journal is damaged (everything else is
- * usable then); -EACCES, -ENOSPC, ...
+ * what is missing. *ret_j is empty after a first start and after a boot, *ret_c after a
+ * first start and if that file is damaged; 0. Blocks for a second at most while somebody has
+ * the lock. Errors, a sentence in err: -EWOULDBLOCK another supervisor runs for this service;
+ * -EBADMSG the journal is damaged (everything else is usable then); -EACCES, -ENOSPC, ...
  */
 int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
-               char *err, size_t err_size);
+               struct current *ret_c, char *err, size_t err_size);
 /* Durable when it returns 0. Blocks on the disk (tmpfs: not). */
 int store_journal(struct store *s, const struct journal *j);
-/* The binary of the current incumbent, "" as configured; survives a reboot. */
-int store_current(struct store *s, const char *binary);
-int store_read_current(struct store *s, char binary[4096]);
+/* The same, of the executables; survives a reboot. Blocks on the disk. */
+int store_current(struct store *s, const struct current *c);
 void store_close(struct store *s);
 
 /* Opens dir/name, made if it is not there, mode 0600. A descriptor, or -errno and a sentence. */

@@ -1,4 +1,5 @@
 /* An upgrade or a plan: everything that can be refused before anything is begun. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,24 +67,68 @@ static int check_user(struct service *s, const struct conf *c, char *err, size_t
 	return 2;
 }
 
-/* keep_data: the daemon goes on with the directory that it has open. */
-static int prepare_conf(struct service *s, const char *binary, bool keep_data, struct conf **ret_conf,
+/* e, if it is open and w. 0 or -errno. */
+static int same_exe(const struct exe *e, const struct kept *w, struct exe *ret)
+{
+	const int fd = exe_is(e, w->path, &w->id) ? sys_dup(e->fd, 0) : -ENOENT;
+
+	if (fd < 0)
+		return fd;
+	*ret = *e;
+	ret->fd = fd;
+	return 0;
+}
+
+/* Its file is still open here while there is no copy of it yet. */
+static int previous_exe(struct service *s, const struct conf *c, struct exe *ret, char *err, size_t size)
+{
+	const int r = keep_before(&s->keep, c, ret, err, size);
+
+	return r && same_exe(&s->old_exe, &s->keep.c.before, ret) ? r : 0;
+}
+
+/* 0 or the exit code of a refusal. */
+static int choose_exe(struct service *s, const struct attempt *a, const struct conf *c, bool restart,
+                      struct exe *ret, char *err, size_t size)
+{
+	if (a->back)
+		return previous_exe(s, c, ret, err, size) ? 1 : 0;
+	if (restart && s->keep.c.now.held && !same_exe(&s->exe, &s->keep.c.now, ret))
+		return 0;
+	if (restart && s->keep.c.now.held)
+		return keep_cold(&s->keep, c, a->binary, true, ret, err, size) ? 2 : 0;
+	if (!a->binary[0] && conf_check_command(c, err, size))   /* it says where it is written */
+		return 2;
+	return exe_open(c, a->binary[0] ? a->binary : c->command[0], ret, err, size) ? 2 : 0;
+}
+
+/* Without a restart the daemon goes on with the directory that it has open. */
+static int prepare_conf(struct service *s, const struct attempt *a, bool restart, struct conf **ret_conf,
                         struct exe *ret_exe, char *err, size_t size)
 {
 	struct conf *c;
+	int code = 2;
 
 	if (conf_read(s->conf->file, &c, err, size))
 		return 2;
 	if (strcmp(c->name, s->conf->name))
 		snprintf(err, size, "%s: the service is called %s there, this supervisor runs %s", c->file, c->name, s->conf->name);
 	else if (!conf_check_machine(c, err, size) &&
-	         !(keep_data && (check_data_dir(s, c, err, size) || check_user(s, c, err, size))) &&
-	         !exe_open(c, binary[0] ? binary : c->command[0], ret_exe, err, size)) {
+	         (restart || !(check_data_dir(s, c, err, size) || check_user(s, c, err, size))) &&
+	         !(code = choose_exe(s, a, c, restart, ret_exe, err, size))) {
 		*ret_conf = c;
 		return 0;
 	}
 	conf_free(c);
-	return 2;
+	return code;
+}
+
+/* The previous executable is the configured one, and need not be named to be started again. */
+static bool means(const struct conf *c, const struct exe *e, const struct kept *w)
+{
+	const char *command = c->command[0], *path = strchr(command, '/') ? e->path : strrchr(e->path, '/') + 1;
+
+	return !w->named && !strcmp(path, command);
 }
 
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t size)
@@ -97,7 +142,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 		snprintf(err, size, "%s", no);
 		return s_in_handoff(&s->s) ? 4 : service_nobody_serves(s) ? 5 : 1;
 	}
-	if ((code = prepare_conf(s, a->binary, true, &c, &exe, err, size)))
+	if ((code = prepare_conf(s, a, false, &c, &exe, err, size)))
 		return code;
 	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
 		listeners_prune(&s->listeners, s->conf);
@@ -110,6 +155,8 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 	s->new_conf = c;
 	s->new_exe = exe;
 	s->attempt = *a;
+	if (a->back && !means(c, &exe, &s->keep.c.before))
+		memcpy(s->attempt.binary, exe.path, sizeof s->attempt.binary);
 	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
 	if (a->deadline_ms)
 		s->s.timer[TIMER_DEADLINE] = a->deadline_ms;
@@ -129,13 +176,15 @@ int service_restart(struct service *s, char *err, size_t size)
 	bool nobody = service_nobody_serves(s);
 	struct conf *c;
 	struct exe exe = { .fd = -1 };
+	struct attempt same = { 0 };
 	int code;
 
+	snprintf(same.binary, sizeof same.binary, "%s", s->journal.binary);
 	if (s->s.stop || (s->s.state != S_IDLE && !nobody)) {
 		snprintf(err, size, "%s", service_refuses(s));
 		return s_in_handoff(&s->s) ? 4 : 1;
 	}
-	if ((code = prepare_conf(s, s->journal.binary, false, &c, &exe, err, size)))
+	if ((code = prepare_conf(s, &same, true, &c, &exe, err, size)))
 		return nobody ? 5 : code;
 	if (listeners_open(&s->listeners, c, err, size)) {
 		listeners_prune(&s->listeners, s->conf);
@@ -144,10 +193,12 @@ int service_restart(struct service *s, char *err, size_t size)
 		return nobody ? 5 : 2;
 	}
 	conf_free(s->conf);
-	exe_close(&s->exe);
+	exe_close(&s->old_exe);
+	s->old_exe = s->exe;
 	s->conf = c;
 	s->exe = exe;
 	s->exe_served = false;
+	s->asked = true;
 	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
 	listeners_prune(&s->listeners, c);
 	s_hurry(&s->s, sys_now_ms());

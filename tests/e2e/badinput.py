@@ -196,12 +196,17 @@ class Case(harness.TestCase):
     @staticmethod
     def count(s):
         """handoffd's descriptors, without those of clients that have just gone: it has seen
-        them go when it has answered twice."""
+        them go when it has answered twice. Nor while it copies an executable."""
         with socket.socket(socket.AF_UNIX) as c:
             c.connect(s.path("run", s.name, "control.sock"))
-            for _ in range(2):
-                c.sendall(frame(66, {}))
-                receive(c)
+
+            def quiet():
+                s.wait_copied()
+                for _ in range(2):
+                    c.sendall(frame(66, {}))
+                    receive(c)
+                return not s.copying()
+            harness.wait_until(quiet, "nothing is under way")
             return len(harness.descriptors(s.supervisor.pid)) - 1
 
     def second(self, s):

@@ -325,6 +325,11 @@ class Service:
         shutil.copy(source, self.binary + ".new")
         os.rename(self.binary + ".new", self.binary)
 
+    def forget(self):
+        """What has served here is not known any more, as on a new machine: the next start takes
+        what lies at the path."""
+        os.remove(self.path("state", self.name, "current"))
+
     def configure(self, **options):
         """Writes the configuration; options change it (drain_grace="1s"), None removes one."""
         for key, value in options.items():
@@ -387,6 +392,14 @@ class Service:
 
     def log(self):
         return read_file(self.log_path)
+
+    def copying(self):
+        """The children with which handoffd copies an executable; in a moment there are none."""
+        return [p for p in children(self.supervisor.pid)
+                if p.comm == "handoffd-copy" or p.command.startswith(program("handoffd"))]
+
+    def wait_copied(self):
+        wait_until(lambda: not self.copying(), "the copies are made")
 
     # The command line
 

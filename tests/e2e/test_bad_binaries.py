@@ -317,6 +317,7 @@ class ColdStart(Case):
         s = self.service(options=options)
         before = self.count(s)
         s.stop()
+        s.forget()
         Files.make(s, "kvd", data)
         s.launch()
         return s, before
@@ -329,7 +330,7 @@ class ColdStart(Case):
                 s.configure(command=[path])
                 s.launch()
                 self.assertEqual(s.supervisor.wait(harness.PATIENCE), 2)
-                self.wait_text(s, "handoffd: %s:2: command: %s" % (s.conf, why))
+                self.wait_line(s, "error: %s:2: command: %s" % (s.conf, why))
 
     def test_exits_at_once(self):
         for code in (0, 1):
@@ -366,6 +367,7 @@ class ColdStart(Case):
         s = self.service()
         before = self.count(s)
         s.stop()
+        s.forget()
         os.rename(self.puppets(s), s.binary)
         s.launch()
         for _ in range(2):

@@ -6,7 +6,7 @@ FUZZ_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(top_srcdir)/tests/wire -Dmain=han
 FUZZ_WRAPS = -Wl,--wrap=sys_now_us,--wrap=sys_now_ms,--wrap=sys_poll,--wrap=sys_open \
 	-Wl,--wrap=sys_close,--wrap=sys_closep,--wrap=sys_connect,--wrap=sys_getsockopt \
 	-Wl,--wrap=spawn_daemon,--wrap=proc_start_time,--wrap=proc_open,--wrap=proc_children \
-	-Wl,--wrap=proc_all,--wrap=sys_pidfd_signal,--wrap=sys_wait_any
+	-Wl,--wrap=proc_all,--wrap=sys_pidfd_signal,--wrap=sys_wait_any,--wrap=sys_fork
 check_PROGRAMS += tests/fuzz/fuzz
 tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz.c tests/fuzz/world.c tests/fuzz/wire.c \
 	tests/fuzz/super.c tests/fuzz/daemon.c tests/fuzz/conf.c tests/fuzz/record.c \

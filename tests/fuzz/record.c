@@ -58,22 +58,28 @@ static void journal(const char *dir)
 {
 	struct store s;
 	struct journal j, again;
+	struct current c, kept;
 	char err[1200] = "";
-	int e = store_open(&s, dir, dir, &j, err, sizeof err);
+	int e = store_open(&s, dir, dir, &j, &c, err, sizeof err);
 
 	HOLDS(!e || (e == -EBADMSG && *err), "%d: %s", e, err);
 	j.served = !j.served;
 	j.id.b[3] ^= 0x55;
 	e = store_journal(&s, &j);
 	HOLDS(!e, "%d: a journal that was read cannot be written", e);
-	HOLDS(!store_current(&s, "/new/binary"), "the current binary cannot be written");
+	c.now.named = true;
+	c.now.copy ^= 1;
+	snprintf(c.now.path, sizeof c.now.path, "/new/binary");
+	HOLDS(!store_current(&s, &c), "the current binary cannot be written");
 	store_close(&s);
-	e = store_open(&s, dir, dir, &again, err, sizeof err);
+	e = store_open(&s, dir, dir, &again, &kept, err, sizeof err);
 	HOLDS(!e, "%d: %s", e, err);
 	HOLDS(again.served == j.served && hid_equal(&again.id, &j.id) && again.phase == j.phase &&
 	      again.incumbent.pid == j.incumbent.pid && !strcmp(again.binary, j.binary) &&
 	      !strcmp(again.message, j.message), "an older journal was believed");
-	HOLDS(!store_read_current(&s, j.binary) && !strcmp(j.binary, "/new/binary"), "current is %s", j.binary);
+	HOLDS(!strcmp(kept.now.path, "/new/binary") && kept.now.copy == c.now.copy && kept.now.named &&
+	      !strcmp(kept.before.path, c.before.path) && kept.before.copy == c.before.copy,
+	      "current is %s", kept.now.path);
 	store_close(&s);
 }
 

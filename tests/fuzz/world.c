@@ -188,3 +188,9 @@ WRAP(int, sys_wait_any, siginfo_t *ret)
 {
 	return world.daemons ? -ECHILD : __real_sys_wait_any(ret);
 }
+
+/* Executables are not copied. */
+WRAP(pid_t, sys_fork, void)
+{
+	return world.daemons ? -EAGAIN : __real_sys_fork();
+}

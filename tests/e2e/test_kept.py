@@ -1,0 +1,451 @@
+"""The right bytes: copies of executables serve a crash, a reboot and a rollback, whatever lies at
+the path by then."""
+
+import os
+import shutil
+import signal
+import subprocess
+import unittest
+import uuid
+
+import harness
+from handoffs import HandoffCase, faults
+
+NEW, OLD = "kvd-v2", "kvd-v1"
+GARBAGE = b"\x7fELF, cut off in the middle"
+
+
+class KeptCase(HandoffCase):
+    def kept(self, s):
+        """The copies, by their numbers."""
+        directory = s.path("state", s.name, "exe")
+        return {n: os.listdir(os.path.join(directory, n)) for n in os.listdir(directory)}
+
+    def wait_kept(self, s):
+        """Until there is a copy of what serves and of the previous one."""
+        return s.wait_status(lambda x: x["state"] == "idle" and x["binary_kept"] and
+                             x["previous_kept"] is not False, "copies")
+
+    def crash(self, s):
+        """The supervisor and the daemon die together."""
+        pid = s.daemon_pid()
+        s.supervisor.send_signal(signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        s.kill_supervisor()
+        harness.wait_until(lambda: not harness.is_alive(pid), "the daemon's end")
+
+    def reboot(self, s):
+        """No process and no runtime directory is left, and the kernel has another boot id."""
+        self.crash(s)
+        shutil.rmtree(s.path("run", s.name))
+        with open(s.path("boot_id"), "w", encoding="ascii") as f:
+            f.write("%s\n" % uuid.uuid4())
+        s.launcher = ["unshare", "-m", "sh", "-c", "mount --bind %s /proc/sys/kernel/random/boot_id "
+                      "&& exec \"$@\"" % s.path("boot_id"), "sh"]
+
+    def rollback(self, s, *args):
+        p = s.ctl("--json", "rollback", s.name, *args)
+        return p.returncode, p.stdout + p.stderr
+
+    def assert_rolled(self, s, version):
+        self.assertEqual(self.rollback(s)[0], 0, s.log())
+        self.assert_serves(s, version)
+
+
+def replaced(path):
+    """Another whole file by a rename."""
+    shutil.copy(harness.program(NEW), path + ".new")
+    os.rename(path + ".new", path)
+
+
+def overwritten(path):
+    """Its inode stays, and its bytes go. Nobody may run it meanwhile."""
+    with open(path, "r+b") as f:
+        f.truncate(0)
+        f.write(GARBAGE)
+
+
+def removed(path):
+    os.unlink(path)
+
+
+def half_copied(path):
+    with open(path + ".new", "wb") as f:
+        f.write(GARBAGE)
+    os.chmod(path + ".new", 0o755)
+    os.rename(path + ".new", path)
+
+
+FATES = (replaced, overwritten, removed, half_copied)
+
+
+class Crash(KeptCase):
+    def test_both_die(self):
+        """A copy of what has served is started, under its own name, and it may die again."""
+        for fate in FATES:
+            with self.subTest(fate.__name__):
+                s = self.kvd()
+                with s.client() as c:
+                    c.set("a", "1")
+                self.wait_kept(s)
+                self.crash(s)
+                fate(s.binary)
+                s.start()
+                self.assert_serves(s, "1.0")
+                process = harness.Process(s.daemon_pid())
+                self.assertEqual(process.comm, "kvd")
+                self.assertEqual(process.command.split()[0], s.binary)
+                with s.client() as c:
+                    self.assertEqual(c.get("a"), b"1")
+                os.kill(process.pid, signal.SIGKILL)
+                s.wait_status(lambda x: x["state"] == "idle" and x["pid"] != process.pid, "a start")
+                self.assert_serves(s, "1.0")
+                self.assertTrue(s.status()["binary_changed"])
+                self.assert_clean_upgrade(s, NEW)
+                self.assertFalse(s.status()["binary_changed"])
+
+    def test_only_the_daemon_dies(self):
+        for fate in (replaced, removed, half_copied):
+            with self.subTest(fate.__name__):
+                s = self.kvd()
+                fate(s.binary)
+                pid = s.daemon_pid()
+                os.kill(pid, signal.SIGKILL)
+                s.wait_status(lambda x: x["state"] == "idle" and x["pid"] != pid, "a start")
+                self.assert_serves(s, "1.0")
+
+    def test_after_a_reboot(self):
+        for fate in FATES:
+            with self.subTest(fate.__name__):
+                s = self.kvd()
+                self.assert_clean_upgrade(s, NEW)
+                self.assert_clean_upgrade(s, OLD)
+                self.wait_kept(s)
+                self.reboot(s)
+                fate(s.binary)
+                s.start()
+                self.assert_serves(s, "1.0")
+                self.assert_rolled(s, "2.0")
+
+    def test_a_start_that_is_asked_for(self):
+        """After a stop, and at a restart, what lies at the path is meant."""
+        s = self.kvd()
+        self.wait_kept(s)
+        self.assertEqual(s.stop(), 0)
+        replaced(s.binary)
+        s.start()
+        self.assert_serves(s, "2.0")
+        s.install(OLD)
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)
+        self.assert_serves(s, "1.0")
+        half_copied(s.binary)
+        pid = s.daemon_pid()
+        self.assertEqual(s.ctl("restart", s.name).returncode, 2)
+        self.assertEqual(s.daemon_pid(), pid)
+        self.wait_kept(s)
+        self.assertEqual(s.stop(), 0)
+        s.start()   # nobody can have meant that
+        self.assert_serves(s, "1.0")
+
+    def test_a_lost_journal(self):
+        """What --binary named is not forgotten with it."""
+        s = self.kvd()
+        self.assertEqual(s.upgrade("--binary", harness.program(NEW)).code, 0)
+        pid = s.daemon_pid()
+        s.kill_supervisor()
+        os.remove(s.path("run", s.name, "journal"))
+        s.start()
+        self.assertEqual(s.daemon_pid(), pid)
+        self.assertEqual(s.status()["binary"], harness.program(NEW))
+        self.crash(s)
+        s.start()
+        self.assert_serves(s, "2.0")
+
+    def test_without_a_copy_it_is_waited_for(self):
+        """A script has none; a half-edited one is no reason to end the service."""
+        s = self.service(start=False)
+        script = s.path("bin", "script")
+
+        def write(text):
+            with open(script, "w", encoding="utf-8") as f:
+                f.write(text)
+            os.chmod(script, 0o755)
+        good = "#!/bin/sh\nexec %s --data-dir %s\n" % (harness.program(OLD), s.data_dir)
+        write(good)
+        s.configure(command=[script])
+        s.start()
+        self.assertIs(s.status()["binary_kept"], False)
+        self.assertEqual(self.kept(s), {})
+        self.crash(s)
+        os.unlink(script)
+        s.launch()
+        s.wait_status(lambda x: "no such file" in (x["warning"] or ""), "a reason")
+        write(good)
+        s.wait_state("idle")
+        self.assertEqual(self.version(s), "1.0")
+
+    def test_a_daemon_of_another_user(self):
+        """Its executable is known again after an adoption, without CAP_SYS_PTRACE too."""
+        s = self.service("kvd-v1", start=False, options={"user": "nobody"})
+        s.launcher = ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"]
+        os.chmod(s.dir, 0o755)
+        shutil.chown(s.data_dir, "nobody")
+        s.start()
+        self.wait_kept(s)
+        s.kill_supervisor()
+        shutil.rmtree(s.path("state", s.name, "exe"))
+        s.forget()
+        replaced(s.binary)
+        s.start()
+        self.wait_kept(s)   # from the process: nothing else has these bytes any more
+        self.crash(s)
+        s.start()
+        self.assert_serves(s, "1.0")
+        self.assertEqual(harness.Process(s.daemon_pid()).comm, "kvd")
+
+
+class Rollback(KeptCase):
+    def test_there_and_back(self):
+        for fate in (None, overwritten, removed, half_copied):
+            with self.subTest(fate.__name__ if fate else "kept"):
+                s = self.kvd()
+                self.upgrade(s, NEW)
+                status = self.wait_kept(s)
+                self.assertEqual((status["previous"], status["previous_kept"]), (s.binary, True))
+                if fate and fate is not overwritten:
+                    fate(s.binary)
+                load = s.load()
+                self.assert_rolled(s, "1.0")
+                if fate is overwritten:   # 2.0 does not run now
+                    fate(s.binary)
+                self.assert_rolled(s, "2.0")
+                self.assert_rolled(s, "1.0")
+                self.assert_nothing_failed(load)
+                self.assertEqual(len(self.kept(s)), 2)
+
+    def test_it_holds(self):
+        """Over a restart, a stop and a reboot; until the next upgrade."""
+        s = self.kvd()
+        self.upgrade(s, NEW)
+        self.assert_rolled(s, "1.0")
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)   # there may be no copy yet
+        self.assert_serves(s, "1.0")
+        self.wait_kept(s)
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)
+        self.assert_serves(s, "1.0")
+        self.assertEqual(s.stop(), 0)
+        s.start()
+        self.assert_serves(s, "1.0")
+        self.reboot(s)
+        s.start()
+        self.assert_serves(s, "1.0")
+        self.assertEqual(s.upgrade().code, 0)
+        self.assert_serves(s, "2.0")
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)
+        self.assert_serves(s, "2.0")
+
+    def test_from_another_path(self):
+        """Back from --binary to the configured command."""
+        s = self.kvd()
+        self.assertEqual(s.upgrade("--binary", harness.program(NEW)).code, 0)
+        self.wait_kept(s)
+        self.assert_rolled(s, "1.0")
+        self.assertEqual(s.status()["binary"], s.binary)
+        self.assert_rolled(s, "2.0")
+        self.assertEqual(s.status()["binary"], harness.program(NEW))
+
+    def test_at_once(self):
+        """Before its copy is made the previous file is still open."""
+        s = self.kvd()
+        for _ in range(3):
+            self.upgrade(s, NEW)
+            self.assertEqual(self.rollback(s)[0], 0, s.log())
+            self.assert_serves(s, "1.0")
+
+    def test_refused(self):
+        s = self.kvd()
+        pid = s.daemon_pid()
+        self.assertIsNone(s.status()["previous"])
+        code, text = self.rollback(s)
+        self.assertEqual(code, 1, text)
+        self.assertIn("there is no previous executable", text)
+        self.wait_kept(s)
+        self.upgrade(s, NEW)
+        status = self.wait_kept(s)
+        for n in self.kept(s):   # somebody makes room: the copies are gone
+            shutil.rmtree(s.path("state", s.name, "exe", n))
+        code, text = self.rollback(s)
+        self.assertEqual(code, 1, text)
+        self.assertIn("has been replaced or removed, and there is no copy of it", text)
+        self.assertEqual(s.daemon_pid(), status["pid"])
+        self.assertNotEqual(pid, status["pid"])
+        self.assert_serves(s, "2.0")
+
+    def test_exit_codes(self):
+        """It is a handoff like any other."""
+        s = self.kvd()
+        self.upgrade(s, NEW)
+        s.arguments = faults("ready:unhealthy")
+        s.configure()
+        code, text = self.rollback(s)
+        self.assertEqual(code, 1, text)
+        self.assertIn("aborted", text)
+        self.assert_serves(s, "2.0")
+        s.arguments = faults("warmup:hang")
+        s.configure()
+        under_way = s.start_upgrade()
+        under_way.wait_phase("warm")
+        code, text = self.rollback(s)
+        self.assertEqual(code, 4, text)
+        under_way.wait()
+        s.configure(deadline="soon")
+        code, text = self.rollback(s)
+        self.assertEqual(code, 2, text)
+        s.arguments = []
+        s.configure(deadline=None)
+        self.assert_rolled(s, "1.0")
+
+    def test_the_supervisor_dies(self):
+        """In each phase: it ends as an upgrade would, and the next one works."""
+        s = self.kvd()
+        self.upgrade(s, NEW)
+        version = "2.0"
+        for phase in ("starting", "warm", "drain", "seal", "ready", "commit", "take", "exit"):
+            with self.subTest(phase):
+                self.wait_kept(s)
+                u = harness.Upgrade([harness.program("handoffctl"), "--json", "rollback", s.name],
+                                    s.env, s.path("rollback.err"))
+                s.background.append(u)
+                u.wait_phase(phase)
+                s.kill_supervisor()
+                s.start()
+                u.wait()
+                self.assertIn((u.code, u.result["outcome"]),
+                              [(0, "committed"), (1, "aborted"), (1, "rolled back")], s.log())
+                if u.code == 0:
+                    version = "1.0" if version == "2.0" else "2.0"
+                self.assert_serves(s, version)
+        self.wait_kept(s)
+        self.assert_rolled(s, "1.0" if version == "2.0" else "2.0")
+
+
+class Copies(KeptCase):
+    def test_what_is_there(self):
+        s = self.kvd()
+        self.wait_kept(s)
+        directory = s.path("state", s.name, "exe")
+        self.assertEqual(os.stat(directory).st_mode & 0o7777, 0o700)
+        self.assertEqual(list(self.kept(s).values()), [["kvd"]])
+        for _ in range(2):
+            self.upgrade(s, NEW)
+            self.wait_kept(s)
+            self.upgrade(s, OLD)
+            self.wait_kept(s)
+        self.assertEqual(list(self.kept(s).values()), [["kvd"], ["kvd"]])
+        for n, names in self.kept(s).items():
+            path = os.path.join(directory, n, names[0])
+            with open(path, "rb") as f, open(harness.program(NEW), "rb") as new, \
+                 open(harness.program(OLD), "rb") as old:
+                self.assertIn(f.read(), (new.read(), old.read()))
+
+    def test_leftovers(self):
+        """A copy that was not finished, and one that nobody names, are removed."""
+        s = self.kvd()
+        self.wait_kept(s)
+        before = self.kept(s)
+        self.assertEqual(s.stop(), 0)
+        for n in ("77", "rubbish"):
+            os.mkdir(s.path("state", s.name, "exe", n))
+            overwritten_path = s.path("state", s.name, "exe", n, "kvd")
+            with open(overwritten_path, "wb") as f:
+                f.write(GARBAGE)
+        s.start()
+        self.assertEqual(self.kept(s), before)
+
+    def test_a_torn_copy_is_not_run(self):
+        """Then the path counts, and it is said."""
+        s = self.kvd()
+        self.wait_kept(s)
+        (n, names), = self.kept(s).items()
+        os.truncate(s.path("state", s.name, "exe", n, names[0]), 1000)
+        self.crash(s)
+        replaced(s.binary)
+        s.start()
+        self.assert_serves(s, "2.0")
+        self.assertIn("the kept copy of %s is lost" % s.binary, s.log())
+
+    def slow(self, s):
+        """The child that copies, stopped in its work. A large file, copied again and again until
+        it is met."""
+        def met():
+            for p in harness.children(s.supervisor.pid):
+                if p.comm != "handoffd-copy":
+                    continue
+                os.kill(p.pid, signal.SIGSTOP)
+                state = harness.wait_until(
+                    lambda: next((x for x in harness.Process(p.pid).state if x in "TtZg"), None),
+                    "it is stopped, or has gone")
+                if state in "Tt":
+                    return p.pid
+            status = s.status()
+            if status and status["state"] == "idle" and status["binary_kept"]:
+                self.use_large(s)
+                self.assertEqual(s.upgrade().code, 0)
+            return None
+        self.wait_kept(s)
+        self.use_large(s)
+        self.assertEqual(s.upgrade().code, 0)
+        return harness.wait_until(met, "the copying child")
+
+    @staticmethod
+    def use_large(s):
+        s.install(NEW)
+        os.truncate(s.binary, 192 << 20)
+
+    def test_the_child_dies_with_its_supervisor(self):
+        """Also after it has read the file with the rights of the daemon's user."""
+        s = self.service("kvd-v1", start=False, options={"user": "nobody"})
+        os.chmod(s.dir, 0o755)
+        shutil.chown(s.data_dir, "nobody")
+        s.start()
+        child = self.slow(s)
+        s.kill_supervisor()
+        harness.wait_until(lambda: not harness.is_alive(child), "its end")
+        s.start()
+        self.wait_kept(s)
+        self.assertLessEqual(len(self.kept(s)), 2)
+
+    def test_a_handoff_does_not_wait_for_it(self):
+        s = self.kvd()
+        child = self.slow(s)
+        self.upgrade(s, OLD)
+        harness.wait_until(lambda: not harness.is_alive(child), "its end")
+        self.wait_kept(s)
+        self.assert_serves(s, "1.0")
+        self.assert_rolled(s, "2.0")
+
+    def test_a_full_disk(self):
+        """It costs a handoff nothing, it is said, and made up for when there is room."""
+        s = self.kvd()
+        self.wait_kept(s)
+        exe = s.path("state", s.name, "exe")
+        self.assertEqual(s.stop(), 0)
+        s.launcher = ["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=64k none %s && "
+                      "exec \"$@\"" % exe, "sh"]
+        s.start()
+        self.assertIn("No space left", s.wait_status(lambda x: x["warning"], "it is said")["warning"])
+        self.upgrade(s, NEW)
+        self.assert_serves(s, "2.0")
+        s.wait_status(lambda x: x["warning"], "it is said again")
+        inside = "/proc/%d/root%s" % (s.supervisor.pid, exe)
+        subprocess.run(["nsenter", "-m", "-t", str(s.supervisor.pid), "mount", "-o",
+                        "remount,size=64m", exe], check=True)
+        self.wait_kept(s)
+        self.assertIsNone(s.status()["warning"])
+        self.assertEqual([os.listdir(os.path.join(inside, n)) for n in os.listdir(inside)],
+                         [["kvd"], ["kvd"]])
+        self.assert_rolled(s, "1.0")
+
+
+if __name__ == "__main__":
+    unittest.main()
