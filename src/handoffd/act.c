@@ -366,15 +366,18 @@ static void report(struct service *s)
 
 static void cold_failed(struct service *s)
 {
+	bool known;
+
 	/* what has served is kept, whatever lies at its path by now; what never did may be mended there */
 	if (!s->exe_served)
 		exe_close(&s->exe);
 	log_error("%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
 	          s->cold_error);
+	/* a helper of those before it may have had what it needs: then nothing is known yet */
+	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);
 	ops_restarted(s, false);
-	/* a helper of the dead may still have what the next one needs: nothing is known yet */
-	if (s->reported && generations_settled(s->generations)) {
+	if (s->reported && known) {
 		char text_[1800];
 		s->reported = false;
 		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status'",

@@ -359,7 +359,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 		tv = (struct timeval){ (time_t)(at / 1000), (suseconds_t)(at % 1000 * 1000) };
 		event_add(g->look, &tv);
 	}
-	if (generations_settled(g))
+	if (generations_settled(g, 0))
 		g->settled(g->arg);
 }
 
@@ -514,10 +514,10 @@ unsigned generations_left(const struct generations *g)
 	return i;
 }
 
-bool generations_settled(const struct generations *g)
+bool generations_settled(const struct generations *g, pid_t but)
 {
 	for (const struct generation *n = g->list; n; n = n->next)
-		if (n->ended && !n->given_up)
+		if (n->ended && !n->given_up && n->pid != but)
 			return false;
 	return true;
 }

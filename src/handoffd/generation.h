@@ -48,8 +48,8 @@ void generation_ended(struct generations *g, pid_t pid);
 unsigned generations_past(const struct generations *g, struct past *ret, unsigned max);
 /* How many processes are being ended. */
 unsigned generations_left(const struct generations *g);
-/* Nothing is left, or nothing that could be ended. */
-bool generations_settled(const struct generations *g);
+/* Nothing is left, or nothing that could be ended; of `but` (0: of none) it does not matter. */
+bool generations_settled(const struct generations *g, pid_t but);
 /* The supervisor is being stopped: SIGKILL at the latest at that time (ms). */
 void generations_stop(struct generations *g, uint64_t at);
 
