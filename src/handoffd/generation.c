@@ -15,6 +15,7 @@
 #define LEFT_MAX   64   /* pidfds at once; the others are found when these have ended */
 #define SAID_MAX   8    /* lines about one generation's processes */
 #define RETRY_MS   10   /* doubled each time, until the deadline */
+#define MOMENT_S   2    /* in which the kernel cannot give out all numbers of processes */
 
 /* A process that has outlived its daemon. */
 struct left {
@@ -32,6 +33,7 @@ struct generation {
 	struct generations *all;
 	pid_t pid;              /* the daemon; its session, too */
 	uint64_t start, ended;  /* ended 0: it lives */
+	uint64_t surely;        /* until then its session was surely its own */
 	bool child;             /* started here: what it leaves comes to this process */
 	char name[24];          /* its HANDOFF_GENERATION; "": not known */
 	int cgroup;             /* -1: none */
@@ -105,11 +107,21 @@ static void drop(struct generations *g, struct generation *n)
 /*
  * A session's number is its first process's, and is given to nobody else while a process is
  * in it. So who is in it and has lived while the daemon did, or beside one of whom that is
- * known, is in the daemon's session and not in a later one of the same number.
+ * known, is in the daemon's session and not in a later one of the same number. Who was started
+ * by one that has ended since, at its last breath, too: numbers are given out in turn, and the
+ * same comes again only when all others have been.
  */
+static void session_lived(struct generation *n)
+{
+	uint64_t now = proc_now();
+
+	if (now - n->surely <= MOMENT_S * (uint64_t)sysconf(_SC_CLK_TCK))
+		n->surely = now;
+}
+
 static bool surely_in_session(const struct generation *n, const struct proc_stat *st)
 {
-	if (st->start <= n->ended)
+	if (st->start <= n->surely)
 		return true;
 	for (const struct left *l = n->left; l; l = l->next)
 		if (l->member && !proc_ended(l->pidfd))
@@ -184,6 +196,8 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
 	while (*p != l)
 		p = &(*p)->next;
 	*p = l->next;
+	if (l->member)
+		session_lived(l->of);
 	event_active(l->of->all->look, EV_TIMEOUT, 0);   /* its children may have come up */
 	left_free(l);
 }
@@ -235,6 +249,8 @@ static void take(struct generation *n, pid_t pid)
 	}
 	memcpy(l->name, st.name, sizeof l->name);
 	l->member = st.session == n->pid;
+	if (l->member)
+		n->surely = proc_now();   /* it lives */
 	l->next = n->left;
 	n->left = l;
 	n->seen++;
@@ -367,7 +383,7 @@ static void end(struct generation *n, uint64_t ended)
 {
 	uint64_t now = sys_now_ms(), stop = n->all->stop_at;
 
-	n->ended = ended ? ended : 1;
+	n->ended = n->surely = ended ? ended : 1;
 	n->kill_at = now + GENERATION_TERM_MS;
 	if (stop && stop < n->kill_at)
 		n->kill_at = stop;
