@@ -10,6 +10,7 @@
 #include "base/lockfile.h"
 #include "base/sys.h"
 #include "handoffd/fdstore.h"
+#include "handoffd/ids.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 
@@ -133,13 +134,18 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	const char *path = binary[0] ? binary : s->conf->command[0];
 	char err[600];
 	struct exe now = { .fd = -1 };
+	struct ids_saved saved;
 
 	if (p && !keep_of_pid(&s->keep, p->pid, ret))
 		return;
 	if (p && !exe_open(s->conf, path, &now, err, sizeof err))
 		path = now.path;   /* a bare name was looked for in PATH */
-	if (p)
+	/* as the user who may have put at that path what it is: an open(2) by root has effects
+	 * (a device that begins to run, a writer of a FIFO that waits for a reader) */
+	if (p && !ids_enter(s->conf->uid, s->conf->gid, s->conf->gids, s->conf->ngids, &saved)) {
 		exe_of_pid(p->pid, path, ret);
+		ids_leave(&saved);
+	}
 	exe_close(&now);
 }
 

@@ -594,10 +594,8 @@ def rules_are_taken_by_real_processes():
     return wrong or ([] if len(rows) > 100 else [f'only {len(rows)} rules found'])
 
 
-@test
-def failures_of_the_architecture():
-    """Each row of the table of failures names tests with real processes."""
-    rows = re.findall(r'^\|.*\|$', section_of('ARCHITECTURE.md', 'What can fail'), re.M)[2:]
+def rows_without_tests(rows):
+    """What is wrong with rows whose last column names tests with real processes."""
     tests = {f'{os.path.basename(path)[5:-3]}: {name}' for path in files('tests', '.py')
              for name in re.findall(r'def (test_\w+)\(', read(path))}
     wrong = []
@@ -606,7 +604,22 @@ def failures_of_the_architecture():
         wrong += [f'no such test: {n}' for n in named if n not in tests]
         if not named:
             wrong.append(f'no test: {row}')
-    return wrong or ([] if len(rows) > 25 else [f'only {len(rows)} rows found'])
+    return wrong
+
+
+@test
+def failures_of_the_architecture():
+    """Each row of the table of failures names tests with real processes."""
+    rows = re.findall(r'^\|.*\|$', section_of('ARCHITECTURE.md', 'What can fail'), re.M)[2:]
+    return rows_without_tests(rows) or ([] if len(rows) > 25 else [f'only {len(rows)} rows found'])
+
+
+@test
+def claims_of_the_threat_model():
+    """Each claim of SECURITY.md names tests that attack it."""
+    rows = [row for head in ('A local user', 'A daemon\'s user', 'A daemon that lies')
+            for row in re.findall(r'^\|.*\|$', section_of('SECURITY.md', head), re.M)[2:]]
+    return rows_without_tests(rows) or ([] if len(rows) > 25 else [f'only {len(rows)} claims found'])
 
 
 @test
@@ -620,7 +633,7 @@ def version():
 def nothing_of_this_machine():
     """The documents name no place but those of the project and of the system."""
     bad = re.compile(r'/work/|/tmp/[a-z]|\bshared/|\bissue \d|\b(?!handoff@)[\w.]+@[\w.]+\.\w+')
-    return [f'{path}: {m[0]}' for path in ('README.md', 'ARCHITECTURE.md', 'ChangeLog', *MANUAL)
+    return [f'{path}: {m[0]}' for path in ('README.md', 'ARCHITECTURE.md', 'SECURITY.md', 'ChangeLog', *MANUAL)
             for m in bad.finditer(read(path))]
 
 

@@ -290,6 +290,7 @@ class Case(harness.TestCase):
         self.addCleanup(self.listener.close)
         self.listener.settimeout(harness.PATIENCE)
         self.listener.bind(s.path("puppet.sock"))
+        os.chmod(s.path("puppet.sock"), 0o666)  # a puppet may be another user's
         self.listener.listen(8)
         return path
 
