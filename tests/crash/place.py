@@ -200,6 +200,9 @@ class Controller:
 class Place(harness.Service):
     """A kvd service whose supervisor and daemons run below the shim."""
 
+    over = threading.Event()  # interrupted: nothing more is started
+    dirs = []  # of all that there were
+
     def __init__(self, pace=PATIENT):
         self.controller = self.group = self.incumbent = None
         self.log_at = 0
@@ -208,6 +211,7 @@ class Place(harness.Service):
         options = {k: "%dms" % (v * pace) for k, v in TIMERS.items()}
         super().__init__("kvd-v1", options=dict(options, heartbeat="%dms" % BEAT), start=False,
                          listen={"resp": "tcp:127.0.0.1:%d" % quiet_port()})
+        self.dirs.append(self.dir)
         self.group = delegated(os.path.basename(self.dir))
         if self.group:
             self.launcher = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.group]
@@ -222,11 +226,20 @@ class Place(harness.Service):
         self.start()
 
     def launch(self):
+        self._not_over()
         env, self.env = self.env, dict(self.env, **self.shim)
         try:
             super().launch()
         finally:
             self.env = env
+
+    def load(self, *args, **kwargs):
+        self._not_over()
+        return super().load(*args, **kwargs)
+
+    def _not_over(self):
+        if self.over.is_set():
+            raise RuntimeError("interrupted")
 
     def close(self):
         super().close()

@@ -135,16 +135,24 @@ class Matrix:
         self.count = 0
 
     def run(self):
-        # daemons: an interrupt ends the program, and atexit all that it has started
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.jobs)]
         for t in threads:
             t.start()
-        for t in threads:
-            t.join()
+        try:
+            for t in threads:
+                t.join()
+        except KeyboardInterrupt:
+            place.Place.over.set()
+            harness.close_all()
+            for t in threads:  # what it waits for is gone
+                t.join(harness.PATIENCE)
+            for d in place.Place.dirs:
+                harness.kill_marked(d)
+            raise
 
     def _next(self):
         with self.lock:
-            return self.todo.pop() if self.todo else None
+            return self.todo.pop() if self.todo and not place.Place.over.is_set() else None
 
     def _work(self):
         worker = Worker()
@@ -313,7 +321,11 @@ def main():
     print("# %d cases, seed %d, slice %s, times x %g" % (len(cases), args.seed, args.slice,
                                                          place.SCALE))
     m = Matrix(cases, args.jobs)
-    m.run()
+    try:
+        m.run()
+    except KeyboardInterrupt:
+        print("Bail out! interrupted")
+        return 130
     bad = m.report()
     m.table()
     print("# %d cases, seed %d, slice %s, %d s, %d boundaries, %d rows failed" %
