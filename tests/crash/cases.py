@@ -181,6 +181,26 @@ def kill_twice(p, held, case, ended):
     p.launch()
 
 
+def chain(p, held, case, ended):
+    """The first is killed, and then the second at one of its next boundaries, if it comes so far."""
+    first, second = case.roles
+    with Pidfds(p, first) as fds:
+        kill_all(p, fds.roles)
+    p.controller.hold_next(second, case.number() % 8 + 1)
+    if first == "S":
+        p.launch()
+    held.go()
+    while not p.controller.wait(lambda: p.controller.held, 0.02) and not ended():
+        pass
+    if p.controller.held:
+        fd = os.pidfd_open(p.controller.held.seen.pid)
+        kill_all(p, {second: fd})
+        os.close(fd)
+        if second == "S":
+            p.launch()
+    p.controller.disarm()
+
+
 def kill_late(p, held, case, ended):
     """The supervisor comes back when the daemons' own timers have decided."""
     with Pidfds(p, case.roles) as fds:
@@ -226,8 +246,8 @@ def slow(p, held, _case, ended):
     held.go()
 
 
-DEEDS = {"kill": kill, "kill-twice": kill_twice, "kill-late": kill_late, "stop": stop,
-         "stop-kill": stop_kill, "abort": abort, "close": close, "slow": slow}
+DEEDS = {"kill": kill, "kill-twice": kill_twice, "kill-late": kill_late, "chain": chain,
+         "stop": stop, "stop-kill": stop_kill, "abort": abort, "close": close, "slow": slow}
 FOR_TIMERS = {"kill-late", "stop", "stop-kill", "slow"}  # that somebody's timers expire is the point
 
 
@@ -245,6 +265,9 @@ def cases_at(scenario, seen):
                 yield Case(scenario, b, "stop", roles)
             if n == 1:
                 yield Case(scenario, b, "stop-kill", roles)
+    for first, second in itertools.permutations("SON", 2):
+        if first in alive:
+            yield Case(scenario, b, "chain", first + second)
     for deed in ("abort", "slow") + (("close",) if b.op in ("send", "recv") else ()):
         yield Case(scenario, b, deed, b.role)
 

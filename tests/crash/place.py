@@ -113,7 +113,7 @@ class Controller:
             self._look = look
             self._counts = collections.Counter()
 
-    def hold_next(self, role, nth, but):
+    def hold_next(self, role, nth, but=None):
         """Holds the nth boundary from here on of a role, the process `but` apart."""
         with self._changed:
             self.held = None
@@ -247,9 +247,10 @@ class Place(harness.Service):
             self.controller.close()
             self.controller = None
         if self.group:
-            for name in self.groups():
-                os.rmdir(os.path.join(self.group, name))
-            os.rmdir(self.group)
+            with contextlib.suppress(OSError):  # an interrupt may close it twice at once
+                for name in self.groups():
+                    os.rmdir(os.path.join(self.group, name))
+                os.rmdir(self.group)
             self.group = None
 
     # Who
