@@ -156,7 +156,8 @@ EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/s
 	tests/systemd/test_units.py tests/systemd/test_store.py
 
 # ---- what operators look at (run by tests/run.sh)
-EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py
+EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py \
+	tests/e2e/test_disruption.py
 
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py

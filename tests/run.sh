@@ -134,7 +134,7 @@ e2e() # DIRECTORY [NAME OF TEST]...
 SANITIZED="test_bad_binaries test_bad_config test_bad_frames test_bad_peers test_bad_state
 	test_ctl_fake test_exit_codes test_fdstore test_kvd_alone test_leftovers test_mend test_minimal
 	test_redis_clients
-	test_supervisor_dies test_upgrade test_history test_explain"
+	test_supervisor_dies test_upgrade test_history test_explain test_disruption"
 
 # The model: two lines of it, and its steps beside the rows of the tables.
 model() # DIRECTORY

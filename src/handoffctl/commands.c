@@ -107,6 +107,8 @@ const struct ctl_option ctl_options[] = {
 	  "the longest pause that you accept, beyond it: aborted" },
 	{ "drain-grace", 0, "DURATION", ATTEMPT, CTL_DURATION, AT(drain), TIMER_DRAIN,
 	  "how long the running daemon may finish what is in flight" },
+	{ "max-stall", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(max_stall), TIMER_DEADLINE,
+	  "refuse if the last ones took longer; exit status 7 if this one did" },
 	{ "reason", 0, "TEXT", ATTEMPT | BIT(ABORT) | BIT(RESTART) | BIT(STOP), CTL_TEXT,
 	  AT(reason), 1024, "why, for the logs" },
 	{ "trace-parent", 0, "TEXT", ATTEMPT, CTL_TEXT, AT(trace_parent), 256,

@@ -21,6 +21,7 @@
 	X(BUSY,          4, "another handoff is under way") \
 	X(NOT_SERVED,    5, "not committed and the service is NOT being served: act") \
 	X(UNKNOWN,       6, "outcome unknown: the supervisor went away and did not come back") \
+	X(STALLED,       7, "committed, but the stall was longer than --max-stall") \
 	X(DENIED,        8, "permission denied")
 
 enum ctl_exit {
@@ -71,7 +72,7 @@ struct ctl {
 	const char *name;                    /* NULL: the one service that runs */
 	bool json, help, version, openmetrics;
 	const char *socket, *binary, *reason, *trace_parent, *correlation_id, *tenant;
-	struct ctl_duration deadline, drain;
+	struct ctl_duration deadline, drain, max_stall;
 	const char *id;                      /* of a handoff, or its beginning; NULL: the last one */
 	unsigned count;                      /* 0: all */
 	uint64_t since_ms;                   /* wall time; 0: all */

@@ -144,6 +144,28 @@ static void say_failure(const json_t *f)
 	puts(".");
 }
 
+static void say_disruption(const json_t *r)
+{
+	const json_t *queues = json_object_get(r, "queues"), *q;
+	char buf[32];
+	size_t i;
+
+	if (record_uint(r, "stall_us"))
+		printf("Nobody accepted for %s; clients waited in the queue.\n",
+		       out_duration(record_uint(r, "stall_us"), buf));
+	else if (json_is_integer(json_object_get(r, "stall_us")))
+		puts("No client had to wait.");
+	if (record_uint(r, "connections_left"))
+		printf("%" PRIu64 " connections were open when the incumbent had drained.\n",
+		       record_uint(r, "connections_left"));
+	json_array_foreach(queues, i, q) {
+		printf("In the queue of ");
+		text(record_text(q, "listener"));
+		printf(" %" PRIu64 " of %" PRIu64 " waited, %" PRIu64 " were dropped.\n", record_uint(q, "deepest"),
+		       record_uint(q, "backlog"), record_uint(q, "drops"));
+	}
+}
+
 static void say_steps(const struct out *o, const json_t *r)
 {
 	const json_t *steps = json_object_get(r, "steps"), *step;
@@ -184,7 +206,6 @@ static void explain(const struct out *o, const json_t *r)
 	const json_t *f = json_object_get(r, "failed");
 	const char *outcome = record_text(r, "outcome");
 	const bool good = !strcmp(outcome, "committed");
-	char buf[32];
 
 	if (json_is_object(f))
 		say_failure(f);
@@ -198,9 +219,7 @@ static void explain(const struct out *o, const json_t *r)
 		text(record_text(r, "message"));
 	}
 	puts(".");
-	if (record_uint(r, "pause_us"))
-		printf("Nobody served for %s; clients waited in the queue.\n",
-		       out_duration(record_uint(r, "pause_us"), buf));
+	say_disruption(r);
 	say_who_asked(r);
 	say_daemon("incumbent", json_object_get(r, "from"));
 	say_daemon("successor", json_object_get(r, "to"));

@@ -12,6 +12,7 @@
 
 #define ANSWER_MS 10000
 #define STEPS_MAX 64
+#define QUEUES_MAX 16
 
 /* ---- a record as an object ---- */
 
@@ -38,6 +39,28 @@ static json_t *steps_array(const struct msg_handoff *h)
 
 	for (unsigned i = 0; i < n && i < timed; i++)
 		json_array_append_new(a, step_object(what[i], us[i]));
+	return a;
+}
+
+static json_t *queues_array(const struct msg_handoff *h)
+{
+	struct span name[QUEUES_MAX];
+	uint64_t deepest[QUEUES_MAX], backlog[QUEUES_MAX], drops[QUEUES_MAX];
+	unsigned n = texts_copy(&h->queues, name, QUEUES_MAX);
+	json_t *a = json_array();
+
+	if (uints_copy(&h->deepest, deepest, QUEUES_MAX) < n || uints_copy(&h->backlogs, backlog, QUEUES_MAX) < n ||
+	    uints_copy(&h->drops, drops, QUEUES_MAX) < n)
+		n = 0;
+	for (unsigned i = 0; i < n; i++) {
+		json_t *j = json_object();
+
+		json_put_span(j, "listener", true, name[i]);
+		json_put_uint(j, "deepest", true, deepest[i]);
+		json_put_uint(j, "backlog", true, backlog[i]);
+		json_put_uint(j, "drops", true, drops[i]);
+		json_array_append_new(a, j);
+	}
 	return a;
 }
 
@@ -87,6 +110,9 @@ static json_t *record_object(const struct msg *m)
 	PUT_UINT(j, "pause_us", pause_us);
 	PUT_UINT(j, "serving_us", serving_us);
 	PUT_UINT(j, "total_us", total_us);
+	PUT_UINT(j, "stall_us", stall_us);
+	PUT_UINT(j, "connections_left", left);
+	json_object_set_new(j, "queues", queues_array(&m->handoff));
 	json_object_set_new(j, "failed", failed_object(m));
 	json_object_set_new(j, "steps", steps_array(&m->handoff));
 	PUT_TEXT(j, "log", log);

@@ -36,6 +36,8 @@ int ctl_upgrade(struct ctl *c)
 
 	if (c->binary_path)
 		MSG_SET(&m, op_upgrade, binary, SPAN(c->binary_path));
+	if (c->max_stall.given)
+		MSG_SET(&m, op_upgrade, max_stall_ms, c->max_stall.ms);
 	SET_ATTEMPT(&m, op_upgrade, c);
 	return follow(c, &m, &(struct follow_how){ "handoff", &id, .again = true, .abort = true });
 }

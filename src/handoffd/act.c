@@ -29,6 +29,13 @@ static struct process process_of(const struct peer *p)
 	return p ? (struct process){ p->pid, p->start } : (struct process){ 0, 0 };
 }
 
+static void begin_attempt(struct service *s)
+{
+	if (!s->attempt.plan)
+		disruption_begin(&s->disruption, &s->listeners, s->conf);
+	history_begin(s);
+}
+
 static enum s_event journal_started(struct service *s)
 {
 	struct journal *j = &s->journal;
@@ -92,6 +99,8 @@ static enum s_event journal_outcome(struct service *s)
 	struct journal *j = &s->journal;
 	bool committed = s->s.outcome == OUTCOME_COMMITTED;
 
+	if (!s->attempt.plan)
+		disruption_end(&s->disruption);
 	sys_closep(&s->transfer);
 	if (committed) {
 		exe_close(&s->old_exe);
@@ -142,6 +151,7 @@ static enum s_event journal_cold(struct service *s)
 
 static enum s_event journal_serves(struct service *s)
 {
+	disruption_over(&s->disruption);
 	if (!s->journal.served)
 		s->journal.since = sys_wall_ms();
 	s->journal.served = s->exe_served = true;
@@ -275,6 +285,7 @@ static void send_prepare(struct service *s)
 	if (s->transfer >= 0)
 		MSG_SET(&m, prepare, transfer, transfer_limit(s->new_conf ? s->new_conf : s->conf));
 	s->attempt.prepared_us = sys_now_us();
+	disruption_stall(&s->disruption);
 	peer_send(s->o, &m, &s->transfer, s->transfer >= 0);
 	sys_closep(&s->transfer);
 }
@@ -401,7 +412,7 @@ static void end(struct service *s)
 enum s_event service_act(struct service *s, enum s_action a)
 {
 	switch (a) {
-	case S_A_BEGIN_ATTEMPT: history_begin(s); return S_NOW;
+	case S_A_BEGIN_ATTEMPT: begin_attempt(s); return S_NOW;
 	case S_A_JOURNAL_STARTED: return journal_started(s);
 	case S_A_SPAWN: return spawn(s, false);
 	case S_A_JOURNAL_PID: return journal_pid(s);
@@ -414,7 +425,11 @@ enum s_event service_act(struct service *s, enum s_action a)
 	case S_A_JOURNAL_COMMITTED:
 		s->journal.phase = BOOT_COMMITTED;
 		return write_journal(s, "committed");
-	case S_A_COMMIT_N: send_commit(s, s->n, false); return S_NOW;
+	case S_A_COMMIT_N:
+		send_commit(s, s->n, false);
+		if (s_in_handoff(&s->s))
+			disruption_look(&s->disruption);
+		return S_NOW;
 	case S_A_COMMIT_O: send_commit(s, s->o, false); return S_NOW;
 	case S_A_FINAL: send_commit(s, s->o, true); return S_NOW;
 	case S_A_KILL_N: kill_peer(s->n, "the successor", SIGKILL); return S_NOW;
@@ -423,7 +438,11 @@ enum s_event service_act(struct service *s, enum s_action a)
 		s->stop_by = sys_now_ms() + s->s.timer[TIMER_STOP];
 		kill_peer(s->o, "the daemon", SIGTERM);
 		return S_NOW;
-	case S_A_RESUME_O: send_resume(s); return S_NOW;
+	case S_A_RESUME_O:
+		send_resume(s);
+		if (s_in_handoff(&s->s))
+			disruption_look(&s->disruption);
+		return S_NOW;
 	case S_A_PROMOTE:
 		service_bury(s, &s->o);
 		s->o = s->n;

@@ -28,7 +28,7 @@ struct past { pid_t pid; uint64_t start, ended; };
 
 /*
  * Finds the cgroup, and in it the groups that an earlier handoffd of this service has left.
- * settled: called behind each change of what generations_settled() says. NULL: no memory.
+ * settled: called behind each change of what generations_settled(g, 0) says. NULL: no memory.
  */
 struct generations *generations_new(struct event_base *base, const char *service,
                                     void (*settled)(void *arg), void *arg);

@@ -13,6 +13,7 @@
 #include "proto/slot.h"
 
 #define ITEM_MAX (HISTORY_SLOT_SIZE - SLOT_HEADER)
+#define STALLS_ASKED      10   /* handoffs that tell what a stall may be: --max-stall */
 #define STEPS_OF_MESSAGES 40   /* a daemon that talks too much does not crowd out the phases */
 
 static const char under_way[] = "under way";
@@ -71,6 +72,46 @@ static void fill_request(const struct service *s, struct msg *m)
 
 /* What the words of a failure are kept in while the message borrows them. */
 struct words { char cause[1025], log[2000]; };
+
+/* Arrays that a message borrows. */
+struct arrays {
+	struct span step[HISTORY_STEPS], queue[DISRUPTION_QUEUES];
+	uint64_t us[HISTORY_STEPS], deepest[DISRUPTION_QUEUES], backlog[DISRUPTION_QUEUES],
+	         drops[DISRUPTION_QUEUES];
+};
+
+static void fill_steps(const struct history *h, struct msg *m, struct arrays *a)
+{
+	for (unsigned i = 0; i < h->nsteps; i++) {
+		a->step[i] = SPAN(h->steps[i].what);
+		a->us[i] = h->steps[i].us;
+	}
+	MSG_SET(m, handoff, steps, ((struct texts){ .n = h->nsteps, .v = a->step }));
+	MSG_SET(m, handoff, steps_us, ((struct uints){ .n = h->nsteps, .v = a->us }));
+}
+
+static void fill_disruption(const struct disruption *d, struct msg *m, struct arrays *a)
+{
+	unsigned n = 0;
+
+	MSG_SET(m, handoff, stall_us, d->longest_us);
+	if (d->drained)
+		MSG_SET(m, handoff, left, d->left);
+	for (unsigned i = 0; i < d->n; i++) {
+		if (!d->q[i].known)
+			continue;
+		a->queue[n] = SPAN(d->q[i].name);
+		a->deepest[n] = d->q[i].deepest.waiting;
+		a->backlog[n] = d->q[i].deepest.backlog;
+		a->drops[n++] = d->q[i].deepest.drops;
+	}
+	if (!n)
+		return;
+	MSG_SET(m, handoff, queues, ((struct texts){ .n = n, .v = a->queue }));
+	MSG_SET(m, handoff, deepest, ((struct uints){ .n = n, .v = a->deepest }));
+	MSG_SET(m, handoff, backlogs, ((struct uints){ .n = n, .v = a->backlog }));
+	MSG_SET(m, handoff, drops, ((struct uints){ .n = n, .v = a->drops }));
+}
 
 static void fill_failure(const struct service *s, struct msg *m, struct words *w)
 {
@@ -202,15 +243,6 @@ void history_successor(struct service *s)
 		look_at(&s->history.to, s->n);
 }
 
-static unsigned take_steps(const struct history *h, struct span what[], uint64_t us[])
-{
-	for (unsigned i = 0; i < h->nsteps; i++) {
-		what[i] = SPAN(h->steps[i].what);
-		us[i] = h->steps[i].us;
-	}
-	return h->nsteps;
-}
-
 /* *m and buf: the record as it was begun; m is zeroed if it cannot be read. */
 static void recall(struct service *s, uint8_t *buf, struct msg *m)
 {
@@ -226,12 +258,10 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
                  const struct times *t)
 {
 	struct history *h = &s->history;
-	struct span what[HISTORY_STEPS];
-	uint64_t us[HISTORY_STEPS];
 	uint8_t buf[HISTORY_SLOT_SIZE];
+	struct arrays arrays;
 	struct words words;
 	struct msg m = { .type = MSG_handoff };
-	unsigned n = take_steps(h, what, us);
 
 	if (!h->begun)
 		return;
@@ -240,6 +270,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 		m.handoff.number = h->ring.newest;
 		fill_request(s, &m);
 		SET_DAEMON(&m, old, &h->from);
+		fill_disruption(&s->disruption, &m, &arrays);
 	} else {
 		recall(s, buf, &m);
 	}
@@ -247,10 +278,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 	m.handoff.outcome = SPAN(outcome);
 	MSG_SET(&m, handoff, code, (uint64_t)code);
 	SET_TEXT(&m, message, message, 1024);
-	if (n) {
-		MSG_SET(&m, handoff, steps, ((struct texts){ .n = n, .v = what }));
-		MSG_SET(&m, handoff, steps_us, ((struct uints){ .n = n, .v = us }));
-	}
+	fill_steps(h, &m, &arrays);
 	SET_UINT(&m, pause_us, t->pause);
 	SET_UINT(&m, serving_us, t->serving);
 	SET_UINT(&m, total_us, t->total);
@@ -329,11 +357,16 @@ void history_close(struct service *s)
 static void thaw(struct history_record *r)
 {
 	struct msg_handoff *h = &r->m.handoff;
+	struct uints *arrays[] = { &h->steps_us, &h->deepest, &h->backlogs, &h->drops };
 
 	h->steps.n = texts_copy(&h->steps, r->steps, HISTORY_STEPS);
 	h->steps.v = r->steps;
-	h->steps_us.n = uints_copy(&h->steps_us, r->steps_us, HISTORY_STEPS);
-	h->steps_us.v = r->steps_us;
+	h->queues.n = texts_copy(&h->queues, r->queues, DISRUPTION_QUEUES);
+	h->queues.v = r->queues;
+	for (unsigned i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+		arrays[i]->n = uints_copy(arrays[i], r->numbers[i], HISTORY_STEPS);
+		arrays[i]->v = r->numbers[i];
+	}
 }
 
 bool history_read(struct service *s, uint64_t before, struct history_record *ret)
@@ -351,4 +384,22 @@ bool history_read(struct service *s, uint64_t before, struct history_record *ret
 			return true;
 		}
 	return false;
+}
+
+uint64_t history_least_stall(struct service *s)
+{
+	static const char committed[] = "committed";
+	struct history_record *r = malloc(sizeof *r);
+	uint64_t least = 0, before = 0;
+
+	for (unsigned i = 0; r && i < STALLS_ASKED && history_read(s, before, r); i++) {
+		const struct msg_handoff *h = &r->m.handoff;
+
+		before = h->number;
+		if (MSG_HAS(&r->m, handoff, stall_us) && h->outcome.n == strlen(committed) &&
+		    !memcmp(h->outcome.p, committed, h->outcome.n) && (!least || h->stall_us < least))
+			least = h->stall_us;
+	}
+	free(r);
+	return least;
 }

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "base/ring.h"
+#include "handoffd/disruption.h"
 #include "proto/super.h"
 
 struct service;
@@ -44,7 +45,7 @@ struct history {
 };
 
 /* Times of an attempt in us, 0: not known. */
-struct times { uint64_t pause, serving, total; };
+struct times { uint64_t pause, serving, total, stall; };
 
 /* Opens the file, and settles what an earlier supervisor left begun. Without it goes on. */
 void history_open(struct service *s);
@@ -65,11 +66,13 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 /* A record that can be encoded again; m borrows from the rest. */
 struct history_record {
 	struct msg m;
-	struct span steps[HISTORY_STEPS];
-	uint64_t steps_us[HISTORY_STEPS];
+	struct span steps[HISTORY_STEPS], queues[DISRUPTION_QUEUES];
+	uint64_t numbers[4][HISTORY_STEPS];
 	uint8_t buf[HISTORY_SLOT_SIZE];
 };
 /* The newest one with a number below before (0: of all). False: there is none. */
 bool history_read(struct service *s, uint64_t before, struct history_record *ret);
+/* The shortest stall of the last few that committed, in us; 0: none is known. */
+uint64_t history_least_stall(struct service *s);
 
 #endif

@@ -101,6 +101,8 @@ static void send_result(struct caller *o, const struct result *r)
 		MSG_SET(&m, op_result, serving_us, r->times.serving);
 	if (r->times.total)
 		MSG_SET(&m, op_result, total_us, r->times.total);
+	if (r->times.stall)
+		MSG_SET(&m, op_result, stall_us, r->times.stall);
 	if (s->o) {
 		MSG_SET(&m, op_result, pid, (uint64_t)s->o->pid);
 		MSG_SET(&m, op_result, build, SPAN(build_text(s->o, build)));
@@ -154,6 +156,12 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		t.total = now - a->asked_us;
 		t.serving = a->serving_us ? a->serving_us - a->asked_us : 0;
 		t.pause = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
+		t.stall = a->plan ? 0 : s->disruption.longest_us;
+	}
+	if (code == 0 && a->max_stall_ms && t.stall > (uint64_t)a->max_stall_ms * 1000) {
+		r->code = 7;
+		snprintf(r->message, sizeof r->message, "%.1500s; but nobody accepted for %.1f ms, over the %u ms of "
+		         "--max-stall", message, (double)t.stall / 1000, a->max_stall_ms);
 	}
 	r->times = t;
 	if (!a->plan) {
@@ -164,7 +172,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
 			send_result(o, r);
-	history_end(s, code, outcome, message, &t);
+	history_end(s, r->code, outcome, r->message, &t);
 }
 
 void ops_planned(struct service *s)
@@ -263,6 +271,7 @@ static void on_upgrade(struct caller *o, const struct msg *m)
 
 	COPY_ATTEMPT(&a, &m->op_upgrade);
 	copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
+	a.max_stall_ms = (uint32_t)m->op_upgrade.max_stall_ms;
 	start_asked(o, &a, "an upgrade", &m->op_upgrade.reason);
 }
 

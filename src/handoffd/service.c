@@ -163,9 +163,15 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 		show_progress(s, m);
 	if (m->type == MSG_status && MSG_HAS(m, status, epoch))
 		p->epoch = m->status.epoch;
+	if (m->type == MSG_drained && !from_n) {
+		s->disruption.drained = true;
+		s->disruption.left = m->drained.connections;
+	}
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
 	if (e == S_E_N_STATUS && !s->attempt.serving_us)
 		s->attempt.serving_us = sys_now_us();
+	if (e == S_E_N_STATUS || e == S_E_O_STATUS)
+		disruption_over(&s->disruption);
 	if (e != S_NOW)
 		service_event(s, e, m);
 }
@@ -198,6 +204,14 @@ void service_lost(struct service *s, struct peer *p, int error)
 		service_event(s, S_E_N_LOST, NULL);
 }
 
+/* In a handoff. Of one that is drained it is known already. */
+static bool was_serving(const struct service *s, const struct peer *p)
+{
+	if (p == s->o)
+		return s->s.state >= S_WARM && s->s.state < S_TAKE;
+	return p == s->n && s->s.state >= S_PROBATION && s->s.state <= S_OEXIT;
+}
+
 static void on_gone(void *arg, struct peer *p)
 {
 	struct service *s = arg;
@@ -214,6 +228,8 @@ static void on_gone(void *arg, struct peer *p)
 		log_error("the daemon (pid %d) %s: it is started again", (int)p->pid, end);
 	else
 		log_info("pid %d %s", (int)p->pid, end);
+	if (was_serving(s, p))
+		disruption_stall(&s->disruption);
 	generation_ended(s->generations, p->pid);
 	service_event(s, p == s->n ? S_E_N_GONE : S_E_O_GONE, NULL);
 }

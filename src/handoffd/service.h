@@ -22,6 +22,7 @@
 
 #include "handoffd/conf.h"
 #include "handoffd/copier.h"
+#include "handoffd/disruption.h"
 #include "handoffd/generation.h"
 #include "handoffd/history.h"
 #include "handoffd/keep.h"
@@ -44,6 +45,7 @@ struct attempt {
 	char reason[1025], trace_parent[257], correlation_id[257], tenant[257];
 	uid_t uid;                     /* who asked */
 	uint32_t deadline_ms, drain_ms;  /* 0: as configured */
+	uint32_t max_stall_ms;         /* 0: any */
 	uint64_t asked_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
 	char why[1200];                /* why it ended, with details; "" */
 };
@@ -72,6 +74,7 @@ struct service {
 	struct store store;
 	struct journal journal;
 	struct history history;
+	struct disruption disruption;  /* of the attempt under way, or of the last one */
 	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
 	char runtime_dir[4096], state_dir[4096], lock_dir[4200];
 	struct attempt attempt;

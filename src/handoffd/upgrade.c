@@ -131,6 +131,19 @@ static bool means(const struct conf *c, const struct exe *e, const struct kept *
 	return !w->named && !strcmp(path, command);
 }
 
+/* What the last handoffs could not meet, the next one is not expected to. */
+static int check_stall(struct service *s, const struct attempt *a, char *err, size_t size)
+{
+	const uint64_t least = a->max_stall_ms ? history_least_stall(s) : 0;
+
+	if (least <= (uint64_t)a->max_stall_ms * 1000)
+		return 0;
+	snprintf(err, size, "--max-stall %u ms cannot be met: of the last handoffs the shortest had a stall of "
+	         "%.1f ms ('handoffctl history' shows them); the daemon was not asked, it serves on",
+	         a->max_stall_ms, (double)least / 1000);
+	return 1;
+}
+
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t size)
 {
 	const char *no = service_refuses(s);
@@ -142,6 +155,8 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 		snprintf(err, size, "%s", no);
 		return s_in_handoff(&s->s) ? 4 : service_nobody_serves(s) ? 5 : 1;
 	}
+	if ((code = check_stall(s, a, err, size)))
+		return code;
 	if ((code = prepare_conf(s, a, false, &c, &exe, err, size)))
 		return code;
 	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {

@@ -47,7 +47,7 @@ class Explain(ExplainCase):
         u = s.upgrade("--reason", "release 2")
         text, record = self.explain(s)
         self.assertTrue(text.startswith("The handoff %s was committed: " % u.result["handoff"]), text)
-        for words in ("Nobody served for", "by uid %d, reason: release 2." % os.getuid(), "version 2.0",
+        for words in ("Nobody accepted for", "by uid %d, reason: release 2." % os.getuid(), "version 2.0",
                       "incumbent: Drained", "successor: Ready", "\n  Nothing.\n"):
             self.assertIn(words, text)
         self.assertEqual((record["handoff"], record["log"]), (u.result["handoff"], None))

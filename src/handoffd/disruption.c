@@ -1,0 +1,65 @@
+#include "handoffd/disruption.h"
+
+#include <stdio.h>
+
+#include "base/sys.h"
+
+void disruption_begin(struct disruption *d, const struct listeners *l, const struct conf *c)
+{
+	unsigned left = DISRUPTION_UNIX;
+
+	*d = (struct disruption){ .diag = queue_open() };
+	for (unsigned i = 0; i < c->nlisten && d->n < DISRUPTION_QUEUES; i++) {
+		const struct listener *one = listeners_find(l, &c->listen[i]);
+		struct disruption_queue *q = &d->q[d->n];
+
+		if (!one || (one->path && !left) || queue_look(one->fd, d->diag, &q->deepest))
+			continue;
+		left -= one->path != NULL;
+		q->fd = one->fd;
+		q->before = q->deepest.drops;
+		snprintf(q->name, sizeof q->name, "%s", one->name);
+		d->n++;
+	}
+}
+
+void disruption_stall(struct disruption *d)
+{
+	if (!d->from_us)
+		d->from_us = sys_now_us();
+}
+
+void disruption_look(struct disruption *d)
+{
+	struct queue now;
+
+	for (unsigned i = 0; i < d->n; i++) {
+		struct disruption_queue *q = &d->q[i];
+
+		if (queue_look(q->fd, d->diag, &now) || (q->known && now.waiting <= q->deepest.waiting))
+			continue;
+		q->deepest = now;
+		q->known = true;
+	}
+}
+
+void disruption_over(struct disruption *d)
+{
+	const uint64_t us = d->from_us ? sys_now_us() - d->from_us : 0;
+
+	if (us > d->longest_us)
+		d->longest_us = us;
+	d->from_us = 0;
+}
+
+void disruption_end(struct disruption *d)
+{
+	struct queue now;
+
+	for (unsigned i = 0; i < d->n; i++) {
+		struct disruption_queue *q = &d->q[i];
+
+		q->deepest.drops = queue_look(q->fd, d->diag, &now) ? 0 : now.drops - q->before;
+	}
+	sys_closep(&d->diag);
+}

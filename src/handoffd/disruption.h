@@ -1,0 +1,48 @@
+/*
+ * disruption: what a handoff cost its clients: how long nobody accepted, how deep the
+ * listeners' queues were when that ended, how many connections they dropped.
+ *
+ * The queues are looked at when whoever is to serve has been told so, and not before: it
+ * wakes up meanwhile. They are few, so that many listeners lengthen no pause: TCP's take a
+ * microsecond each, unix ones ten.
+ */
+#ifndef HANDOFF_DISRUPTION_H
+#define HANDOFF_DISRUPTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/queue.h"
+#include "handoffd/listen.h"
+
+#define DISRUPTION_QUEUES 16u   /* listeners that are looked at, in the order of the configuration */
+#define DISRUPTION_UNIX   4u    /* of them at most so many unix ones */
+
+struct disruption {
+	unsigned n;
+	struct disruption_queue {
+		int fd;                      /* the listeners', who stay in hand until disruption_end */
+		char name[CONF_MAX_NAME + 1];
+		bool known;                  /* it was looked at in time */
+		uint32_t before;             /* its drops at the beginning */
+		struct queue deepest;
+	} q[DISRUPTION_QUEUES];
+	int diag;                            /* for unix listeners, while a handoff is under way; -1 */
+	uint64_t from_us;                    /* nobody accepts since; 0: somebody does */
+	uint64_t longest_us;
+	bool drained;                        /* the incumbent has said so, */
+	uint64_t left;                       /* and how many connections it still had */
+};
+
+/* A handoff begins. */
+void disruption_begin(struct disruption *d, const struct listeners *l, const struct conf *c);
+/* From here on nobody accepts, and since the first of such calls. */
+void disruption_stall(struct disruption *d);
+/* Somebody was told to serve. */
+void disruption_look(struct disruption *d);
+/* Somebody serves. */
+void disruption_over(struct disruption *d);
+/* Its end, with the listeners still open: what they have dropped is counted. */
+void disruption_end(struct disruption *d);
+
+#endif
