@@ -106,7 +106,8 @@ enum handoff_event_type {
 	                    * sealed, so read the state from disk again, trust no memory.
 	                    * Then handoff_resumed(), then serve */
 	HANDOFF_COMMIT,    /* the successor serves: finish, exit with 0 */
-	HANDOFF_FINAL,     /* you are the incumbent for good: the on-disk format may change */
+	HANDOFF_FINAL,     /* you are the incumbent for good: the on-disk format may change. It may
+	                    * come again, after a lost supervisor or an attempt that came to nothing */
 	HANDOFF_LOST       /* the supervisor went away: for your log. Keep serving; the
 	                    * library reconnects by itself */
 };

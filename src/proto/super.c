@@ -53,6 +53,9 @@ ROW("IDLE start", NAMING, JOURNALED, ALWAYS, DO(A(RELEASE)), WARM, NULL)
 ROW("IDLE start", NAMING, JOURNAL_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the journal could not be written")
 
 /* ---- warm-up: O serves undisturbed. O dead: stay, N has not said Hello */
+/* its Final may have gone into the channel that it had lost: a registration as serving is answered
+ * by one, now, or when the attempt has ended and O serves again */
+ROW("WARM registers again", WARM, O_SERVING, ALWAYS, DO(A(FINAL)), WARM, NULL)
 ROW("WARM Hello, O dead", WARM, N_HELLO, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
 ROW("WARM Hello, O away", WARM, N_HELLO, O_AWAY, NOTHING, AWAIT_O, NULL)
 ROW("WARM Hello, O alive", WARM, N_HELLO, ALWAYS, DO(A(PREPARE)), DRAIN, NULL)
@@ -64,7 +67,7 @@ ROW("stop", WARM, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being s
 /* O's channel is at its end: its death is not verified yet, or it registers again. A
  * Prepare that nobody reads would end in killing an O that serves */
 ROW("WARM Hello, O dead", AWAIT_O, NOW, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
-ROW("WARM Hello, O alive", AWAIT_O, O_SERVING, ALWAYS, DO(A(PREPARE)), DRAIN, NULL)
+ROW("WARM Hello, O alive", AWAIT_O, O_SERVING, ALWAYS, DO(A(FINAL), A(PREPARE)), DRAIN, NULL)
 ROW("WARM Hello, O away", AWAIT_O, TIMEOUT, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent is not registered")
 ROW("WARM N dead", AWAIT_O, N_GONE, ALWAYS, NOTHING, ABORT, "the successor ended before the incumbent registered again")
 ROW("WARM asked", AWAIT_O, ABORT, ALWAYS, DO(A(KILL_N)), ABORT, "an operator asked for it")
@@ -143,13 +146,14 @@ ROW("OEXIT T_oexit", OEXIT, TIMEOUT, ALWAYS, DO(A(KILL_O)), OEXIT, NULL)
 
 /* ---- abort, roll back: first N's death, verified, and what it had sent */
 ROW("ABORT Status in N's socket", ABORT, N_STATUS, ALWAYS, DO(A(MAY)), ABORT, NULL)
+ROW("ABORT registers again", ABORT, O_SERVING, UNTOUCHED, DO(A(FINAL)), ABORT, NULL)
 ROW("ABORT N dead", ABORT, NOW, N_GONE, NOTHING, BACK, NULL)
 ROW("ABORT O untouched", BACK, NOW, UNTOUCHED, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT)), IDLE, NULL)
 ROW("ABORT O dead", BACK, NOW, O_GONE, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT)), COLD, NULL)
 ROW("ABORT O connected", BACK, NOW, O_CONNECTED, DO(A(RESUME_O)), RESUMING, NULL)
 ROW("ABORT T_reg", BACK, TIMEOUT, ALWAYS, DO(A(KILL_O)), BACK, NULL)
-ROW("RESUMING Status of O", RESUMING, O_STATUS, ALWAYS, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT)), IDLE, NULL)
-ROW("RESUMING Status of O", RESUMING, O_SERVING, ALWAYS, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT)), IDLE, NULL)
+ROW("RESUMING Status of O", RESUMING, O_STATUS, ALWAYS, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT), A(FINAL)), IDLE, NULL)
+ROW("RESUMING Status of O", RESUMING, O_SERVING, ALWAYS, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT), A(FINAL)), IDLE, NULL)
 ROW("RESUMING O registers again", RESUMING, O_STANDBY, ALWAYS, DO(A(RESUME_O)), RESUMING, NULL)
 ROW("RESUMING O dead", RESUMING, NOW, O_GONE, DO(A(OUTCOME), A(JOURNAL_OUTCOME), A(REPORT)), COLD, NULL)
 ROW("RESUMING T_resume", RESUMING, TIMEOUT, ALWAYS, DO(A(KILL_O)), RESUMING, NULL)

@@ -231,6 +231,20 @@ class WarmUp(RuleCase):
         self.took(s, "IDLE registers again")
         s.wait_state("idle")
 
+    def test_the_incumbent_registers_again(self):
+        """The Final before may have gone into the channel that it had lost: it hears another."""
+        s, o = self.puppet_o(**SOON)
+        u = self.upgrade_to_kvd(s, "warmup:stop")
+        successor = self.stopped(s)
+        o.id = bytes(16)
+        o.drop()
+        self.again(s, o, "SERVE")
+        self.took(s, "WARM registers again")
+        self.assertTrue(o.receive(COMMIT)[1])
+        self.kill(successor)
+        self.ends(u, s, 1, "aborted")
+        self.took(s, "ABORT O untouched")
+
 
 class Drain(RuleCase):
     def test_the_successor_dies(self):

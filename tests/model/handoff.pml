@@ -182,7 +182,7 @@ mtype = { HELLO, PREPARE, DRAINED, SEALREQ, SEALOK, SEALFAIL, BEGIN, READY,
 #define P_STANDBY 0		/* phase in REG */
 #define P_SERVING 1
 
-chan s2d[NSLOT] = [4] of { mtype, byte, byte };
+chan s2d[NSLOT] = [6] of { mtype, byte, byte };
 chan d2s[NSLOT] = [6] of { mtype, byte, byte };
 bit up[NSLOT];		/* the daemon's end of the connection is open	*/
 bit sc[NSLOT];		/* S's end is open				*/
@@ -786,6 +786,8 @@ inline release(k)
 	fi
 }
 #define HASO (sinc != NONE && nempty(d2s[sinc]))
+/* on its channel; a new one is it when its Hello has been read */
+#define HEARD(k) (sc[k] && !d2s[k]?[REG,_,_])
 #define NOTHING_OF_O (sinc == NONE || empty(d2s[sinc]))
 #define HASN (ssucc != NONE && nempty(d2s[ssucc]))
 inline recvO()		/* a Hello: it is connected again */
@@ -823,10 +825,10 @@ inline committed()	/* N took over and O is gone */
 	assert(dead(ssucc) || wr[ssucc] || st[ssucc] == I_TAKE || st[ssucc] == D_DYING);
 	sclose(sinc); ACT(A_PROMOTE); jver = sh; jserves = 1;
 	outcome(O_COMMITTED, ssucc);
-	sinc = ssucc; ssucc = NONE; soc = sc[sinc]; smay = 0; srev = 0; sprep = 0
+	sinc = ssucc; ssucc = NONE; soc = HEARD(sinc); smay = 0; srev = 0; sprep = 0
 }
-inline not_committed()	/* O serves */
-{	to(S_IDLE);
+inline not_committed(next)	/* O serves */
+{	to(next);
 	assert(dead(sinc) || wr[sinc] || st[sinc] == I_TAKE || st[sinc] == D_DYING);
 	if
 	:: smay -> outcome(O_ROLLEDBACK, sinc)
@@ -846,12 +848,25 @@ inline both_dead()	/* whose data is it? */
 	fi;
 	sinc = NONE; soc = 0; smay = 0; srev = 0; sprep = 0
 }
+/* a Final to it may have gone into a channel that it had lost */
+#ifdef M_BACK_NO_FINAL
+#define BACK_FINAL S_IDLE
+#else
+#define BACK_FINAL I_FINAL
+#endif
+inline final()
+{	if
+	:: soc -> ssend(sinc, COMMIT, sh, 1)
+	:: else
+	fi;
+	ACT(A_FINAL)
+}
 inline cold_done()
 {	to(I_FINAL);
 #ifdef M_COLD_NOPID
 	jinc = ssucc;
 #endif
-	jserves = 1; sinc = ssucc; ssucc = NONE; scold = 0; soc = sc[sinc]; sprep = 0; srev = 0;
+	jserves = 1; sinc = ssucc; ssucc = NONE; scold = 0; soc = HEARD(sinc); sprep = 0; srev = 0;
 	ACT(A_PROMOTE); ACT(A_JOURNAL_SERVES); LOG(("S: cold start done\n"))
 }
 inline kill_o()
@@ -1007,6 +1022,13 @@ end:	do
 #endif
 		:: soc -> prepare(); RULE("WARM Hello, O alive: N_HELLO") /* dead: EPIPE, then DRAIN's rule */
 		fi }
+	:: atomic { sst == S_WARM && HASO -> recvO();
+		if
+#ifndef M_WARM_NO_FINAL
+		:: IS_SERVING -> to(S_WARM); final(); RULE("WARM registers again: O_SERVING")
+#endif
+		:: else
+		fi }
 	:: atomic { sst == S_WARM && GONE(ssucc) -> to(S_ABORT); RULE("WARM N dead: N_GONE") }
 #ifdef O_DEAD_ABORTS
 	:: atomic { sst == S_WARM && GONE(sinc) -> give_up() }
@@ -1018,7 +1040,11 @@ end:	do
 	:: atomic { sst == S_AWAIT_O && OGONE -> go_on(); RULE("WARM Hello, O dead: NOW") }
 	:: atomic { sst == S_AWAIT_O && HASO -> recvO();
 		if
-		:: m == REG && v == P_SERVING -> prepare(); RULE("WARM Hello, O alive: O_SERVING")
+		:: m == REG && v == P_SERVING ->
+#ifndef M_AWAY_NO_FINAL
+			final();
+#endif
+			prepare(); RULE("WARM Hello, O alive: O_SERVING")
 		:: else
 		fi }
 	:: atomic { sst == S_AWAIT_O && GONE(ssucc) -> to(S_ABORT); RULE("WARM N dead: N_GONE") }
@@ -1163,7 +1189,7 @@ end:	do
 	:: atomic { sst == S_OEXIT && GONE(sinc) -> committed(); RULE("OEXIT O dead: NOW") }
 	:: atomic { sst == S_OEXIT && T_OEXIT && !dead(sinc) && NALIVE(ssucc) ->
 		to(S_OEXIT); LOG(("S: O%d does not exit, kills it\n", sinc)); skill(sinc); ACT(A_KILL_O); RULE("OEXIT T_oexit: TIMEOUT") }
-	:: atomic { sst == I_FINAL -> to(S_IDLE); ssend(sinc, COMMIT, sh, 1); ACT(A_FINAL); RULE("+") }
+	:: atomic { sst == I_FINAL -> to(S_IDLE); final(); RULE("+") }
 
 	/* ---- abort / roll back: N is dead ---------------------------------------------------- */
 	:: atomic { sst == S_ABORT && HASN -> d2s[ssucc]?m,h,v;
@@ -1173,22 +1199,29 @@ end:	do
 #endif
 		:: else
 		fi }
+	:: atomic { sst == S_ABORT && HASO -> recvO();
+		if
+#ifndef M_ABORT_NO_FINAL
+		:: IS_SERVING && !KNEW -> to(S_ABORT); final(); RULE("ABORT registers again: O_SERVING")
+#endif
+		:: else
+		fi }
 	:: atomic { sst == S_ABORT && GONE(ssucc) ->
 		to(S_BACK); sclose(ssucc); ssucc = NONE; RULE("ABORT N dead: NOW") }
-	:: atomic { sst == S_BACK && !KNEW && HERE(sinc) -> not_committed(); RULE("ABORT O untouched: NOW") }
+	:: atomic { sst == S_BACK && !KNEW && HERE(sinc) -> not_committed(S_IDLE); RULE("ABORT O untouched: NOW") }
 	:: atomic { sst == S_BACK && KNEW && soc && HERE(sinc) ->
 		to(S_RESUMING); ssend(sinc, RESUME, sh, 0); ACT(A_RESUME_O);
 		LOG(("S: Resume -> O%d\n", sinc)); RULE("ABORT O connected: NOW") }
 #ifdef M_NO_ACK
-	:: atomic { sst == S_RESUMING -> not_committed() }
+	:: atomic { sst == S_RESUMING -> not_committed(I_FINAL) }
 #endif
 	:: atomic { sst == S_BACK && GONE(sinc) -> both_dead(); RULE("ABORT O dead: NOW") }
 	:: atomic { sst == S_BACK && KNEW && T_REG && sinc != NONE && !dead(sinc) && !soc ->
 		to(S_BACK); kill_o(); RULE("ABORT T_reg: TIMEOUT") }
 	:: atomic { sst == S_RESUMING && HASO -> recvO();
 		if
-		:: IS_STATUS -> not_committed(); RULE("RESUMING Status of O: O_STATUS")
-		:: IS_SERVING -> not_committed(); RULE("RESUMING Status of O: O_SERVING")
+		:: IS_STATUS -> not_committed(BACK_FINAL); RULE("RESUMING Status of O: O_STATUS")
+		:: IS_SERVING -> not_committed(BACK_FINAL); RULE("RESUMING Status of O: O_SERVING")
 		:: IS_STANDBY ->
 #ifdef M_RESUME_ONCE
 			skip
@@ -1242,10 +1275,10 @@ end:	do
 		!dead(ssucc) && hg[ssucc] -> to(sst); LOG(("S: cold start hangs, kills it\n")); skill(ssucc); ACT(A_KILL_N);
 		RULE("COLD child hangs: TIMEOUT") }
 #endif
-	/* ---- what changes nothing here; a Hello of O: it is connected again ---------------- */
-	:: atomic { HASO && (sst == S_STARTING || sst == S_SPAWNING || sst == S_NAMING || sst == S_WARM ||
-		sst == S_TAKE || sst == S_PROBATION || sst == S_TELL_O || sst == S_ABORT ||
-		sst == S_BACK || sst == S_R_COMMITTED) -> recvO() }
+	/* ---- what changes nothing here; a Hello of O: it is connected again. Not where S waits
+	 * for the answer of an action, nor where its next step needs no event ---------------- */
+	:: atomic { HASO && (sst == S_TAKE || sst == S_PROBATION || sst == S_TELL_O ||
+		(sst == S_BACK && KNEW) || sst == S_R_COMMITTED) -> recvO() }
 	:: atomic { HASN && (sst == S_PROBATION || sst == S_TELL_O || sst == S_OEXIT) -> d2s[ssucc]?_,_,_ }
 #if defined(BREAK) || defined(SLOWDEATH)
 	:: atomic { LOST(0) -> lost(0) }

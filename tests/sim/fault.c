@@ -106,7 +106,7 @@ static void plan_scene(struct world *w)
 {
 	uint64_t fence = (uint64_t)w->timer[TIMER_FENCE] * MS;
 
-	switch (rnd(w, 11)) {
+	switch (rnd(w, 12)) {
 	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
@@ -164,6 +164,15 @@ static void plan_scene(struct world *w)
 		w->timer[TIMER_DRAIN] = w->timer[TIMER_DEADLINE];
 		add(w, F_HANG_N, AT_S, S_DRAIN, (unsigned)rnd(w, 3))->length = all_timers(w);
 		add(w, F_HANG_O, AT_S, S_DRAIN, 2 + (unsigned)rnd(w, 3))->length = all_timers(w);
+		break;
+	case 10:  /* Final goes into a channel that N has lost; N registers again in the next attempt,
+	           * which S begins before it has read the end, and which comes to nothing */
+		add(w, F_HANG_O, AT_O, D_SEALED, 0)->length = 1;
+		then(add(w, F_BREAK_O, AT_O, D_SERVE, (unsigned)rnd(w, 6)));
+		then(add(w, (enum fault_kind[]){ F_OP_ABORT, F_KILL_N, F_KILL_S, F_UNHEALTHY }[rnd(w, 4)],
+		         AT_S, S_STARTING + (unsigned)rnd(w, S_CHECK - S_STARTING), (unsigned)rnd(w, 30)));
+		w->upgrades++;
+		w->hasty = true;
 		break;
 	default:  /* a restarted S, an incumbent that is silent for long */
 		add(w, F_KILL_S, AT_STEP, 0, (unsigned)rnd(w, 100));
@@ -321,6 +330,19 @@ static void break_o(struct world *w, struct proc *o)
 	o->qi = 0;
 }
 
+/* By S, or by an N that serves already. */
+static void break_n(struct world *w, struct proc *n)
+{
+	if (n->d.state != D_SERVE || !o_can_close(n) || chance(w, 2)) {
+		conn_close_s(n);
+		w->sup.broken = n->pid;
+		return;
+	}
+	conn_close_d(n);
+	d_step(&n->d, D_E_EOF, w->now / MS, &n->q);
+	n->qi = 0;
+}
+
 static bool strike(struct world *w, struct fault *f)
 {
 	struct proc *o = target(w, false), *n = target(w, true);
@@ -350,7 +372,7 @@ static void carry_out(struct world *w, struct fault *f)
 	case F_HELPER: proc_kill(w, o, true); break;
 	case F_HANG_O: hang(w, o, f); break;
 	case F_KILL_N: proc_kill(w, n, !w->fast && chance(w, 6)); break;
-	case F_BREAK_N: conn_close_s(n); w->sup.broken = n->pid; break;
+	case F_BREAK_N: break_n(w, n); break;
 	case F_HANG_N: hang(w, n, f); break;
 	case F_BREAK_O: break_o(w, o); break;
 	case F_OP_ABORT: w->want_abort = true; break;

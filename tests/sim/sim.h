@@ -149,6 +149,7 @@ struct world {
 	bool fast;              /* hooks and turns take well under every timer */
 	bool pdeath;            /* daemons are tied to S */
 	bool clean;             /* the last upgrade: no fault */
+	bool hasty;             /* the operator asks again at once, in a turn with other events */
 	struct sup sup;
 	struct proc proc[MAX_PROC];
 	unsigned nproc, last_pid;

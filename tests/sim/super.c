@@ -473,9 +473,13 @@ static void tell_gone(struct world *w, enum s_event e)
 	give(w, e, NULL);
 }
 
-static bool startable(const struct sup *u)
+static bool startable(struct world *w)
 {
-	return u->s.state == S_IDLE && u->s.o_connected && !u->s.stop && !u->s.o_gone;
+	const struct sup *u = &w->sup;
+	struct proc *o = proc_find(w, u->o);
+
+	return u->s.state == S_IDLE && u->s.o_connected && !u->s.stop && !u->s.o_gone &&
+	       !(o && o->conn.has_hello);   /* it registers: its sockets are still to come */
 }
 
 /* The operator. A request that cannot be taken now is refused, and asked again. */
@@ -492,8 +496,8 @@ static bool operate(struct world *w)
 	}
 	if (!w->upgrades || w->op_at > w->now || u->s.state == S_STOPPED)
 		return false;
-	w->op_at = w->now + 3 * MS + rnd(w, 40 * MS);
-	if (!startable(u))
+	w->op_at = w->now + (w->hasty ? 200 : 3 * MS + rnd(w, 40 * MS));
+	if (!startable(w))
 		return true;
 	w->upgrades--;
 	u->hand = ++w->nhand;
@@ -652,6 +656,8 @@ void sup_step(struct world *w)
 	} else if (u->reading_o) {
 		read_o(w);
 	} else if ((w->want_stop || w->want_abort || w->want_restart) && chance(w, 2)) {
+		operate(w);
+	} else if (w->hasty && w->upgrades && w->op_at <= w->now && chance(w, 2)) {
 		operate(w);
 	} else if ((e = somebody_gone(w)) && chance(w, 2)) {
 		tell_gone(w, e);

@@ -276,8 +276,12 @@ START_TEST(aborts)
 		EXPECT(RESUMING, S_A_RESUME_O);
 		step(S_E_O_STATUS);
 	}
-	if (c[_i].at == S_E_STOP)
+	if (c[_i].at == S_E_STOP && touched)
+		EXPECT(STOPPING, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL, S_A_TERM_O);
+	else if (c[_i].at == S_E_STOP)
 		EXPECT(STOPPING, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_TERM_O);
+	else if (touched)
+		EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL);
 	else
 		EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT);
 	ck_assert_int_eq(s.outcome, OUTCOME_ABORTED);
@@ -330,9 +334,34 @@ START_TEST(o_is_away_when_n_is_warm)
 	if (_i == 0)
 		EXPECT(READY, S_A_BEGIN_NOTHING);
 	else if (_i == 1)
-		EXPECT(DRAIN, S_A_PREPARE);
+		EXPECT(DRAIN, S_A_FINAL, S_A_PREPARE);
 	else
 		EXPECT(ABORT, S_A_KILL_N);
+}
+END_TEST
+
+/* A Final that went into a lost channel comes again with each registration. */
+START_TEST(who_registers_in_an_attempt_hears_final)
+{
+	until(S_WARM);
+	step(S_E_O_LOST);
+	step(S_E_O_SERVING);
+	EXPECT(WARM, S_A_FINAL);
+	step(S_E_ABORT);
+	EXPECT(ABORT, S_A_KILL_N);
+	step(S_E_O_SERVING);
+	EXPECT(ABORT, S_A_FINAL);
+	step(S_E_N_GONE);
+	EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT);   /* untouched, and it knows */
+	until(S_DRAIN);
+	step(S_E_O_SERVING);
+	EXPECT(ABORT, S_A_KILL_N);
+	step(S_E_O_SERVING);
+	EXPECT(ABORT);                /* it is told to resume first */
+	step(S_E_N_GONE);
+	EXPECT(RESUMING, S_A_RESUME_O);
+	step(_i ? S_E_O_SERVING : S_E_O_STATUS);
+	EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL);
 }
 END_TEST
 
@@ -343,7 +372,7 @@ START_TEST(n_dies_in_probation)
 	step(S_E_N_GONE);
 	EXPECT(RESUMING, S_A_RESUME_O);
 	step(S_E_O_STATUS);
-	EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT);
+	EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL);
 	ck_assert_int_eq(s.outcome, OUTCOME_ROLLED_BACK);
 }
 END_TEST
@@ -519,7 +548,7 @@ START_TEST(restarted_started)
 	step(S_E_O_STANDBY);
 	EXPECT(RESUMING, S_A_RESUME_O);
 	step(S_E_O_STATUS);
-	EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT);
+	EXPECT(IDLE, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT, S_A_FINAL);
 	ck_assert_int_eq(s.outcome, OUTCOME_ABORTED);
 	boot(BOOT_STARTED, true, false, true);
 	EXPECT(BACK);
@@ -694,6 +723,7 @@ int main(void)
 	tcase_add_loop_test(r, o_dies_and_n_goes_on, 0, 2);
 	tcase_add_test(r, o_dies_in_warm_up);
 	tcase_add_loop_test(r, o_is_away_when_n_is_warm, 0, 3);
+	tcase_add_loop_test(r, who_registers_in_an_attempt_hears_final, 0, 2);
 	tcase_add_test(r, n_dies_in_probation);
 	tcase_add_test(r, status_of_a_dead_n_counts);
 	tcase_add_test(r, commit_refused_by_o);
