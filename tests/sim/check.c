@@ -146,6 +146,15 @@ static unsigned expected_version(const struct world *w)
 	return v;
 }
 
+/* A stop waits for daemons that end, for nothing else. */
+static void check_stop(struct world *w)
+{
+	uint64_t most = (uint64_t)w->timer[TIMER_STOP] + w->timer[TIMER_EXIT] + 1000;
+
+	if (w->fast && !w->tight && w->seen == 1u << F_OP_STOP && w->now > w->struck_at + most * MS)
+		violated(w, "a stop took %u ms", (unsigned)((w->now - w->struck_at) / MS));
+}
+
 /* The world has settled: 5, 6, 7. */
 void check_end(struct world *w)
 {
@@ -155,8 +164,10 @@ void check_end(struct world *w)
 	for (unsigned h = 1; h <= w->nhand; h++)
 		if (w->begun[h] && !w->out[h])
 			violated(w, "h%u was begun and never reported", h);
-	if (w->sup.ended)
+	if (w->sup.ended) {
+		check_stop(w);
 		return;
+	}
 	if (w->lock != p->pid)
 		violated(w, "at rest %s serves without the flock", pname(p->pid));
 	if (w->j.phase != BOOT_IDLE || w->j.inc != p->pid || !w->j.served)

@@ -79,7 +79,7 @@ static void pick_timers(struct world *w)
 	timers_default(t);
 	t[TIMER_START] = 20000;
 	t[TIMER_STOP] = 5000;
-	t[TIMER_PROBATION] = chance(w, 3) ? (uint32_t)rnd(w, 400) : 0;
+	t[TIMER_PROBATION] = chance(w, 3) ? (uint32_t)rnd(w, 400) : chance(w, 20) ? 100000 : 0;
 	w->tight = chance(w, 4);
 	if (!w->tight)
 		return;
