@@ -117,8 +117,8 @@ def no_process_is_left(r):
     pid = r.now["pid"]
     harness.wait_until(lambda: [x.pid for x in r.p.kvds()] == [pid],
                        "one daemon (%d) is left: %s" % (pid, r.p.kvds()), PATIENCE)
-    require(not harness.zombies(r.p.supervisor.pid), "zombies: %s",
-            harness.zombies(r.p.supervisor.pid))
+    harness.wait_until(lambda: not harness.zombies(r.p.supervisor.pid),
+                       "no zombie: %s" % harness.zombies(r.p.supervisor.pid), PATIENCE)
 
 
 def no_descriptor_is_left(r):
@@ -129,9 +129,12 @@ def no_descriptor_is_left(r):
 
 
 def no_file_is_left(r):
-    """The runtime and the state directory hold the files that they held."""
+    """The runtime and the state directory hold the files that they held, and two executables at
+    most: the current one's copy and the previous one's."""
     more = r.p.files() - r.p.first_files
     require(not more, "files are left: %s", more)
+    harness.wait_until(lambda: len(r.p.copies()) <= 2, "copies are left: %s" % r.p.copies(),
+                       PATIENCE)
 
 
 def no_cgroup_is_left(r):

@@ -172,7 +172,8 @@ class Controller:
         program, _role, pid, when, op, name = words
         pid = int(pid)
         role = "S" if program == "handoffd" else "O" if pid == self.place.incumbent else "N"
-        if name in IGNORED:
+        # who copies an executable for handoffd is tied to it as well, and is none of the three
+        if name in IGNORED or (role == "S" and op == "tie"):
             Held(conn, None).go()
             return
         alive = frozenset(self.place.roles()) if self._look else frozenset()
@@ -272,8 +273,9 @@ class Place(harness.Service):
     def roles(self):
         """{role: pid} of those that live."""
         found = {"S": self.supervisor.pid, "O": self.incumbent}
+        here = session(self.supervisor.pid)  # daemons have sessions of their own, copiers have not
         found.update(("N", p.pid) for p in harness.children(self.supervisor.pid)
-                     if p.pid != self.incumbent and p.state != "Z")
+                     if p.pid != self.incumbent and p.state != "Z" and session(p.pid) != here)
         return {r: p for r, p in found.items() if p and harness.is_alive(p)}
 
     def binary_of(self, version, *faults):
@@ -337,9 +339,14 @@ class Place(harness.Service):
             for x in names)
 
     def files(self):
-        """Below the runtime and the state directory."""
+        """Below the runtime and the state directory, copies of executables apart."""
         return {os.path.join(d, f) for top in ("run", "state")
-                for d, _, names in os.walk(self.path(top)) for f in names}
+                for d, _, names in os.walk(self.path(top)) for f in names} - self.copies()
+
+    def copies(self):
+        """The copies of executables: of the current one, of the previous one, or one under way."""
+        return {os.path.join(d, f) for d, _, names in os.walk(self.path("state", self.name, "exe"))
+                for f in names}
 
     def groups(self):
         """The cgroups of generations."""
@@ -353,6 +360,12 @@ class Place(harness.Service):
         return subprocess.run([harness.program("kvd-v1"), "--verify", "--data-dir", self.data_dir],
                               env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=harness.PATIENCE, check=False)
+
+
+def session(pid):
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 def signal_to(pidfd, sig):
