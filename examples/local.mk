@@ -27,7 +27,7 @@ libkvd_la_SOURCES = \
 	examples/kvd/job.c examples/kvd/job.h examples/kvd/compact.c examples/kvd/compact.h \
 	examples/kvd/resp.c examples/kvd/resp.h \
 	examples/kvd/server.c examples/kvd/server.h examples/kvd/life.c \
-	examples/kvd/net.c examples/kvd/bind.c examples/kvd/options.c examples/kvd/options.h \
+	examples/kvd/net.c examples/kvd/move.c examples/kvd/bind.c examples/kvd/options.c examples/kvd/options.h \
 	examples/kvd/cmd.c examples/kvd/cmd.h examples/kvd/cmd_keys.c examples/kvd/cmd_server.c \
 	examples/kvd/fault.c examples/kvd/fault.h examples/kvd/verify.c examples/kvd/verify.h
 libkvd_la_CPPFLAGS = $(AM_CPPFLAGS) -D_GNU_SOURCE

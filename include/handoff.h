@@ -55,6 +55,8 @@ enum handoff_log_level {
 /* flags of struct handoff_options */
 #define HANDOFF_NONBLOCK 1u /* handoff_begin, handoff_ready return -EAGAIN; the answer
                              * comes from handoff_next (HANDOFF_BEGIN, HANDOFF_DECIDED) */
+#define HANDOFF_CONNECTIONS 2u /* moves live connections: gives them to a successor, and takes
+                                * an incumbent's; see handoff_give and handoff_receive */
 
 /* All strings are copied by handoff_open. */
 struct handoff_options {
@@ -65,7 +67,7 @@ struct handoff_options {
 	const char *version;  /* for people, 64 bytes at most; NULL: none */
 	void (*log)(void *arg, int level, const char *line); /* NULL: silent */
 	void *log_arg;
-	unsigned flags;       /* HANDOFF_NONBLOCK */
+	unsigned flags;       /* HANDOFF_NONBLOCK, HANDOFF_CONNECTIONS */
 	unsigned reserved;    /* 0 */
 };
 
@@ -120,6 +122,21 @@ struct handoff_event {
 	const char *reason;       /* DRAIN: why the upgrade; RESUME: why it ended; or NULL.
 	                           * Valid until the next call that takes the handle */
 	const char *trace_parent, *correlation_id, *tenant; /* DRAIN: as given, or NULL */
+	int can_give;             /* DRAIN: 1 if the successor takes connections: what is in flight
+	                           * may move in the SEAL and need not be finished */
+};
+
+/*
+ * A live connection on its way from incumbent to successor. Its state is the daemon's own
+ * business, and both versions must know its form: what was read and not yet applied (a part
+ * of a request too), the replies that are not written yet, what belongs to the session.
+ */
+struct handoff_connection {
+	size_t size;        /* sizeof(struct handoff_connection) */
+	int fd;             /* a stream socket: tcp or unix */
+	const char *name;   /* what kind of connection it is, UTF-8, 64 bytes at most; NULL: "" */
+	const void *state;
+	size_t state_size;
 };
 
 /*
@@ -141,7 +158,8 @@ int handoff_role(const handoff *h);
 /*
  * Says Hello ("warm-up done"), then waits until it is this process's turn and
  * takes the lock. Blocks, for a successor until the incumbent has sealed; with
- * HANDOFF_NONBLOCK returns -EAGAIN, and again after HANDOFF_BEGIN.
+ * HANDOFF_NONBLOCK returns -EAGAIN, and again after HANDOFF_BEGIN; with
+ * HANDOFF_CONNECTIONS also when handoff_receive has something.
  * From here on the state may be opened for real, but until handoff_ready has
  * returned 0 nothing may be written into data_dir.
  * Errors: -ECANCELED the attempt ended (handoff_error() says why, a protocol version
@@ -202,6 +220,56 @@ int handoff_sealed(handoff *h, const struct handoff_state *state);
 int handoff_seal_failed(handoff *h, const char *reason);
 /* State reopened: says "I serve again"; serve after it. */
 int handoff_resumed(handoff *h);
+
+/*
+ * The incumbent gives its connections away, between HANDOFF_SEAL and handoff_sealed, while it
+ * still is the writer. Before: what the replies in the state acknowledge is written (write(2)), and
+ * the connection is out of every epoll set (EPOLL_CTL_DEL: its description lives on in the
+ * successor). After: it is not touched any more, that is read, written or shut down, and no flag of
+ * it is changed (O_NONBLOCK is shared); fd stays the caller's, and open until handoff_gone
+ * has been asked at the end.
+ * Returns the connection's number, 0, 1, ...; -ENOTSUP the successor takes none; -E2BIG its state
+ * is too much (connection-state in the configuration); -EMFILE, -ENOMEM: this one stays.
+ * -EPIPE the successor or the channel failed, -ECANCELED the attempt has ended: end with
+ * handoff_seal_failed, and then serve all of them again.
+ * May block for the successor's answers; ends with the attempt, and takes what comes
+ * from the supervisor meanwhile (handoff_next has it).
+ */
+int handoff_give(handoff *h, const struct handoff_connection *c);
+
+/*
+ * All were given: waits for the last answers, as handoff_give does. Returns how many of
+ * those given the successor did not want. Finish what stays, these and others: apply and answer what
+ * was read whole, for after handoff_sealed it may only be written. handoff_sealed refuses
+ * (-EINVAL) to seal without this call if anything was given. -EPIPE, -ECANCELED as above.
+ */
+int handoff_give_end(handoff *h);
+
+/*
+ * 1: connection i is the successor's: close(fd), never shutdown(), and forget its state. 0: it is
+ * this process's. Asked after handoff_give_end: whether it was taken; asked after HANDOFF_RESUME,
+ * or after handoff_seal_failed: whether the successor may have touched it. Then those with 0
+ * go on here, as they were when they were given, once handoff_resumed or
+ * handoff_seal_failed has returned. Answers until the next HANDOFF_DRAIN. Never blocks.
+ */
+int handoff_gone(const handoff *h, unsigned i);
+
+/*
+ * The successor takes the incumbent's connections: whenever handoff_begin returns -EAGAIN (with
+ * HANDOFF_CONNECTIONS it does so without HANDOFF_NONBLOCK too, if one is there), call this until
+ * it returns 0, and then handoff_begin again. 1: *ret is the next one; fd is the caller's; name and
+ * state are the library's and valid until the next call. Nothing of it is touched before
+ * handoff_ready has returned 0. Then first comes what was carried along: apply what was read,
+ * write what was not written; no event tells of it. To end such a connection shutdown() and
+ * close() it: as long as the incumbent has a copy close() alone sends nothing. If the attempt ends
+ * (-ECANCELED) close() them, or just exit.
+ * Never blocks. Errors: -ECANCELED, as handoff_begin. -EINVAL: without ret->size.
+ */
+int handoff_receive(handoff *h, struct handoff_connection *ret);
+
+/* The one that handoff_receive gave out last is not wanted (its state is not understood, there
+ * are too many): closes its fd, and it stays with the incumbent. */
+int handoff_reject(handoff *h, int fd);
 
 /* The epoch of the lock that this process took last; 0: none. */
 uint64_t handoff_epoch(const handoff *h);

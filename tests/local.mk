@@ -80,7 +80,8 @@ TESTS += tests/lib/check_symbols.sh
 if HAVE_CHECK
 BASE_TESTS = tests/unit/test_chan tests/unit/test_slots tests/unit/test_ring \
 	tests/unit/test_cause tests/unit/test_lockfile tests/unit/test_proc
-LIB_TESTS = tests/unit/test_lib tests/lib/test_limits tests/lib/test_process tests/lib/test_stress
+LIB_TESTS = tests/unit/test_lib tests/lib/test_moves tests/lib/test_limits \
+	tests/lib/test_process tests/lib/test_stress
 check_PROGRAMS += $(BASE_TESTS) $(LIB_TESTS) tests/lib/puppet
 TESTS += $(BASE_TESTS) $(LIB_TESTS)
 BASE_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
@@ -108,6 +109,9 @@ LIB_CFLAGS = $(BASE_CFLAGS) -I$(top_srcdir)/tests/lib
 tests_unit_test_lib_SOURCES = tests/unit/test_lib.c tests/lib/stage.c tests/lib/stage.h
 tests_unit_test_lib_CFLAGS = $(LIB_CFLAGS)
 tests_unit_test_lib_LDADD = $(BASE_LIBS)
+tests_lib_test_moves_SOURCES = tests/lib/test_moves.c tests/lib/stage.c tests/lib/stage.h
+tests_lib_test_moves_CFLAGS = $(LIB_CFLAGS)
+tests_lib_test_moves_LDADD = $(BASE_LIBS)
 tests_lib_test_limits_SOURCES = tests/lib/test_limits.c tests/lib/stage.c tests/lib/stage.h
 tests_lib_test_limits_CFLAGS = $(LIB_CFLAGS)
 tests_lib_test_limits_LDADD = $(BASE_LIBS)
@@ -133,7 +137,7 @@ EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk t
 EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 	tests/e2e/test_supervisor_dies.py tests/e2e/test_redis_clients.py \
 	tests/e2e/manager.py tests/e2e/test_fdstore.py \
-	tests/e2e/test_metrics.py \
+	tests/e2e/test_metrics.py tests/e2e/moving.py tests/e2e/test_moving.py \
 	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py tests/e2e/test_leftovers.py
 
 # ---- the crash matrix: make check-crash, make soak-chaos

@@ -13,6 +13,7 @@ static const char *const point_name[FAULT_POINTS] = {
 	[FAULT_START] = "start", [FAULT_WARMUP] = "warmup", [FAULT_HELLO] = "hello",
 	[FAULT_BEGIN] = "begin", [FAULT_OPEN] = "open", [FAULT_READY] = "ready",
 	[FAULT_TAKE] = "take", [FAULT_COMMIT] = "commit", [FAULT_DRAIN] = "drain",
+	[FAULT_RECEIVE] = "receive", [FAULT_GIVE] = "give", [FAULT_GIVEN] = "given",
 	[FAULT_SEAL] = "seal", [FAULT_RESUME] = "resume", [FAULT_EXIT] = "exit",
 };
 
@@ -172,6 +173,7 @@ static const struct action {
 	{ "progress", AT(FAULT_SEAL), 0, NULL, LIE_PROGRESS, "says how far it is, then seals" },
 	{ "keep", AT(FAULT_SEAL), 0, NULL, LIE_KEEP, "says that it has sealed, and writes on" },
 	{ "forget", AT(FAULT_COMMIT), 0, NULL, LIE_FORGET, "serves without the keys of one shard" },
+	{ "reject", AT(FAULT_RECEIVE), 0, NULL, LIE_REJECT, "does not want every other one" },
 };
 #define COUNT (sizeof(table) / sizeof(table[0]))
 

@@ -17,13 +17,16 @@ enum fault_point {
 	FAULT_READY,   /* before handoff_ready */
 	FAULT_TAKE,    /* Ready is said, the decision not read yet */
 	FAULT_COMMIT,  /* handoff_ready has returned 0, no client served yet */
+	FAULT_RECEIVE, /* the first connection has come */
+	FAULT_GIVE,    /* half of the connections are given */
+	FAULT_GIVEN,   /* all are, the lock is still held */
 	FAULT_DRAIN, FAULT_SEAL, FAULT_RESUME, FAULT_EXIT, /* these events, before anything is done */
 	FAULT_POINTS
 };
 
 enum fault_lie {
 	LIE_NONE, LIE_UNHEALTHY, LIE_BADREV, LIE_BADFP, LIE_FAIL, LIE_FAIL_ONCE, LIE_PROGRESS,
-	LIE_KEEP, LIE_FORGET
+	LIE_KEEP, LIE_FORGET, LIE_REJECT
 };
 
 #define MAX_FAULTS 16

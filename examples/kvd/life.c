@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #define FOLLOW_MS 2 /* a successor reads the log's end so often while it waits */
@@ -48,7 +49,7 @@ static int open_handoff(struct server *sv)
 {
 	const struct handoff_options o = {
 		.size = sizeof(o), .data_dir = sv->opt->data_dir, .version = kvd_version,
-		.log = on_log, .log_arg = sv, .flags = HANDOFF_NONBLOCK,
+		.log = on_log, .log_arg = sv, .flags = HANDOFF_NONBLOCK | HANDOFF_CONNECTIONS,
 	};
 	int r = handoff_open(&o, &sv->h);
 
@@ -93,7 +94,7 @@ static int begin(struct server *sv, struct handoff_sealed *sealed)
 	int r;
 
 	while ((r = handoff_begin(sv->h, sealed)) == -EAGAIN)
-		if (!wait_handoff(sv, FOLLOW_MS) && n >= 0)
+		if (!move_take(sv) && !wait_handoff(sv, FOLLOW_MS) && n >= 0)
 			n = store_follow(&sv->store); /* an error will be said with Ready */
 	return r;
 }
@@ -232,6 +233,7 @@ static void seal_failed(struct server *sv, const char *reason)
 {
 	log_line("the seal failed: %s", reason);
 	handoff_seal_failed(sv->h, reason);
+	move_back(sv);
 	server_serve(sv);
 }
 
@@ -240,11 +242,17 @@ static void on_seal(struct server *sv)
 	enum fault_lie lie = fault(sv, FAULT_SEAL);
 	uint64_t revs[MAX_SHARDS];
 	struct handoff_state s;
+	char why[256];
 
 	if (lie == LIE_PROGRESS)
 		handoff_seal_progress(sv->h, 0, sv->store.shards, 0);
 	if (lie == LIE_FAIL_ONCE && !sv->seal_failed++)
 		lie = LIE_FAIL;
+	if (lie != LIE_FAIL && lie != LIE_KEEP && !sv->store.broken && move_give(sv) < 0) {
+		snprintf(why, sizeof(why), "%s", handoff_error(sv->h));
+		seal_failed(sv, why);
+		return;
+	}
 	if (lie == LIE_FAIL || sv->store.broken ||
 	    (lie != LIE_KEEP && store_seal(&sv->store) < 0)) {
 		seal_failed(sv, lie == LIE_FAIL ? "--fault=seal:fail" :
@@ -268,6 +276,7 @@ static void on_resume(struct server *sv, const struct handoff_event *e)
 		die("cannot read the data again: %s", st->error);
 	if (e->reopen)
 		log_line("read again in %llu us", (unsigned long long)(mono_us() - began));
+	move_back(sv);
 	handoff_resumed(sv->h);
 	server_serve(sv);
 }
@@ -277,6 +286,7 @@ static void on_event(struct server *sv, const struct handoff_event *e)
 	switch (e->type) {
 	case HANDOFF_DRAIN:
 		fault(sv, FAULT_DRAIN);
+		sv->can_give = e->can_give;
 		server_drain(sv, e->deadline_ms);
 		break;
 	case HANDOFF_SEAL:

@@ -23,21 +23,51 @@ static size_t unsent(const struct conn *c)
 	return c->out.len - c->out_at;
 }
 
-static void conn_free(struct conn *c)
+static void unlink_conn(struct conn *c)
 {
-	struct server *sv = c->sv;
-
 	*c->prev = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
+}
+
+static void link_conn(struct conn *c, struct conn **list)
+{
+	c->next = *list;
+	c->prev = list;
+	if (c->next)
+		c->next->prev = &c->next;
+	*list = c;
+}
+
+void net_relink(struct conn *c, struct conn **list)
+{
+	unlink_conn(c);
+	link_conn(c, list);
+}
+
+void net_close(struct conn *c)
+{
+	struct server *sv = c->sv;
+
+	unlink_conn(c);
 	sv->nconns--;
 	event_free(c->readable);
 	event_free(c->writable);
-	close(c->fd);
+	if (c->fd >= 0)
+		close(c->fd);
 	buf_free(&c->in);
 	buf_free(&c->out);
 	resp_free(&c->resp);
 	free(c);
+}
+
+/* The end of a connection. While the incumbent it came from has a copy close(2) alone would
+ * send nothing to the client. */
+static void conn_end(struct conn *c)
+{
+	if (c->taken)
+		shutdown(c->fd, SHUT_RDWR);
+	net_close(c);
 }
 
 /* A drain serves them still: closed now, they would look refused to their clients. Most
@@ -135,7 +165,7 @@ static void conn_end_turn(struct conn *c)
 	if (!c->in.len && c->in.cap > KEEP_BUFFER)
 		buf_free(&c->in);
 	if (conn_send(c) < 0 || (c->closing && !unsent(c)))
-		conn_free(c);
+		conn_end(c);
 	else
 		conn_arm(c);
 }
@@ -239,29 +269,39 @@ static void name_peer(struct conn *c, const struct sockaddr_storage *sa)
 		snprintf(c->peer, sizeof(c->peer), "unix");
 }
 
-static void conn_new(struct server *sv, int fd, const struct sockaddr_storage *sa)
+struct conn *net_adopt(struct server *sv, int fd)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
-	const int one = 1;
 
 	c->sv = sv;
 	c->fd = fd;
-	c->id = ++sv->next_id;
-	c->since_ms = mono_ms();
 	resp_init(&c->resp);
-	name_peer(c, sa);
-	if (sa->ss_family != AF_UNIX)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	c->readable = event_new(sv->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	c->writable = event_new(sv->base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
 	if (!c->readable || !c->writable)
 		die("out of memory for a connection");
-	c->next = sv->conns;
-	c->prev = &sv->conns;
-	if (c->next)
-		c->next->prev = &c->next;
-	sv->conns = c;
+	link_conn(c, &sv->conns);
 	sv->nconns++;
+	return c;
+}
+
+void net_disarm(struct conn *c)
+{
+	event_del(c->readable);
+	event_del(c->writable);
+	c->reading = c->writing = 0;
+}
+
+static void conn_new(struct server *sv, int fd, const struct sockaddr_storage *sa)
+{
+	struct conn *c = net_adopt(sv, fd);
+	const int one = 1;
+
+	c->id = ++sv->next_id;
+	c->since_ms = mono_ms();
+	name_peer(c, sa);
+	if (sa->ss_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	sv->total_conns++;
 	/* the request is often there already: saves a round of the loop */
 	on_readable(fd, EV_READ, c);
@@ -350,19 +390,32 @@ void net_accept(struct server *sv, int on)
 		on ? event_add(sv->listener[i].event, NULL) : event_del(sv->listener[i].event);
 }
 
+/* Commands may lie here, whole and not yet executed; and replies, whose sending ends the turn. */
+static void run_what_is_here(struct conn *c)
+{
+	if (c->in.len > resp_done(&c->resp) || unsent(c)) {
+		enter_turn(c);
+		conn_run(c);
+	}
+}
+
 void net_resume(struct server *sv)
 {
-	struct conn *c, *next;
+	struct conn *c;
 
-	for (c = sv->conns; c; c = next) {
-		next = c->next;
+	for (c = sv->conns; c; c = c->next) {
 		conn_arm(c);
-		/* commands may lie here, whole and not yet executed */
-		if (c->in.len > resp_done(&c->resp)) {
-			enter_turn(c);
-			conn_run(c);
-		}
+		run_what_is_here(c);
 	}
+}
+
+void net_finish(struct server *sv)
+{
+	struct conn *c;
+
+	for (c = sv->conns; c; c = c->next)
+		run_what_is_here(c);
+	net_end_turn(sv);
 }
 
 unsigned net_unsent(const struct server *sv)
@@ -392,7 +445,9 @@ void net_close_all(struct server *sv)
 	struct listener *l;
 
 	while (sv->conns)
-		conn_free(sv->conns);
+		net_close(sv->conns);
+	while (sv->given)
+		net_close(sv->given);
 	sv->turn = NULL;
 	for (l = sv->listener; l < sv->listener + sv->listeners; l++) {
 		event_free(l->event); /* takes it out of epoll first: close(2) would not */

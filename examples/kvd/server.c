@@ -183,9 +183,10 @@ static void drain_step(struct server *sv)
 {
 	unsigned waiting;
 
-	if (++sv->drain_turns < 2)
+	if (++sv->drain_turns < 2 && !sv->can_give)
 		return;
-	waiting = net_unsent(sv) + net_newcomers(sv);
+	/* what is in flight moves along */
+	waiting = sv->can_give ? 0 : net_unsent(sv) + net_newcomers(sv);
 	if (!waiting || sv->drain_over) {
 		event_del(sv->deadline);
 		set_mode(sv, MODE_PAUSE);

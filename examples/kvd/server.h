@@ -33,6 +33,8 @@ struct conn {
 	int fd;
 	int reading, writing;  /* which events are armed */
 	int in_turn, closing;
+	int taken;             /* from an incumbent, which may still have a copy of fd */
+	unsigned ticket;       /* given to a successor under this number */
 	int stalled;           /* has whole commands that wait until replies are sent */
 	uint64_t id, since_ms, commands;
 	uint64_t last_wall_ms; /* of the last command */
@@ -70,6 +72,8 @@ struct server {
 	handoff *h;
 	int role;
 	enum mode mode;
+	int can_give;          /* the successor takes connections: a drain waits for none */
+	enum fault_lie take_lie;
 	int drain_turns;       /* rounds of the loop since the drain began */
 	int drain_over;        /* its time is up */
 	uint64_t mode_since_ms;
@@ -77,7 +81,8 @@ struct server {
 	struct listener listener[MAX_LISTENERS];
 	unsigned listeners;
 	struct conn *conns, *turn;
-	unsigned nconns;
+	struct conn *given;    /* the successor's, unless the attempt ends: not touched */
+	unsigned nconns, taken;
 	uint64_t next_id, total_conns, total_commands, refused_conns;
 	uint64_t started_ms;
 	int write_errors;      /* consecutive turns that could not be written */
@@ -92,6 +97,16 @@ void net_end_turn(struct server *sv);
 unsigned net_unsent(const struct server *sv); /* connections that wait for replies */
 unsigned net_newcomers(const struct server *sv);
 void net_close_all(struct server *sv);
+struct conn *net_adopt(struct server *sv, int fd);       /* not armed, fd not touched */
+void net_disarm(struct conn *c);              /* out of epoll */
+void net_relink(struct conn *c, struct conn **list);
+void net_close(struct conn *c);               /* close(2) and no more */
+void net_finish(struct server *sv);           /* what was read whole is applied and answered */
+
+/* move.c: connections that go to a successor, or come from an incumbent. */
+int move_give(struct server *sv);             /* 0; -EPIPE, -ECANCELED: the seal has to fail */
+void move_back(struct server *sv);            /* the attempt is over: those that are ours still */
+unsigned move_take(struct server *sv);        /* all that have come; how many */
 
 /* cmd.c: one command, its reply into c->out. */
 void cmd_run(struct conn *c);

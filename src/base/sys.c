@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -283,6 +284,12 @@ int sys_flock(int fd, int how)
 {
 	FAULT(FLOCK);
 	return result(TEMP_FAILURE_RETRY(flock(fd, how)));
+}
+
+int sys_memfd(const char *name)
+{
+	FAULT(MEMFD);
+	return result(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
 }
 
 int sys_socket(int domain, int type, int protocol)

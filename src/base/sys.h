@@ -20,7 +20,7 @@
 #define SYS_CALLS(C) \
 	C(READ) C(WRITE) C(PREAD) C(PWRITE) C(OPEN) C(CLOSE) C(DUP) C(FCNTL) C(FTRUNCATE) \
 	C(FALLOCATE) C(FDATASYNC) C(FSTAT) C(STAT) C(FSTATFS) C(GETXATTR) C(MKDIR) C(UNLINK) C(CHMOD) \
-	C(RENAME) C(FLOCK) C(FICLONE) \
+	C(RENAME) C(FLOCK) C(FICLONE) C(MEMFD) \
 	C(SOCKET) C(SOCKETPAIR) C(BIND) C(LISTEN) C(CONNECT) C(ACCEPT) C(SENDMSG) C(RECVMSG) \
 	C(SETSOCKOPT) C(GETSOCKOPT) C(GETSOCKNAME) C(PIPE) C(FORK) C(PIDFD_OPEN) C(PIDFD_SIGNAL) \
 	C(WAITID) C(PRCTL) C(EPOLL_CREATE) C(EPOLL_CTL) C(EPOLL_WAIT) C(TIMERFD) C(EVENTFD) \
@@ -86,6 +86,7 @@ int sys_lchown(const char *path, uid_t uid, gid_t gid);
 int sys_fchown(int fd, uid_t uid, gid_t gid);
 int sys_rename(const char *from, const char *to);
 int sys_flock(int fd, int how);
+int sys_memfd(const char *name);                                     /* CLOEXEC, can be sealed */
 int sys_socket(int domain, int type, int protocol);                  /* + CLOEXEC, NONBLOCK */
 int sys_socketpair(int type, int ret[2]);                            /* AF_UNIX; + CLOEXEC */
 int sys_bind(int fd, const struct sockaddr *sa, socklen_t n);

@@ -155,7 +155,8 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 		             : m->type >= MSG_batch ? "a message of the transfer channel" : "a message before Hello");
 		return;
 	}
-	if (m->type == MSG_seal_failed)
+	/* later it only says that the successor has gone, which was not the beginning of it */
+	if (m->type == MSG_seal_failed && (s->s.state == S_DRAIN || s->s.state == S_SEAL))
 		note_why(s, &m->seal_failed.error);
 	if (m->type == MSG_ready && from_n)
 		note_ready(s, m);

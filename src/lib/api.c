@@ -39,6 +39,7 @@ static int wait_for(handoff *h, bool (*done)(const handoff *), int type)
 /* ----------------------------------------------------------------- start --- */
 
 static bool is_open(const handoff *h) { return h->d.state == D_OPEN; }
+static bool is_open_or_asks(const handoff *h) { return is_open(h) || take_waits(h); }
 static bool is_decided(const handoff *h) { return h->d.state >= D_SERVE; }
 
 static int begin_alone(handoff *h)
@@ -75,7 +76,9 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 			h_step(h, D_E_APP_BEGIN);
 			lockfile_prepare(&h->lock);   /* while Hello is on its way: not in the pause */
 		}
-		e = wait_for(h, is_open, HANDOFF_BEGIN);
+		e = wait_for(h, is_open_or_asks, HANDOFF_BEGIN);
+		if (!e && ((e = is_open(h) ? take_begin(h) : -EAGAIN)))
+			return h->canceled ? canceled(h) : e;
 	}
 	if (e)
 		return e;
@@ -158,6 +161,7 @@ static void fill_in(const handoff *h, struct handoff_event *e)
 		e->reason = h->resume_reason;
 	if (e->type != HANDOFF_DRAIN)
 		return;
+	e->can_give = h->giver != NULL;
 	e->reason = h->context.reason;
 	e->trace_parent = h->context.trace_parent;
 	e->correlation_id = h->context.correlation_id;
@@ -247,6 +251,8 @@ EXPORT int handoff_sealed(handoff *h, const struct handoff_state *state)
 
 	if (!state_ok(state))
 		return h_fail(h, -EINVAL, "handoff_sealed: a state of an unknown shape");
+	if (h->d.state == D_SEALING && give_open_ended(h))
+		return h_fail(h, -EINVAL, "handoff_sealed: handoff_give_end comes first");
 	h->answer = state;
 	e = answer(h, D_SEALING, D_UNSEAL, D_E_APP_SEALED);
 	h->answer = NULL;

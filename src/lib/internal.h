@@ -31,6 +31,9 @@ struct listener {
 /* What an upgrade's context carries, as strings. */
 struct context { char *reason, *trace_parent, *correlation_id, *tenant; };
 
+struct giver;   /* give.c */
+struct taker;   /* receive.c */
+
 #define MAX_EVENTS 16
 
 struct helper {
@@ -81,6 +84,8 @@ struct handoff {
 	struct fprint fingerprint;
 	const struct handoff_state *answer;   /* the caller's, during one call */
 	struct helper helper;
+	struct giver *giver;     /* as an incumbent, from Prepare to the next; NULL: no channel */
+	struct taker *taker;     /* as a successor, from HelloAck to the final Commit; NULL */
 	unsigned connections;
 	const char *failure;
 	uint64_t drain_until, seal_until;
@@ -118,6 +123,24 @@ HIDDEN void wire_simple(handoff *h, enum msg_type type);
 HIDDEN void wire_in(handoff *h, const struct msg *m);
 HIDDEN void wire_resume_reason(handoff *h, const char *p, size_t n);
 HIDDEN void context_clear(struct context *c);
+
+/* give.c: connections to the successor */
+HIDDEN void give_open(handoff *h, int fd, uint64_t limit);   /* consumes fd */
+HIDDEN void give_turn(handoff *h);           /* reads and writes what can be, while it is waited for */
+HIDDEN void give_settle(handoff *h);         /* the lock is here again: is there a Taking? Closes it */
+HIDDEN void give_close(handoff *h);
+HIDDEN void give_free(handoff *h);
+HIDDEN void give_abandon(const handoff *h);  /* in a forked child */
+HIDDEN bool give_open_ended(const handoff *h);   /* connections were given, not all answered */
+
+/* receive.c: connections from the incumbent */
+HIDDEN int take_open(handoff *h, int fd, uint64_t limit);   /* consumes fd */
+HIDDEN void take_turn(handoff *h);
+HIDDEN bool take_waits(const handoff *h);    /* some wait for handoff_receive */
+HIDDEN int take_begin(handoff *h);           /* 0: all are taken; -EAGAIN: some wait, or canceled */
+HIDDEN void take_over(handoff *h);           /* says Taking: they may be touched */
+HIDDEN void take_free(handoff *h);
+HIDDEN void take_abandon(const handoff *h);
 
 /* helper.c: the library's thread */
 HIDDEN int helper_start(handoff *h);

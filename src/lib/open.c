@@ -91,7 +91,7 @@ static int check_options(handoff *h, const struct handoff_options *o)
 		return h_fail(h, -EINVAL, "handoff_open: options of an unknown shape");
 	h->log = o->log;
 	h->log_arg = o->log_arg;
-	if (o->flags & ~HANDOFF_NONBLOCK || (o->size >= sizeof *o && o->reserved))
+	if (o->flags & ~(HANDOFF_NONBLOCK | HANDOFF_CONNECTIONS) || (o->size >= sizeof *o && o->reserved))
 		return h_fail(h, -EINVAL, "handoff_open: an unknown flag, or reserved is not 0");
 	if ((o->build_id && strlen(o->build_id) > 64) || (o->version && strlen(o->version) > 64))
 		return h_fail(h, -EINVAL, "handoff_open: build_id and version have 64 bytes at most");
@@ -220,6 +220,8 @@ EXPORT void handoff_after_fork(handoff *h)
 	              h->helper.wake, h->helper.beat, h->helper.connected };
 
 	chan_abandon(&h->chan);
+	give_abandon(h);
+	take_abandon(h);
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		if (fds[i] >= 0)
 			sys_close(fds[i]);   /* no LOCK_UN: the lock is the parent's */
@@ -237,6 +239,8 @@ EXPORT handoff *handoff_close(handoff *h)
 		return NULL;
 	helper_stop(h);
 	chan_close(&h->chan);
+	give_free(h);
+	take_free(h);
 	lockfile_release(&h->lock);
 	for (unsigned i = 0; i < h->nlisten; i++) {
 		free(h->listen[i].name);

@@ -98,6 +98,7 @@ void h_drop(handoff *h)
 	h->canceled = true;
 	close_channel(h);
 	lockfile_release(&h->lock);
+	take_free(h);
 	for (unsigned i = 0; i < h->nlisten; i++) {
 		sys_closep(&h->listen[i].fd);
 		sys_closep(&h->listen[i].out);
@@ -170,15 +171,22 @@ static enum d_event act(handoff *h, enum d_action a)
 			h_queue(h, HANDOFF_BEGIN);
 		break;
 	case D_A_TELL_DECIDED:
+		take_over(h);   /* behind SEND_STATUS, before the daemon touches one */
 		if (h->flags & HANDOFF_NONBLOCK)
 			h_queue(h, HANDOFF_DECIDED);
 		break;
 	case D_A_TELL_DRAIN: h_queue(h, HANDOFF_DRAIN); break;
 	case D_A_TELL_SEAL: h_queue(h, HANDOFF_SEAL); break;
 	case D_A_TELL_RESUME: queue_resume(h, false); break;
-	case D_A_TELL_REOPEN: queue_resume(h, true); break;
+	case D_A_TELL_REOPEN:
+		give_settle(h);
+		queue_resume(h, true);
+		break;
 	case D_A_TELL_COMMIT: h_queue(h, HANDOFF_COMMIT); break;
-	case D_A_TELL_FINAL: h_queue(h, HANDOFF_FINAL); break;
+	case D_A_TELL_FINAL:
+		take_free(h);
+		h_queue(h, HANDOFF_FINAL);
+		break;
 	case D_A_TELL_LOST:
 		if (h->welcome_at)   /* once, and not for each try that is refused */
 			h_queue(h, HANDOFF_LOST);
@@ -235,6 +243,8 @@ void h_step(handoff *h, enum d_event e)
 				answer = got;
 		e = answer;
 	}
+	if (h->d.state == D_SERVE)
+		give_close(h);   /* the attempt is over, and S knows it */
 	if (h->role != HANDOFF_STANDALONE)
 		helper_beats(h, d_beats(&h->d));
 }
@@ -355,6 +365,8 @@ int h_dispatch(handoff *h)
 	if (h->chan.fd < 0)
 		connected(h);
 	flush(h);
+	give_turn(h);
+	take_turn(h);
 	read_all(h);   /* before the clock is asked: what has come counts */
 	while ((e = d_tick(&h->d, sys_now_ms())) != D_E_NONE)
 		h_step(h, e);

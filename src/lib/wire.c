@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "proto/move.h"
 
 void wire_send(handoff *h, const struct msg *m, const int *fds, unsigned nfds)
 {
@@ -76,6 +77,7 @@ void wire_hello(handoff *h)
 	m.hello.build = (struct span){ (const char *)h->build, h->build_size };
 	m.hello.version_min = PROTO_VERSION_MIN;
 	m.hello.version_max = PROTO_VERSION_MAX;
+	m.hello.capabilities = h->flags & HANDOFF_CONNECTIONS ? CAP_CONNECTIONS : 0;
 	if (h->has_data_dir && !sys_fstat(h->data_dir, &st)) {
 		MSG_SET(&m, hello, dev, st.st_dev);
 		MSG_SET(&m, hello, ino, st.st_ino);
@@ -208,6 +210,8 @@ void wire_resume_reason(handoff *h, const char *p, size_t n)
 /* What a message brings besides an event of the machine. */
 static void note(handoff *h, const struct msg *m)
 {
+	int fds[FRAME_MAX_FDS];
+
 	switch (m->type) {
 	case MSG_hello_ack:
 		h->welcome_at = sys_now_ms();
@@ -219,6 +223,10 @@ static void note(handoff *h, const struct msg *m)
 			send_sockets(h);
 		} else {
 			KEEP_CONTEXT(h, m, hello_ack);
+			if (chan_take_fds(&h->chan, fds) && take_open(h, fds[0], m->hello_ack.transfer)) {
+				h_end(h, "no memory for the incumbent's connections");
+				h_drop(h);
+			}
 		}
 		break;
 	case MSG_sockets:
@@ -235,9 +243,15 @@ static void note(handoff *h, const struct msg *m)
 /* What the machine's event brings along; a message that it drops leaves no trace. */
 static void note_event(handoff *h, enum d_event e, const struct msg *m)
 {
+	int fds[FRAME_MAX_FDS];
+
 	switch (e) {
 	case D_E_PREPARE:
 		KEEP_CONTEXT(h, m, prepare);
+		take_free(h);
+		give_free(h);
+		if (chan_take_fds(&h->chan, fds))
+			give_open(h, fds[0], m->prepare.transfer);
 		h->drain_until = sys_now_ms() + m->prepare.drain_ms;
 		h->seal_until = sys_now_ms() + m->prepare.deadline_ms;
 		break;

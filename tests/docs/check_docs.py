@@ -609,8 +609,9 @@ def rows_without_tests(rows):
 
 @test
 def failures_of_the_architecture():
-    """Each row of the table of failures names tests with real processes."""
-    rows = re.findall(r'^\|.*\|$', section_of('ARCHITECTURE.md', 'What can fail'), re.M)[2:]
+    """Each row of the tables of failures names tests with real processes."""
+    rows = [r for r in re.findall(r'^\|.*\|$', section_of('ARCHITECTURE.md', 'What can fail'), re.M)
+            if not r.startswith(('| what fails |', '|---'))]
     return rows_without_tests(rows) or ([] if len(rows) > 25 else [f'only {len(rows)} rows found'])
 
 

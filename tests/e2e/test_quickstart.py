@@ -48,6 +48,7 @@ class Quickstart(unittest.TestCase):
         self.assertIn("Nothing failed.", output)
         self.assertNotIn("PROBLEM", output)
         for name, value in [("failed requests", "0"), ("acknowledged writes lost", "0 of"),
+                            ("connections lost", "0 of 50"),
                             ("wrong values read", "0")]:
             self.assertRegex(output, r"(?m)^  %s +%s" % (name, value))
         for phase in ["idle", "warm", "ready", "take", "drain", "seal", "exit"]:

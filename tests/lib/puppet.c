@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -120,7 +121,8 @@ static void do_open(void)
 		.size = (size_t)number("size", sizeof o),
 		.data_dir = value("data"), .build_id = value("build"),
 		.version = value("version"), .log = keep_log, .log_arg = (void *)"",
-		.flags = (unsigned)number("flags", has("nonblock") ? HANDOFF_NONBLOCK : 0),
+		.flags = (unsigned)number("flags", (has("nonblock") ? HANDOFF_NONBLOCK : 0) |
+		                                   (has("moves") ? HANDOFF_CONNECTIONS : 0)),
 		.reserved = (unsigned)number("reserved", 0),
 	};
 
@@ -253,6 +255,75 @@ static void do_answer(void)
 		                                (unsigned)number("total", 2), 9));
 }
 
+/* ----------------------------------------------------------- connections --- */
+
+static int conn[1024], client[1024], nconns;
+static struct handoff_connection got = { .fd = -1 };
+
+static void do_conn(void)
+{
+	int n = atoi(args[1]), sv[2];
+
+	for (; n-- && !socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv); nconns++) {
+		conn[nconns] = sv[0];
+		client[nconns] = sv[1];
+	}
+	say("%d", nconns);
+}
+
+/* give FROM TO: the connections, with a state of size= bytes that begins with the number. */
+static void do_give(void)
+{
+	int from = atoi(args[1]), to = atoi(args[2]), r = 0;
+	size_t size = (size_t)number("size", 3);
+	char *state = calloc(1, size + 1);
+
+	for (int i = from; i < to && r >= 0; i++) {
+		struct handoff_connection c = {
+			.size = sizeof c, .fd = has("closed") ? -1 : conn[i], .name = value("name"),
+			.state = state, .state_size = size,
+		};
+		snprintf(state, size + 1, "%d", i);
+		r = handoff_give(h, &c);
+	}
+	free(state);
+	say("%d", r);
+}
+
+static void do_gone(void)
+{
+	say("%d", handoff_gone(h, (unsigned)atoi(args[1])));
+}
+
+static void do_receive(void)
+{
+	int r;
+
+	got.size = (size_t)number("size", sizeof got);
+	r = handoff_receive(h, &got);
+	if (r <= 0)
+		say("%d", r);
+	else
+		say("1 name=%s size=%zu state=%.*s", got.name, got.state_size,
+		    got.state_size < 40 ? (int)got.state_size : 40, (const char *)got.state);
+}
+
+/* What a daemon does with what it has taken, once it serves: a byte to the client. */
+static void do_touch(void)
+{
+	say("%d", (int)write(got.fd, "!", 1));
+}
+
+static void do_reject(void)
+{
+	say("%d", handoff_reject(h, got.fd));
+}
+
+static void do_give_end(void)
+{
+	say("%d", handoff_give_end(h));
+}
+
 /* ------------------------------------------------------------- the inside --- */
 
 static void do_switches(void)
@@ -316,6 +387,8 @@ static const struct { const char *name; void (*f)(void); } calls[] = {
 	{ "poll", do_poll }, { "loop", do_loop }, { "ready", do_answer }, { "sealed", do_answer },
 	{ "drained", do_answer }, { "resumed", do_answer }, { "seal_failed", do_answer },
 	{ "dispatch", do_answer }, { "progress", do_answer }, { "switches", do_switches },
+	{ "conn", do_conn }, { "give", do_give }, { "give_end", do_give_end }, { "gone", do_gone },
+	{ "receive", do_receive }, { "reject", do_reject }, { "touch", do_touch },
 	{ "signals", do_signals }, { "fork", do_fork }, { "user", do_user }, { "sleep", do_sleep },
 };
 

@@ -327,7 +327,19 @@ struct hid stage_id(int n)
 	return id;
 }
 
+static void put_end(struct puppet *p, const struct msg *m, int fd)
+{
+	stage_put_fds(p, m, &fd, fd >= 0);
+	if (fd >= 0)
+		close(fd);
+}
+
 void stage_ack(struct puppet *p, int id)
+{
+	stage_ack_with(p, id, -1, 0);
+}
+
+void stage_ack_with(struct puppet *p, int id, int fd, uint64_t limit)
 {
 	struct msg m = { .type = MSG_hello_ack };
 
@@ -338,10 +350,17 @@ void stage_ack(struct puppet *p, int id)
 	m.hello_ack.commit_ms = stage_timers.commit;
 	m.hello_ack.heartbeat_ms = stage_timers.heartbeat;
 	m.hello_ack.fence_ms = stage_timers.fence;
-	stage_put(p, &m);
+	if (fd >= 0)
+		MSG_SET(&m, hello_ack, transfer, limit);
+	put_end(p, &m, fd);
 }
 
 void stage_prepare(struct puppet *p, int id)
+{
+	stage_prepare_with(p, id, -1, 0);
+}
+
+void stage_prepare_with(struct puppet *p, int id, int fd, uint64_t limit)
 {
 	struct msg m = { .type = MSG_prepare };
 
@@ -353,7 +372,9 @@ void stage_prepare(struct puppet *p, int id)
 	MSG_SET(&m, prepare, trace_parent, SPAN("tp"));
 	MSG_SET(&m, prepare, correlation_id, SPAN("ci"));
 	MSG_SET(&m, prepare, tenant, SPAN("te"));
-	stage_put(p, &m);
+	if (fd >= 0)
+		MSG_SET(&m, prepare, transfer, limit);
+	put_end(p, &m, fd);
 }
 
 void stage_begin(struct puppet *p, int id, int rev)

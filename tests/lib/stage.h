@@ -68,6 +68,9 @@ struct stage_timers { unsigned deadline, commit, heartbeat, fence, drain; };
 extern struct stage_timers stage_timers;   /* long ones; a test shortens them */
 void stage_ack(struct puppet *p, int id);              /* HelloAck; 0: no handoff */
 void stage_prepare(struct puppet *p, int id);
+/* The same with an end of a transfer channel, which is closed here. */
+void stage_ack_with(struct puppet *p, int id, int fd, uint64_t limit);
+void stage_prepare_with(struct puppet *p, int id, int fd, uint64_t limit);
 void stage_begin(struct puppet *p, int id, int rev);   /* rev -1: nothing sealed */
 /* SealRequest, Commit, Resume, Abort, Heartbeat */
 void stage_simple(struct puppet *p, enum msg_type type, int id);

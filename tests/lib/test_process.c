@@ -90,7 +90,7 @@ static const struct { const char *open, *answer, *log; } wrong[] = {
 	{ "open null", "-22", "" },
 	{ "open size=0", "-22", "" },
 	{ "open size=8", "-22", "" },
-	{ "open flags=2", "-22", "0 handoff_open: an unknown flag, or reserved is not 0" },
+	{ "open flags=4", "-22", "0 handoff_open: an unknown flag, or reserved is not 0" },
 	{ "open reserved=1", "-22", "0 handoff_open: an unknown flag, or reserved is not 0" },
 	{ "open build=" TEXT_65, "-22",
 	  "0 handoff_open: build_id and version have 64 bytes at most" },
