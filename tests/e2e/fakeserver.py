@@ -17,6 +17,7 @@ class FakeServer:
 
     def __init__(self, misbehave=None, path=None, backlog=4096, late_accept=None):
         self.data = {}
+        self.forgotten = None  # a key whose SETs are not kept
         self.misbehave = misbehave or (lambda n, args: None)
         self.requests = 0
         self.done = []  # what was misbehaved
@@ -108,19 +109,24 @@ class FakeServer:
 
     def _apply(self, args):
         if args[0] == b"SET":
-            self.data[args[1]] = args[2]
+            if args[1] != self.forgotten:
+                self.data[args[1]] = args[2]
             return b"+OK\r\n"
         if args[0] == b"INCR":
             n = int(self.data.get(args[1], b"0")) + 1
             self.data[args[1]] = b"%d" % n
             return b":%d\r\n" % n
+        if args[1] == self.forgotten:
+            self.forgotten = None
         value = self.data.get(args[1])
         return b"$-1\r\n" if value is None else b"$%d\r\n%s\r\n" % (len(value), value)
 
     # Ways to misbehave. None ends the connection.
 
     def forget(self, c, args):
-        """Acknowledges a SET that it does not keep."""
+        """Acknowledges a SET that it does not keep; nor those behind it, until somebody reads:
+        the client sees one loss, however fast it is."""
+        self.forgotten = args[1]
         return b"+OK\r\n"
 
     def stall(self, c, args):

@@ -128,8 +128,9 @@ class Kvload(unittest.TestCase):
             self.assertEqual((code, r["lost_writes"], r["wrong_values"]), (1, 0, 0), err)
             # What waited behind it on its connection may have waited too long as well.
             self.assertEqual(r["fresh"]["timeout"] + r["keepalive"]["timeout"], r["failed"])
-            self.assertEqual((r["unknown_writes"], r["unknown_applied"], r["unknown_open"]),
-                             (1, 1, 0))
+            # On a slow machine another one may be late, too.
+            self.assertGreaterEqual(r["unknown_writes"], 1)
+            self.assertEqual((r["unknown_applied"], r["unknown_open"]), (r["unknown_writes"], 0))
 
     def test_unknown_writes_are_settled(self):
         for what, applied in (("end", 0), ("end_applied", 1), ("reset", 0), ("reset_applied", 1)):
