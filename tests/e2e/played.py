@@ -63,7 +63,8 @@ class Played:
             if got == kind:
                 return fields
             if got != HEARTBEAT:
-                raise AssertionError("message %d came, %d was awaited\n%s" % (got, kind, self.log()))
+                raise AssertionError("message %d came, %d was awaited\n%s" %
+                                     (got, kind, self.log()))
 
     def greet(self, fence_ms=0, deadline_ms=60000, beat_ms=0):
         """Hello, its answer, the listening socket. No fence: the daemon waits for ever."""

@@ -263,8 +263,8 @@ print(b"not a daemon of this service" in c.recv(10000))
                 u = self.s.upgrade()
                 self.assertEqual(u.code, 2, u.lines)  # in the way, and no socket
                 self.assertEqual(os.lstat(path).st_ino, swapped)
-                self.run_as(DAEMON, "import shutil\np = sys.argv[1]\n(os.unlink if os.path.islink(p)"
-                            " or not os.path.isdir(p) else shutil.rmtree)(p)", path)
+                self.run_as(DAEMON, "p = sys.argv[1]\nlink = os.path.islink(p)\n"
+                            "(os.rmdir if os.path.isdir(p) and not link else os.unlink)(p)", path)
                 self.assertEqual(self.s.upgrade().code, 0, self.s.log())
         # the whole directory, for one of somebody else's where a socket of that name is
         with socket.socket(socket.AF_UNIX) as c:
@@ -338,7 +338,8 @@ print(b"not a daemon of this service" in c.recv(10000))
         p.send(frame(SOCKETS, {1: 1, 2: 1, 3: ["resp"]}), fds=[c.fileno()])
         os.close(c.detach())
         self.s.supervisor.send_signal(signal.SIGCONT)
-        self.wait_line(self.s, "warning: pid %d is refused: sockets that were not announced" % p.pid)
+        self.wait_line(self.s, "warning: pid %d is refused: sockets that were not announced" %
+                       p.pid)
         self.assertIsNotNone(self.s.status())
 
     def test_operators_are_not_the_daemon(self):

@@ -95,7 +95,7 @@ class Successor(Case):
 
     def test_half_a_frame_for_ever(self):
         """Its warm-up ends with start-timeout, as that of any other that says nothing."""
-        self.s.configure(start_timeout="2s")
+        self.s.configure(start_timeout="5s")
         u, p = self.begin()
         data = p.hello(self.s.data_dir, role=1, software="x" * 64)
         for i in range(ENOUGH):

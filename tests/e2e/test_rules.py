@@ -1,6 +1,7 @@
 """Each rule of the protocol, taken by real processes. tests/model/rules.md names the test beside
 the rule; handoffd --debug and the library say in the log which rule they have taken."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -18,7 +19,8 @@ NEW, OLD = "kvd-v2", "kvd-v1"
 PATIENT = {"start-timeout": "5min", "drain-grace": "60s", "deadline": "2min",
            "commit-timeout": "60s", "exit-timeout": "60s", "self-fence": "60s",
            "presumed-dead": "61s"}
-SOON = {"self-fence": "1s", "presumed-dead": "1500ms", "heartbeat": "200ms"}
+SOON = {"self-fence": "2s", "presumed-dead": "3s", "heartbeat": "500ms"}
+FENCE_MS = 3000  # of a daemon whose supervisor is silent: after steps that take no time
 
 
 def phase(name):
@@ -69,7 +71,8 @@ class RuleCase(Rules, HandoffCase, Case):
         os.kill(pid, signal.SIGCONT)
 
     def kill(self, pid):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # who was late is killed already
+            os.kill(pid, signal.SIGKILL)
 
     def said_gone(self, s, pid):
         harness.wait_until(lambda: "pid %d was killed by signal 9" % pid in s.log(), "its death")
@@ -110,7 +113,10 @@ class RuleCase(Rules, HandoffCase, Case):
         p.send(frame(kind, {0: p.id, **{keys[k]: v for k, v in fields.items()}}))
 
     def prepared(self, p):
-        p.id = p.receive(PREPARE)[0]
+        """The pid of the successor."""
+        said = p.receive(PREPARE)
+        p.id = said[0]
+        return said[1]
 
     def seal(self, p):
         """A puppet that is the incumbent, up to the seal."""
@@ -525,7 +531,7 @@ class Exit(RuleCase):
         self.seal(o)
         self.ready(n)
         o.drop()
-        s.status()  # the end of the channel has been read
+        self.count(s)  # asks for the status: the end of the channel has been read
         self.say(n, D_STATUS, serving=True)
         return s, o, u, n
 
@@ -595,9 +601,9 @@ class Back(RuleCase):
     def test_the_incumbent_is_away(self):
         s, o = self.puppet_o(**SOON)
         u = self.upgrade_to_kvd(s)
-        self.prepared(o)
+        n = self.prepared(o)
         o.drop()
-        self.kill(self.successor(s))
+        self.kill(n)
         self.took(s, "ABORT T_reg")
         self.said_gone(s, o.pid)
         self.puppet().serve(s.data_dir)  # the old binary, once more
@@ -606,8 +612,7 @@ class Back(RuleCase):
     def test_the_incumbent_registers_again(self):
         s, o = self.puppet_o()
         u = self.upgrade_to_kvd(s)
-        self.prepared(o)
-        self.kill(self.successor(s))
+        self.kill(self.prepared(o))
         o.receive(RESUME)
         o.drop()
         self.again(s, o, "DRAINED")
@@ -754,14 +759,14 @@ class Successor(Rules, PlayedCase):
         path = os.path.join(p.data_dir, ".handoff.lock")
         with open(path, "w", encoding="utf-8") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
-            p.greet(fence_ms=500)
+            p.greet(fence_ms=FENCE_MS)
             p.send(BEGIN, {1: False})
             self.exits(p)
         self.took(p, "WBEGIN T_ncommit")
 
     def test_silence_before_commit(self):
         p = self.played(role="successor")
-        p.greet(fence_ms=500)
+        p.greet(fence_ms=FENCE_MS)
         p.send(BEGIN, {1: False})
         p.receive(READY)
         self.exits(p)
@@ -821,7 +826,7 @@ class Incumbent(Rules, PlayedCase):
         self.assertTrue(p.answers())
 
     def test_sealed_and_silence(self):
-        p = self.played().serve(fence_ms=500)
+        p = self.played().serve(fence_ms=FENCE_MS)
         p.seal()
         p.receive(D_STATUS)
         self.took(p, "SEALED T_osealed")
@@ -878,7 +883,7 @@ class Sealing(Rules, PlayedCase):
         self.over(p)
 
     def test_silence(self):
-        p = self.sealing(fence_ms=500)
+        p = self.sealing(fence_ms=FENCE_MS)
         p.call("poll 60000", "1")
         p.call("dispatch")
         self.took(p, "SEALING T_osealed")
