@@ -136,14 +136,17 @@ SANITIZED="test_bad_binaries test_bad_config test_bad_frames test_bad_peers test
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
 	test_supervisor_dies test_upgrade test_history test_explain test_disruption"
 
-# The model: two lines of it, and its steps beside the rows of the tables.
+# The model: two lines of it, its steps beside the rows of the tables, traces of the simulator.
 model() # DIRECTORY
 {
 	dir=$1
 	sh tests/model/quick.sh &&
 		sh tests/model/relation.sh "$dir/model.relation" &&
 		"$dir/tests/sim/sim" --rows >"$dir/model.rows" &&
-		/usr/bin/python3 tests/model/compare.py "$dir/model.relation" "$dir/model.rows"
+		/usr/bin/python3 tests/model/compare.py "$dir/model.relation" "$dir/model.rows" &&
+		"$dir/tests/sim/sim" --trace --runs 10000 >"$dir/model.trace" &&
+		/usr/bin/python3 tests/model/replay.py "$dir/model.relation" "$dir/model.trace" &&
+		rm "$dir/model.trace"
 }
 
 # The crash matrix: first its own checks, which must find what is wrong; then a choice of cases.

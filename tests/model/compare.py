@@ -83,4 +83,5 @@ def main():
 	return 1 if found or not model else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+	sys.exit(main())

@@ -9,11 +9,59 @@
 static uint64_t s_taken[MAX_ROWS], d_taken[MAX_ROWS];
 static uint64_t cell[F_COUNT][PHASES][OUTCOME_COUNT], outcomes[OUTCOME_COUNT];
 
+bool sim_trace;
+
+static void print_actions(const char *const *name, const unsigned *a, unsigned n)
+{
+	const char *sep = "";
+
+	for (unsigned i = 0; i < n; i++)
+		if (a[i]) {
+			printf("%s%s", sep, name[a[i]]);
+			sep = ",";
+		}
+	if (!*sep)
+		putchar('-');
+}
+
+void cover_print_s(const struct s_row *r)
+{
+	printf("%s %s %s %s ", s_state_desc[r->state].id, s_event_name[r->event],
+	       s_guard_name[r->guard], s_state_desc[r->next].id);
+	print_actions(s_action_name, r->action, sizeof r->action / sizeof *r->action);
+}
+
+void cover_print_d(const struct d_row *r)
+{
+	printf("%s %s ALWAYS %s ", d_state_id[r->state], d_event_name[r->event], d_state_id[r->next]);
+	print_actions(d_action_name, r->action, sizeof r->action / sizeof *r->action);
+}
+
+/* What S knows, as facts() of tests/model/handoff.pml has it. */
+static unsigned facts(const struct s *s)
+{
+	bool o_gone = !s->o_present || s->o_gone, n_gone = !s->n_present || s->n_gone;
+
+	return (o_gone ? 1u : s->o_connected ? 2u : 0) | (n_gone ? 4u : 0) | (s->may ? 8u : 0) |
+	       (s->prepared ? 16u : 0);
+}
+
+void cover_life(char role, unsigned pid)
+{
+	if (sim_trace)
+		printf("= %c%u\n", role, pid);
+}
+
 void cover_s_row(void *arg, const struct s_row *r)
 {
 	const struct world *w = arg;
 
 	s_taken[r - sim_s_table]++;
+	if (sim_trace) {
+		printf("S0 ");
+		cover_print_s(r);
+		printf(" %u %s\n", facts(&w->sup.s), r->rule);
+	}
 	if (w->verbose)
 		say(w, "S", "%s --%s--> %s  [%s]%s%s", s_state_desc[r->state].id, s_event_name[r->event],
 		    s_state_desc[r->next].id, r->rule, r->why ? " " : "", r->why ? r->why : "");
@@ -24,6 +72,11 @@ void cover_d_row(void *arg, const struct d_row *r)
 	const struct proc *p = arg;
 
 	d_taken[r - sim_d_table]++;
+	if (sim_trace) {
+		printf("D%u ", p->pid);
+		cover_print_d(r);
+		printf(" 0 %s\n", r->rule);
+	}
 	if (p->world->verbose)
 		say(p->world, pname(p->pid), "%s --%s--> %s  [%s]", d_state_id[r->state],
 		    d_event_name[r->event], d_state_id[r->next], r->rule);

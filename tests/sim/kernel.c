@@ -132,6 +132,7 @@ struct proc *proc_new(struct world *w, unsigned hand, unsigned ver)
 	d_init(&p->d, sim_d_table);
 	p->d.trace = cover_d_row;
 	p->d.trace_arg = p;
+	cover_life('D', p->pid);
 	p->world = w;
 	conn_init(&p->conn);
 	p->gated = p->tied = p->stopped = p->termed = p->dropped = p->listens = false;

@@ -20,7 +20,7 @@ struct options {
 static int usage(void)
 {
 	fputs("usage: sim [--runs N] [--seed S] [--mutant NAME] [--list-mutants] [-v] [--coverage] "
-	      "[--histogram]\n"
+	      "[--histogram] [--trace]\n"
 	      "  runs handoffs of the real machines over a simulated kernel, seeds S, S+1, ...\n"
 	      "  sim --seed S -v tells the story of one run\n",
 	      stderr);
@@ -56,30 +56,16 @@ static void become(const struct mutant *m)
 }
 
 /* For tests/model/compare.py: ROLE STATE EVENT GUARD NEXT ACTIONS RULE */
-static void print_actions(const char *const *name, const unsigned *a, unsigned n)
-{
-	const char *sep = "";
-
-	for (unsigned i = 0; i < n; i++)
-		if (a[i]) {
-			printf("%s%s", sep, name[a[i]]);
-			sep = ",";
-		}
-	if (!*sep)
-		putchar('-');
-}
-
 static void print_rows(void)
 {
 	for (const struct s_row *r = sim_s_table; r->rule; r++) {
-		printf("S %s %s %s %s ", s_state_desc[r->state].id, s_event_name[r->event],
-		       s_guard_name[r->guard], s_state_desc[r->next].id);
-		print_actions(s_action_name, r->action, sizeof r->action / sizeof *r->action);
+		printf("S ");
+		cover_print_s(r);
 		printf(" %s\n", r->rule);
 	}
 	for (const struct d_row *r = sim_d_table; r->rule; r++) {
-		printf("D %s %s ALWAYS %s ", d_state_id[r->state], d_event_name[r->event], d_state_id[r->next]);
-		print_actions(d_action_name, r->action, sizeof r->action / sizeof *r->action);
+		printf("D ");
+		cover_print_d(r);
 		printf(" %s\n", r->rule);
 	}
 }
@@ -92,7 +78,7 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "mutant", required_argument, NULL, 'm' }, { "list-mutants", no_argument, NULL, 'l' },
 		{ "verbose", no_argument, NULL, 'v' }, { "coverage", no_argument, NULL, 'c' },
 		{ "histogram", no_argument, NULL, 'h' }, { "dump-cells", no_argument, NULL, 'd' },
-		{ "rows", no_argument, NULL, 'R' }, { NULL },
+		{ "rows", no_argument, NULL, 'R' }, { "trace", no_argument, NULL, 'T' }, { NULL },
 	};
 	int c;
 
@@ -105,6 +91,7 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'h': o->histogram = true; break;
 		case 'd': o->dump = true; break;
 		case 'R': o->rows = true; break;
+		case 'T': sim_trace = true; break;
 		case 'm':
 			o->mutant = find_mutant(optarg);
 			if (!o->mutant) {
@@ -127,7 +114,8 @@ static int summary(const struct options *o, double seconds)
 	bool require = o->runs >= 100000 && !o->mutant;
 	unsigned rows = 0, cells = 0;
 
-	printf("%llu runs, %llu handoffs, seeds %llu to %llu, %.1f s: no violation\n",
+	fprintf(sim_trace ? stderr : stdout,
+	        "%llu runs, %llu handoffs, seeds %llu to %llu, %.1f s: no violation\n",
 	       (unsigned long long)o->runs, (unsigned long long)cover_handoffs(),
 	       (unsigned long long)o->seed, (unsigned long long)(o->seed + o->runs - 1), seconds);
 	if (o->dump)

@@ -239,6 +239,10 @@ bool world_settled(struct world *w);
 
 /* ---- cover.c ---- */
 #define PHASES (S_STATE_COUNT + 1)                 /* the last: S is down */
+extern bool sim_trace;                             /* each step, for tests/model/replay.py */
+void cover_life(char role, unsigned pid);          /* a machine begins there */
+void cover_print_s(const struct s_row *r);         /* STATE EVENT GUARD NEXT ACTIONS */
+void cover_print_d(const struct d_row *r);
 void cover_s_row(void *arg, const struct s_row *r);
 void cover_d_row(void *arg, const struct d_row *r);
 void cover_cell(unsigned kind, unsigned phase, unsigned outcome);

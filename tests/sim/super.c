@@ -571,6 +571,7 @@ static void boot(struct world *w)
 	s_init(&u->s, sim_s_table, w->timer);
 	u->s.trace = cover_s_row;
 	u->s.trace_arg = w;
+	cover_life('S', 0);
 	b.phase = u->j.phase;
 	b.has_incumbent = u->o;
 	b.has_successor = u->n;

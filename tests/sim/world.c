@@ -119,6 +119,7 @@ static void begin_serving(struct world *w)
 	s_init(&u->s, sim_s_table, w->timer);
 	u->s.trace = cover_s_row;
 	u->s.trace_arg = w;
+	cover_life('S', 0);
 	u->s.o_present = u->s.o_connected = u->s.served = true;
 }
 
