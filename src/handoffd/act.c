@@ -58,7 +58,9 @@ static bool owner_lives(const struct service *s)
 
 static void compose(struct service *s, char *out, size_t size)
 {
-	const char *why = s->s.why ? s->s.why : "no reason is known";
+	const char *why = s->s.why ? s->s.why
+		: s->s.outcome == OUTCOME_COMMITTED ? "the successor died when the incumbent was to exit"
+		: "no reason is known";
 
 	if (s->s.outcome == OUTCOME_COMMITTED && owner_lives(s))
 		snprintf(out, size, "the successor (pid %d) serves", (int)s->o->pid);

@@ -212,6 +212,7 @@ class Broken(unittest.TestCase):
         harness.wait_until(lambda: harness.Process(pid).state == "T", "it is stopped")
         c.held.go()
         r.load.wait_ok(100)
+        p.mend()
         os.kill(pid, signal.SIGCONT)
         u.wait()
         self.assertIsNotNone(u.result)

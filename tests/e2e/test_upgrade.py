@@ -415,6 +415,26 @@ class BadIncumbent(HandoffCase):
         self.assert_clean_upgrade(self.s, NEW)
         self.finish(failed=True)
 
+    def test_both_die_at_the_end(self):
+        """The incumbent was told to exit: nobody can go back to it, its death ends the attempt."""
+        self.use(self.s, OLD, "exit:hang")
+        self.s.configure(exit_timeout="60s")
+        self.assert_outcome(self.s.upgrade(), 0, "committed")
+        self.use(self.s, NEW)
+        u = self.s.start_upgrade()
+        u.wait_phase("exit")
+        status = self.s.status()
+        os.kill(status["successor_pid"], signal.SIGKILL)
+        harness.wait_until(lambda: "pid %d was killed" % status["successor_pid"] in self.s.log(),
+                           "its death is known")
+        os.kill(status["pid"], signal.SIGKILL)
+        u.wait()
+        self.assert_outcome(u, 0, "committed", self.s.log())
+        self.assertRegex(u.result["message"], "the successor died when the incumbent was to exit; "
+                         "both daemons have died, the new binary is started again")
+        self.assert_serves(self.s, "2.0")
+        self.finish(failed=True)
+
     def test_a_helper_keeps_the_lock(self):
         """Descriptors that a forked helper has: an orderly seal unlocks for all of them; after
         a death the successor waits for it."""
