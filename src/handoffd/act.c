@@ -114,6 +114,8 @@ static enum s_event journal_outcome(struct service *s)
 			conf_free(s->conf);
 			s->conf = s->new_conf;
 			s->new_conf = NULL;
+			s->conf_error[0] = '\0';
+			service_keep_conf(s, s->conf);
 		}
 		memcpy(j->binary, j->new_binary, sizeof j->binary);
 		j->since = sys_wall_ms();

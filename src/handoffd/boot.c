@@ -10,7 +10,6 @@
 #include "base/lockfile.h"
 #include "base/sys.h"
 #include "handoffd/fdstore.h"
-#include "handoffd/ids.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
 
@@ -134,18 +133,13 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	const char *path = binary[0] ? binary : s->conf->command[0];
 	char err[600];
 	struct exe now = { .fd = -1 };
-	struct ids_saved saved;
 
 	if (p && !keep_of_pid(&s->keep, p->pid, ret))
 		return;
 	if (p && !exe_open(s->conf, path, &now, err, sizeof err))
 		path = now.path;   /* a bare name was looked for in PATH */
-	/* as the user who may have put at that path what it is: an open(2) by root has effects
-	 * (a device that begins to run, a writer of a FIFO that waits for a reader) */
-	if (p && !ids_enter(s->conf->uid, s->conf->gid, s->conf->gids, s->conf->ngids, &saved)) {
+	if (p)
 		exe_of_pid(p->pid, path, ret);
-		ids_leave(&saved);
-	}
 	exe_close(&now);
 }
 
@@ -276,8 +270,18 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	restore_listeners(s);
 	if ((e = boot(s, err, size)))
 		return e;
+	service_keep_conf(s, s->conf);
 	service_settle(s);
 	return 0;
+}
+
+void service_keep_conf(struct service *s, struct conf *c)
+{
+	const int e = conf_keep(c, s->runtime_dir, &s->conf_sum);
+
+	if (e)
+		log_error("the configuration could not be kept in %s: %s; a supervisor that is started again needs "
+		          "the file to be in order", s->runtime_dir, strerror(-e));
 }
 
 static void drop_event(struct event **e)
@@ -311,6 +315,8 @@ void service_end(struct service *s)
 	listeners_close(&s->listeners, s->ended && !fdstore_used());
 	history_close(s);
 	sys_closep(&s->disruption.diag);
+	if (s->ended)
+		conf_keep_nothing(s->runtime_dir);
 	store_close(&s->store);
 	conf_free(s->conf);
 	conf_free(s->new_conf);

@@ -14,7 +14,6 @@
 #include "handoffd/conf_value.h"
 #include "handoffd/ids.h"
 
-#define FILE_MAX (1024 * 1024)
 
 /* One reading of one file. */
 struct reader {
@@ -452,20 +451,20 @@ static int read_text(struct reader *r, char **ret)
 
 	if (fd < 0)
 		return trouble(r, fd, "cannot open the configuration");
-	text = malloc(FILE_MAX + 1);
+	text = malloc(CONF_FILE_MAX + 1);
 	if (!text)
 		n = -ENOMEM;
-	while (text && got <= FILE_MAX && (n = sys_read(fd, text + got, FILE_MAX + 1 - got)) > 0)
+	while (text && got <= CONF_FILE_MAX && (n = sys_read(fd, text + got, CONF_FILE_MAX + 1 - got)) > 0)
 		got += n;
 	sys_close(fd);
 	if (n < 0) {
 		free(text);
 		return trouble(r, n, "cannot read the configuration");
 	}
-	if (got > FILE_MAX) {
+	if (got > CONF_FILE_MAX) {
 		free(text);
 		return fail(r, 1, "the file is larger than %d bytes; is it a configuration?",
-			    FILE_MAX);
+			    CONF_FILE_MAX);
 	}
 	text[got] = '\0';
 	*ret = text;
@@ -475,11 +474,10 @@ static int read_text(struct reader *r, char **ret)
 	return 0;
 }
 
-static int read_all(struct reader *r)
+static int read_all(struct reader *r, char *text)
 {
-	char *text = NULL;
 	cfg_t *cfg = NULL;
-	int e = read_text(r, &text);
+	int e = text ? 0 : read_text(r, &text);
 
 	if (!e)
 		e = conf_scan(r->file, text, &r->scan, r->err, r->err_size);
@@ -495,17 +493,24 @@ static int read_all(struct reader *r)
 		e = resolve(r);
 	if (cfg)
 		cfg_free(cfg);
+	if (!e)
+		r->conf->text = strdup(text);   /* without the room that it was read into */
 	free(text);
 	return e;
 }
 
 int conf_read(const char *path, struct conf **ret, char *err, size_t err_size)
 {
+	return conf_parse(path, NULL, ret, err, err_size);
+}
+
+int conf_parse(const char *path, char *text, struct conf **ret, char *err, size_t err_size)
+{
 	struct reader r = {
 		.file = path, .scan.open = -1, .err = err, .err_size = err_size,
 		.conf = calloc(1, sizeof *r.conf),
 	};
-	const int e = r.conf ? read_all(&r) : trouble(&r, -ENOMEM, "cannot read it");
+	const int e = r.conf ? read_all(&r, text) : trouble(&r, -ENOMEM, "cannot read it");
 
 	conf_scan_free(&r.scan);
 	if (e < 0) {
@@ -544,6 +549,7 @@ struct conf *conf_free(struct conf *c)
 	free(c->gids);
 	free(c->name);
 	free(c->file);
+	free(c->text);
 	free(c);
 	return NULL;
 }

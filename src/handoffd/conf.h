@@ -31,8 +31,11 @@ struct conf_listen {
 
 struct conf_rlimit { const char *option; int resource; struct rlimit limit; };
 
+#define CONF_FILE_MAX (1024 * 1024)   /* bytes */
+
 struct conf {
 	char *file;                /* the configuration's path */
+	char *text;                /* as it was read; NULL: conf_keep() has it (conf_kept.h) */
 	char *name;                /* service kvd { ... } */
 	char **command;            /* argv, NULL at the end */
 	char *data_dir;            /* NULL: none */
@@ -68,6 +71,8 @@ struct conf {
  * resolves them (5 s at most).
  */
 int conf_read(const char *path, struct conf **ret, char *err, size_t err_size);
+/* The same of a text, which it takes over, with path for its file's name. */
+int conf_parse(const char *path, char *text, struct conf **ret, char *err, size_t err_size);
 struct conf *conf_free(struct conf *c);   /* takes NULL, returns NULL */
 
 /*

@@ -232,7 +232,8 @@ int exe_read(const struct conf *c, const struct exe *e)
 /*
  * As the user that the process has: without CAP_SYS_PTRACE the kernel shows the executable of
  * another user's process to nobody, not to root either, and a path that belongs to that user
- * is not followed to where the user could not go.
+ * is not followed to where the user could not go: an open(2) by root has effects (a device
+ * that begins to run, a writer of a FIFO that waits for a reader).
  */
 static int enter_of_pid(pid_t pid, struct ids_saved *ret)
 {

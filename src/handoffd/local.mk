@@ -11,6 +11,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/exe.c \
 	src/handoffd/fdstore.c src/handoffd/fdstore.h \
 	src/handoffd/ids.c src/handoffd/ids.h \
+	src/handoffd/conf_kept.c src/handoffd/conf_kept.h \
 	src/handoffd/keep.c src/handoffd/keep.h \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \

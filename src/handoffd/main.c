@@ -105,7 +105,31 @@ static int reap_only(const struct arguments *a)
 	return reap(a->reap, timer[TIMER_STOP]);
 }
 
-static int run(struct conf *c)
+/*
+ * The file's configuration, or, if it cannot be used and a supervisor has died that used it,
+ * the one that that one had. The exit status, or -1; *ret_broken: why it is the other.
+ */
+static int find_conf(const struct arguments *a, struct conf **ret, char *ret_broken, size_t size)
+{
+	char err[1200];
+	int e;
+
+	*ret_broken = '\0';
+	if (!conf_read(a->config, ret, ret_broken, size) && (a->check || !conf_check_machine(*ret, ret_broken, size)))
+		return -1;
+	*ret = conf_free(*ret);
+	fprintf(stderr, "handoffd: %s\n", ret_broken);
+	e = a->check ? -ENOENT : conf_read_kept(a->config, ret, err, sizeof err);
+	if (e == -ENOENT)
+		return 2;
+	if (!e && !conf_check_machine(*ret, err, sizeof err))
+		return -1;
+	*ret = conf_free(*ret);
+	fprintf(stderr, "handoffd: the configuration that was in use cannot be used either: %s\n", err);
+	return 1;   /* which is not final for a service manager: a daemon may live */
+}
+
+static int run(struct conf *c, const char *broken)
 {
 	static struct service service;   /* large, and there is one */
 	struct event_base *base = event_base_new();
@@ -116,7 +140,11 @@ static int run(struct conf *c)
 		log_error("no event loop");
 		return 1;
 	}
+	if (*broken)
+		log_error("%s; the configuration that was in use is used; correct the file, 'handoffctl upgrade' "
+		          "reads it again", broken);
 	e = service_start(&service, base, c, err, sizeof err);
+	snprintf(service.conf_error, sizeof service.conf_error, "%s", broken);
 	if (e)
 		log_error("%s", err);
 	log_hold(true);
@@ -132,7 +160,7 @@ int main(int argc, char **argv)
 {
 	struct arguments a = { NULL };
 	struct conf *c = NULL;
-	char err[1200];
+	char broken[1200];
 	sigset_t term;
 	int status = parse(argc, argv, &a);
 
@@ -148,16 +176,13 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &term, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	sys_never_linger();
-	if (conf_read(a.config, &c, err, sizeof err) || (!a.check && conf_check_machine(c, err, sizeof err))) {
-		fprintf(stderr, "handoffd: %s\n", err);
-		conf_free(c);
-		return 2;
-	}
+	if ((status = find_conf(&a, &c, broken, sizeof broken)) >= 0)
+		return status;
 	if (a.check) {
 		status = check_only(c);
 		conf_free(c);
 		return status;
 	}
 	log_open(c->name, a.debug ? LOG_L_DEBUG : LOG_L_INFO);
-	return run(c);
+	return run(c, broken);
 }

@@ -456,6 +456,8 @@ static void on_status(struct caller *o, const struct msg *req)
 		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
 	else if (s->cold_error[0] && (!s->o || peer_dead(s->o)))
 		MSG_SET(&m, op_state, warning, text(s->cold_error));
+	else if (s->conf_error[0])
+		MSG_SET(&m, op_state, warning, text(s->conf_error));
 	else if (s->keep.why[0])
 		MSG_SET(&m, op_state, warning, text(s->keep.why));
 	for (int i = 0; i < TIMER_COUNT; i++)

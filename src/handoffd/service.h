@@ -21,6 +21,7 @@
 #include <stdbool.h>
 
 #include "handoffd/conf.h"
+#include "handoffd/conf_kept.h"
 #include "handoffd/copier.h"
 #include "handoffd/disruption.h"
 #include "handoffd/generation.h"
@@ -64,6 +65,8 @@ struct service {
 	struct peer_owner owner;       /* this service, as its peers know it */
 	struct s s;
 	struct conf *conf, *new_conf;  /* of the incumbent; of the attempt under way */
+	char conf_error[1200];         /* why the file could not be used when this life began; "" */
+	uint32_t conf_sum;             /* of the text that is kept */
 	struct exe exe, new_exe;
 	struct exe old_exe;            /* the previous one, while it has no copy */
 	bool exe_served;               /* exe has served: a cold start may rely on it */
@@ -104,6 +107,8 @@ struct service {
  * start: command is wrong. The loop is the caller's: event_base_dispatch.
  */
 int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t err_size);
+/* c is what the daemon runs with from now on. */
+void service_keep_conf(struct service *s, struct conf *c);
 void service_end(struct service *s);
 
 /* An event for the machine, and all that follows from it. */

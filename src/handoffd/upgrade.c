@@ -211,6 +211,8 @@ int service_restart(struct service *s, char *err, size_t size)
 	exe_close(&s->old_exe);
 	s->old_exe = s->exe;
 	s->conf = c;
+	s->conf_error[0] = '\0';
+	service_keep_conf(s, c);
 	s->exe = exe;
 	s->exe_served = false;
 	s->asked = true;

@@ -447,5 +447,111 @@ class Copies(KeptCase):
         self.assert_rolled(s, "1.0")
 
 
+class Configuration(KeptCase):
+    """The file is broken when a supervisor is started again."""
+
+    def broken(self, s):
+        with open(s.conf, "w", encoding="utf-8") as f:
+            f.write("service kvd {\n    command = {\"/usr/bin/kv")
+
+    def assert_used(self, s):
+        warning = s.wait_state("idle")["warning"]
+        self.assertIn(s.conf, warning)
+        self.assertIn("the configuration that was in use is used", s.log())
+
+    def mended(self, s):
+        self.assertEqual(s.upgrade().code, 2)
+        s.configure()
+        self.assertEqual(s.upgrade().code, 0)
+        self.assertIsNone(s.status()["warning"])
+
+    def test_a_living_daemon_is_adopted(self):
+        for breaks in (self.broken, lambda s: os.unlink(s.conf)):
+            s = self.kvd()
+            pid = s.daemon_pid()
+            s.kill_supervisor()
+            breaks(s)
+            s.start()
+            self.assertEqual(s.daemon_pid(), pid)
+            self.assert_used(s)
+            s.kill_supervisor()   # once more: it is still kept
+            s.start()
+            self.assertEqual(s.daemon_pid(), pid)
+            self.assert_used(s)
+            self.mended(s)
+
+    def test_both_die(self):
+        s = self.kvd()
+        self.wait_kept(s)
+        self.crash(s)
+        self.broken(s)
+        s.start()
+        self.assert_serves(s, "1.0")
+        self.assert_used(s)
+        self.mended(s)
+
+    def test_the_last_one_counts(self):
+        """That of the last upgrade that committed; not one that was refused or aborted."""
+        s = self.kvd()
+        s.configure(deadline="1777ms")
+        self.assertEqual(s.upgrade().code, 0)
+        s.arguments = faults("ready:unhealthy")
+        s.configure(deadline="1888ms")
+        self.assertEqual(s.upgrade().code, 1)
+        s.kill_supervisor()
+        self.broken(s)
+        s.start()
+        self.assertEqual(s.status()["timers"]["deadline"], 1777)
+        s.arguments = []
+        s.configure(deadline="1999ms")
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)
+        self.assertIsNone(s.status()["warning"])
+        s.kill_supervisor()
+        self.broken(s)
+        s.start()
+        self.assertEqual(s.status()["timers"]["deadline"], 1999)
+
+    def test_below_systemd(self):
+        """Which says the directory itself."""
+        s = self.service("kvd-v1", start=False)
+        for d in ("run", "state"):
+            os.mkdir(s.path(d, s.name))
+        s.launcher = ["env", "-u", "HANDOFF_RUNTIME_DIR", "-u", "HANDOFF_STATE_DIR",
+                      "RUNTIME_DIRECTORY=" + s.path("run", s.name),
+                      "STATE_DIRECTORY=" + s.path("state", s.name)]
+        s.start()
+        pid = s.daemon_pid()
+        s.kill_supervisor()
+        self.broken(s)
+        s.start()
+        self.assertEqual(s.daemon_pid(), pid)
+        self.assert_used(s)
+
+    def test_that_one_is_broken_too(self):
+        """1 is not final for systemd: the daemon goes on, and is adopted when it is mended."""
+        s = self.kvd()
+        pid = s.daemon_pid()
+        s.kill_supervisor()
+        self.broken(s)
+        with open(s.path("run", s.name, "config"), "r+b") as f:
+            f.truncate(len(s.conf) + 1 + 20)
+        s.launch()
+        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 1, s.log())
+        self.assertIn("cannot be used either", s.log())
+        self.assertEqual(self.version(s), "1.0")
+        s.configure()
+        s.start()
+        self.assertEqual(s.daemon_pid(), pid)
+
+    def test_after_a_stop(self):
+        """Nothing is kept: whoever starts it has to hear of the mistake."""
+        s = self.kvd()
+        self.assertEqual(s.stop(), 0)
+        self.broken(s)
+        s.launch()
+        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 2, s.log())
+        self.assertFalse(os.path.exists(s.path("run", s.name, "config")))
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -12,6 +12,8 @@
 #include "base/sys.h"
 #include "handoffd/check.h"
 #include "handoffd/conf.h"
+#include "handoffd/conf_kept.h"
+#include "fault.h"
 #include "leak.h"
 
 static char dir[64], file[96];
@@ -672,6 +674,61 @@ START_TEST(print)
 }
 END_TEST
 
+static const char *kept_command(const char *path)
+{
+	static char command[100];
+	struct conf *c;
+
+	if (conf_read_kept(path, &c, err, sizeof err))
+		return "none";
+	ck_assert_str_eq(c->file, path);
+	snprintf(command, sizeof command, "%s", c->command[0]);
+	conf_free(c);
+	return command;
+}
+
+/* What is kept is whole at any time, and another file's is not taken for it. */
+START_TEST(kept)
+{
+	struct conf *c = read_good("service kvd {\n command = /bin/one\n}\n");
+	uint32_t sum = 0, same;
+	char kvd[100], other[100];
+	int calls;
+
+	setenv("HANDOFF_RUNTIME_DIR", dir, 1);
+	snprintf(kvd, sizeof kvd, "%s/kvd", dir);
+	snprintf(other, sizeof other, "%s/other.conf", dir);
+	ck_assert_str_eq(kept_command(file), "none");
+	ck_assert_int_eq(mkdir(kvd, 0700), 0);
+	ck_assert_str_eq(kept_command(file), "none");
+	ck_assert_int_eq(conf_keep(c, kvd, &sum), 0);
+	ck_assert_ptr_null(c->text);
+	conf_free(c);
+	ck_assert_str_eq(kept_command(file), "/bin/one");
+	ck_assert_str_eq(kept_command(other), "none");
+	same = sum;
+	c = read_good("service kvd {\n command = /bin/two\n}\n");
+	fault_set(SYS_C_COUNT, -1, 0);
+	ck_assert_int_eq(conf_keep(c, kvd, &sum), 0);
+	calls = fault_off();
+	ck_assert_int_ge(calls, 4);
+	ck_assert_uint_ne(sum, same);
+	conf_free(c);
+	for (int at = 0; at < calls; at++) {
+		c = read_good("service kvd {\n command = /bin/three\n}\n");
+		fault_set(SYS_C_COUNT, at, -ENOSPC);
+		ck_assert_int_eq(conf_keep(c, kvd, &sum), -ENOSPC);
+		fault_off();
+		conf_free(c);
+		ck_assert_str_eq(kept_command(file), "/bin/two");
+	}
+	conf_keep_nothing(kvd);
+	ck_assert_str_eq(kept_command(file), "none");
+	ck_assert_int_eq(rmdir(kvd), 0);
+	unsetenv("HANDOFF_RUNTIME_DIR");
+}
+END_TEST
+
 START_TEST(directories)
 {
 	char path[64];
@@ -731,6 +788,7 @@ int main(void)
 	tcase_add_test(t, places);
 	tcase_add_test(t, print);
 	tcase_add_test(t, directories);
+	tcase_add_test(t, kept);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

@@ -1,0 +1,152 @@
+#include "handoffd/conf_kept.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "proto/slot.h"
+
+/* The file's path from / on, a NUL, the text. */
+static const char *absolute(const char *path, char out[PATH_MAX])
+{
+	char cwd[PATH_MAX];
+
+	if (*path == '/' || !getcwd(cwd, sizeof cwd) || snprintf(out, PATH_MAX, "%s/%s", cwd, path) >= PATH_MAX)
+		return path;
+	return out;
+}
+
+static int write_all(int fd, const char *p, size_t n)
+{
+	while (n) {
+		const ssize_t w = sys_write(fd, p, n);
+
+		if (w <= 0)
+			return w < 0 ? (int)w : -EIO;
+		p += w;
+		n -= (size_t)w;
+	}
+	return 0;
+}
+
+static int write_file(const struct conf *c, const char *path)
+{
+	char full[PATH_MAX];
+	const char *from = absolute(c->file, full);
+	int fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600), e;
+
+	if (fd < 0)
+		return fd;
+	e = write_all(fd, from, strlen(from) + 1);
+	if (!e)
+		e = write_all(fd, c->text, strlen(c->text));
+	sys_close(fd);
+	return e;
+}
+
+static int replace(const struct conf *c, const char *dir)
+{
+	char path[4200], temporary[4200];
+	int e;
+
+	snprintf(path, sizeof path, "%s/config", dir);
+	snprintf(temporary, sizeof temporary, "%s/config.new", dir);
+	e = write_file(c, temporary);
+	if (!e)
+		e = sys_rename(temporary, path);
+	if (e)
+		sys_unlink(temporary);
+	return e;
+}
+
+int conf_keep(struct conf *c, const char *dir, uint32_t *last)
+{
+	uint32_t sum;
+	int e = 0;
+
+	if (!c->text)
+		return 0;
+	sum = crc32_of(c->text, strlen(c->text));
+	if (sum != *last)
+		e = replace(c, dir);
+	if (!e)
+		*last = sum;
+	free(c->text);
+	c->text = NULL;
+	return e;
+}
+
+void conf_keep_nothing(const char *dir)
+{
+	char path[4200];
+
+	snprintf(path, sizeof path, "%s/config", dir);
+	sys_unlink(path);
+}
+
+/* The text that is kept in dir, if it is that file's: the caller's, or NULL. */
+static char *find_in(int dir, const char *path)
+{
+	const int fd = sys_openat(dir, "config", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	const size_t size = PATH_MAX + CONF_FILE_MAX + 1;
+	char *all = fd < 0 ? NULL : malloc(size), *text = NULL;
+	size_t got = 0, n;
+	ssize_t r = 1;
+
+	while (all && got < size - 1 && (r = sys_read(fd, all + got, size - 1 - got)) > 0)
+		got += (size_t)r;
+	if (all && r == 0) {
+		all[got] = '\0';
+		n = strlen(all);
+		if (n < got && !strcmp(all, path))
+			text = strdup(all + n + 1);
+	}
+	free(all);
+	if (fd >= 0)
+		sys_close(fd);
+	return text;
+}
+
+static char *find_below(int dir, const char *path)
+{
+	const int fd = sys_openat(dir, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	char *text = NULL;
+
+	if (!d && fd >= 0)
+		sys_close(fd);
+	for (struct dirent *e; d && !text && (e = readdir(d)); ) {
+		const int sub = conf_name_ok(e->d_name) ? sys_openat(dir, e->d_name,
+		                O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) : -1;
+
+		if (sub < 0)
+			continue;
+		text = find_in(sub, path);
+		sys_close(sub);
+	}
+	if (d)
+		closedir(d);
+	return text;
+}
+
+int conf_read_kept(const char *path, struct conf **ret, char *err, size_t err_size)
+{
+	char dir[PATH_MAX], full[PATH_MAX], *text;
+	int fd, e = dirs_runtime(".", true, dir, sizeof dir, err, err_size);
+
+	if (e)
+		return -ENOENT;
+	if ((fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return -ENOENT;
+	text = find_in(fd, absolute(path, full));
+	if (!text)
+		text = find_below(fd, absolute(path, full));
+	sys_close(fd);
+	return text ? conf_parse(path, text, ret, err, err_size) : -ENOENT;
+}
