@@ -29,10 +29,11 @@ check "make install" make -C "$build" install DESTDIR="$dir"
 root=$(find "$dir" -name handoff.pc)
 root=${root%/lib/*}
 export PKG_CONFIG_PATH="$root/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir" LD_LIBRARY_PATH="$root/lib"
-for f in bin/handoffctl sbin/handoffd include/handoff.h lib/libhandoff.so lib/libhandoff.a \
+for f in bin/handoffctl sbin/handoffd sbin/handoff-exporter include/handoff.h lib/libhandoff.so lib/libhandoff.a \
 	share/man/man1/handoffctl.1 share/man/man3/libhandoff.3 share/man/man5/handoff.conf.5 \
-	share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8 \
-	lib/systemd/system/handoff@.service lib/systemd/system/handoff-guard@.service; do
+	share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8 share/man/man8/handoff-exporter.8 \
+	lib/systemd/system/handoff@.service lib/systemd/system/handoff-guard@.service \
+	lib/systemd/system/handoff-exporter.service; do
 	check "installed: $f" test -e "$root/$f"
 done
 sanitizers=$(sed -n 's/^SAN_CFLAGS = *//p' "$build/Makefile")
@@ -45,6 +46,7 @@ check "it needs no libhandoff.so" is_static "$dir/static"
 check "it runs, too" runs "$dir/static"
 check "handoffctl --version" "$root/bin/handoffctl" --version
 check "handoffd --version" "$root/sbin/handoffd" --version
+check "handoff-exporter --version" "$root/sbin/handoff-exporter" --version
 check "make uninstall" make -C "$build" uninstall DESTDIR="$dir"
 check "nothing is left" test -z "$(find "$dir" -type f -path "$root/*")"
 exit $failed

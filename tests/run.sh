@@ -131,7 +131,7 @@ e2e() # DIRECTORY [NAME OF TEST]...
 }
 
 # All but the tools of the tests, and the quickstart, which builds for itself.
-SANITIZED="test_bad_binaries test_bad_config test_bad_frames test_bad_peers test_bad_state
+SANITIZED="test_exporter.Web test_exporter.Traces test_bad_binaries test_bad_config test_bad_frames test_bad_peers test_bad_state
 	test_ctl_fake test_exit_codes test_fdstore test_kvd_alone test_leftovers test_mend test_minimal
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
 	test_supervisor_dies test_upgrade test_history test_explain test_disruption"

@@ -1,6 +1,7 @@
 # src/units: for systemd; the directories of the installation are put in
-UNITS = src/units/handoff@.service src/units/handoff-guard@.service
-EXTRA_DIST += src/units/handoff@.service.in src/units/handoff-guard@.service.in
+UNITS = src/units/handoff@.service src/units/handoff-guard@.service src/units/handoff-exporter.service
+EXTRA_DIST += src/units/handoff@.service.in src/units/handoff-guard@.service.in \
+	src/units/handoff-exporter.service.in
 CLEANFILES += $(UNITS)
 if UNITS
 systemdsystemunit_DATA = $(UNITS)
@@ -10,3 +11,4 @@ $(UNITS): Makefile
 		"$(srcdir)/$@.in" >$@.new && mv -f $@.new $@
 src/units/handoff@.service: src/units/handoff@.service.in
 src/units/handoff-guard@.service: src/units/handoff-guard@.service.in
+src/units/handoff-exporter.service: src/units/handoff-exporter.service.in

@@ -280,6 +280,27 @@ def options_of_handoffd():
         same(told, flag_lines(helped), 'main.c', 'handoffd --help', 5)
 
 
+@test
+def options_of_the_exporter():
+    told = flag_lines(getopt_rows(read('src/exporter/main.c')))
+    _, said = run('handoff-exporter', '--help')
+    helped = {n: c for c, n in re.findall(r'^ +(?:-(\w), +)?--([\w-]+)', said, re.M)}
+    codes = re.findall(r'(\d) ', said.partition('Exit status:')[2])
+    return same(told, flag_lines(manual_flags(page('handoff-exporter.8'))), 'main.c', 'handoff-exporter.8', 4) + \
+        same(told, flag_lines(helped), 'main.c', 'handoff-exporter --help', 4) + \
+        same(codes, manual_codes('handoff-exporter.8'), 'handoff-exporter --help', 'handoff-exporter.8', 3)
+
+
+@test
+def paths_of_the_exporter():
+    rows = re.findall(r'^\t\{ "(/\w+)", (\w+), answer_', read('src/exporter/web.c'), re.M)
+    told = [n + tail for n, one in rows for tail in ([''] if one == 'false' else ['', '/NAME'])]
+    text = section(page('handoff-exporter.8'), 'HTTP')
+    said = [re.sub(r'/ Ns Ar name$', '/NAME', p) for line in re.findall(r'^\.It (Pa /.*)$', text, re.M)
+            for p in re.findall(r'Pa (/\S*(?: Ns Ar name)?)', line)]
+    return same(told, said, 'web.c', 'handoff-exporter.8', 5)
+
+
 def manual_codes(name):
     return re.findall(r'^\.It (\d+)$', section(page(name), 'EXIT STATUS'), re.M)
 

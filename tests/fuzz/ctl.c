@@ -18,7 +18,7 @@ static unsigned nsilent;
 /* One frame: a message made up, whole or cut, or bytes below a good header, or just bytes. */
 static size_t answer(uint8_t *out, size_t size)
 {
-	static const enum msg_type likely[] = { MSG_op_state, MSG_op_result, MSG_op_event, MSG_op_state };
+	static const enum msg_type likely[] = { MSG_op_state, MSG_op_result, MSG_op_event, MSG_handoff };
 	const uint8_t kind = feed_u8(&feed);
 	struct msg m;
 
@@ -64,14 +64,14 @@ void fuzz_ctl(const uint8_t *p, size_t n)
 {
 	static const char *const commands[] = {
 		"status", "upgrade", "plan", "abort", "restart", "stop", "status", "upgrade",
-	};
+	}, *const records[] = { "history", "explain" };
 	struct ctl c = { 0 };
 	char *argv[8] = { (char *)"handoffctl" }, path[] = "-S/nowhere", json[] = "--json";
 	int argc = 1;
 
 	feed = (struct feed){ p, n };
 	const uint8_t how = feed_u8(&feed);
-	argv[argc++] = (char *)commands[how & 7];
+	argv[argc++] = (char *)(how & 64 ? records[how & 1] : commands[how & 7]);
 	argv[argc++] = path;
 	if (how & 8)
 		argv[argc++] = json;

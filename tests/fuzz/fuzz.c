@@ -18,7 +18,7 @@ static const struct fuzz_target targets[] = {
 	{ "msg", fuzz_msg }, { "cbor", fuzz_cbor }, { "super", fuzz_super }, { "daemon", fuzz_daemon },
 	{ "conf", fuzz_conf }, { "record", fuzz_record }, { "library", fuzz_library },
 	{ "handoffd", fuzz_handoffd }, { "ctl", fuzz_ctl }, { "systemd", fuzz_systemd },
-	{ "proc", fuzz_proc },
+	{ "proc", fuzz_proc }, { "exporter", fuzz_exporter },
 };
 
 static const struct fuzz_target *target;

@@ -24,6 +24,7 @@ void fuzz_record(const uint8_t *p, size_t n);    /* the journal, the current bin
 void fuzz_library(const uint8_t *p, size_t n);   /* HANDOFF_*, and a supervisor that lies */
 void fuzz_handoffd(const uint8_t *p, size_t n);  /* all of handoffd: daemons, operators, time */
 void fuzz_ctl(const uint8_t *p, size_t n);       /* what handoffctl is answered */
+void fuzz_exporter(const uint8_t *p, size_t n);  /* a State and a record, as others read them */
 void fuzz_systemd(const uint8_t *p, size_t n);   /* LISTEN_FDS, NOTIFY_SOCKET, JOURNAL_STREAM */
 void fuzz_proc(const uint8_t *p, size_t n);      /* files of /proc */
 

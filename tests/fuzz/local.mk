@@ -11,7 +11,7 @@ check_PROGRAMS += tests/fuzz/fuzz
 tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz.c tests/fuzz/world.c tests/fuzz/wire.c \
 	tests/fuzz/super.c tests/fuzz/daemon.c tests/fuzz/conf.c tests/fuzz/record.c \
 	tests/fuzz/proc.c tests/fuzz/systemd.c tests/fuzz/ctl.c tests/fuzz/library.c \
-	tests/fuzz/handoffd.c $(handoffd_SOURCES) $(libhandoff_la_SOURCES)
+	tests/fuzz/handoffd.c tests/fuzz/exporter.c src/exporter/span.c src/exporter/span.h $(handoffd_SOURCES) $(libhandoff_la_SOURCES)
 tests_fuzz_fuzz_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS) $(FUZZ_WRAPS)
 tests_fuzz_fuzz_LDADD = tests/wire/libmsgtools.la libhandoffctl.la libhandoffd.la libbase.la libproto.la \

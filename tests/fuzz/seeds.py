@@ -7,7 +7,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = sys.argv[1]
 TARGETS = ('msg', 'cbor', 'super', 'daemon', 'conf', 'record', 'library', 'handoffd', 'ctl',
-           'systemd', 'proc')
+           'systemd', 'proc', 'exporter')
 
 
 def put(target, name, data):
@@ -69,6 +69,8 @@ def machines():
     put('daemon', 'moved', bytes([0, 0, 1, 0, 0, 33, 1, 0, 1, 1, 0, 4, 0, 1, 0, 1, 2, 0, 2, 1, 3, 0, 4]))
     put('library', 'successor', bytes([1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 0, 0, 25, 1, 1, 9, 1, 0, 1, 2, 0, 32,
                                        0, 1, 9]))
+    for how in range(8):
+        put('exporter', f'made-up-{how}', bytes([how]) + short(b'kvd') + b'\7')
     put('handoffd', 'upgrade', bytes([1, 4, 0, 0] + [0, 1, 0] + [0, 1, 1] + [0, 0, 2] + [0, 0, 3] +
                                      [0, 1, 4] + [0, 1, 5] + [0, 24]))
     put('handoffd', 'operators', bytes([1, 4, 1, 2, 4, 2, 5, 4, 1, 3, 4, 0, 4, 6, 3]))
