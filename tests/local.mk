@@ -164,6 +164,12 @@ EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/s
 EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py \
 	tests/e2e/test_disruption.py
 
+# ---- how much of the code the tests execute: make coverage
+EXTRA_DIST += tests/coverage/run.sh tests/coverage/figures.py tests/coverage/counters.h
+.PHONY: coverage
+coverage:
+	sh $(srcdir)/tests/coverage/run.sh "$(abs_builddir)"
+
 # ---- the documents say what the code does
 EXTRA_DIST += tests/docs/check_docs.py
 TESTS += tests/docs/check_docs.py

@@ -450,6 +450,22 @@ START_TEST(who_serves_answers_under_the_id_it_is_asked_with)
 }
 END_TEST
 
+/* What only a daemon says, or what is no event: S is heard, and nothing follows. */
+START_TEST(words_that_mean_nothing)
+{
+	static const enum msg_type types[] = { MSG_status, MSG_ready, MSG_hello, MSG_drained, MSG_heartbeat,
+	                                       MSG_sockets, MSG_op_status };
+
+	for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
+		now++;
+		ck_assert_int_eq(hear((struct msg){ .type = types[i] }), D_E_NONE);
+		ck_assert_uint_eq(d.heard, now);
+	}
+	step(D_E_NONE);
+	EXPECT(START);
+}
+END_TEST
+
 START_TEST(abort_is_for_successors)
 {
 	struct msg m = { .type = MSG_abort };
@@ -553,6 +569,7 @@ int main(void)
 	tcase_add_checked_fixture(x, setup, NULL);
 	tcase_add_test(x, stale_ids_are_dropped);
 	tcase_add_test(x, who_serves_answers_under_the_id_it_is_asked_with);
+	tcase_add_test(x, words_that_mean_nothing);
 	tcase_add_test(x, abort_is_for_successors);
 	tcase_add_loop_test(x, silence_of_s, 0, 3);
 	tcase_add_test(x, own_deadlines);

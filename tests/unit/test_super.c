@@ -2,6 +2,7 @@
 #include <check.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "proto/super.h"
 
@@ -234,6 +235,20 @@ START_TEST(ready_must_agree)
 		EXPECT(CHECK, S_A_READ_O);
 	else
 		EXPECT(ABORT, S_A_KILL_N);
+}
+END_TEST
+
+START_TEST(ready_of_fewer_shards)
+{
+	struct msg m = { .type = MSG_ready };
+
+	until(S_READY);
+	MSG_SET(&m, ready, id, s.id);
+	m.ready.healthy = true;
+	m.ready.revisions = (struct uints){ .n = 1, .v = revs };
+	m.ready.fingerprint.b[0] = 3;
+	s_step(&s, S_E_N_READY, wire(&m), ++now, &out);
+	EXPECT(ABORT, S_A_KILL_N);
 }
 END_TEST
 
@@ -557,6 +572,19 @@ START_TEST(restarted_started)
 }
 END_TEST
 
+/* A first start that was interrupted: nobody is there, and nothing had been promised. */
+START_TEST(restarted_started_with_nobody)
+{
+	struct s_boot b = { .phase = BOOT_STARTED, .id = s.id };
+
+	setup();
+	s_boot(&s, &b, now, &out);
+	EXPECT(COLD, S_A_OUTCOME, S_A_JOURNAL_OUTCOME, S_A_REPORT);
+	ck_assert_int_eq(s.outcome, OUTCOME_ABORTED);
+	ck_assert(!s_beats_o(&s));
+}
+END_TEST
+
 START_TEST(restarted_committed)
 {
 	boot(BOOT_COMMITTED, true, true, true);
@@ -651,6 +679,70 @@ START_TEST(stale_ids_are_dropped)
 }
 END_TEST
 
+/* What comes from the wrong side, or says nothing, is no event. */
+START_TEST(words_of_the_wrong_side)
+{
+	static const struct { enum msg_type type; enum s_event of_n, of_o; } v[] = {
+		{ MSG_ready, S_E_N_READY, S_NOW },         { MSG_drained, S_NOW, S_E_O_DRAINED },
+		{ MSG_seal_complete, S_NOW, S_E_O_SEALED }, { MSG_seal_failed, S_NOW, S_E_O_SEAL_FAILED },
+		{ MSG_status, S_NOW, S_NOW },              { MSG_heartbeat, S_NOW, S_NOW },
+		{ MSG_seal_progress, S_NOW, S_NOW },
+	};
+
+	for (unsigned i = 0; i < sizeof v / sizeof *v; i++) {
+		struct msg m = { .type = v[i].type };
+
+		/* each has its id where msg_id() finds it: first, and all of these but two must have one */
+		if (m.type != MSG_heartbeat)
+			memcpy((char *)&m + msg_desc(m.type)->fields[0].offset, &s.id, sizeof s.id);
+		m.has = 1;
+		ck_assert_int_eq(s_event_of(&s, true, &m, ++now), v[i].of_n);
+		ck_assert_uint_eq(s.heard_n, now);
+		ck_assert_int_eq(s_event_of(&s, false, &m, ++now), v[i].of_o);
+		ck_assert_uint_eq(s.heard_o, now);
+	}
+}
+END_TEST
+
+START_TEST(words_that_are_not_asked_for)
+{
+	step(S_E_O_SEALED);                               /* nobody asked for it */
+	EXPECT(IDLE);
+	ck_assert(!s.sealed);
+	s_step(&s, S_NOW, NULL, ++now, &out);
+	EXPECT(IDLE);
+	until(S_READY);
+	s_step(&s, S_E_N_READY, NULL, ++now, &out);       /* a Ready that says nothing */
+	EXPECT(ABORT, S_A_KILL_N);
+}
+END_TEST
+
+/* An attempt that the journal does not know is ended under its own id, and no other. */
+START_TEST(hello_of_an_unknown_attempt)
+{
+	const struct hid mine = s.id, other = { { 9 } };
+	struct msg m = { .type = MSG_hello };
+
+	ck_assert_int_eq(s_event_of_hello(&s, false, &m, false, now), S_E_O_STANDBY);
+	ck_assert(hid_equal(&s.id, &mine));
+	MSG_SET(&m, hello, id, other);
+	ck_assert_int_eq(s_event_of_hello(&s, false, &m, true, now), S_E_O_SERVING);
+	ck_assert_int_eq(s_event_of_hello(&s, true, &m, false, now), S_NOW);
+	ck_assert_int_eq(s_event_of_hello(&s, true, &m, true, now), S_E_N_SERVING);
+	ck_assert(hid_equal(&s.id, &mine));
+	until(S_DRAIN);
+	ck_assert_int_eq(s_event_of_hello(&s, false, &m, false, now), S_E_O_STANDBY);
+	ck_assert(hid_equal(&s.id, &mine));
+	s.state = S_R_IDLE;
+	ck_assert_int_eq(s_event_of_hello(&s, false, &m, false, now), S_E_O_STANDBY);
+	ck_assert(hid_equal(&s.id, &other));
+	s.state = S_IDLE;
+	m.hello.id = mine;
+	ck_assert_int_eq(s_event_of_hello(&s, false, &m, false, now), S_E_O_STANDBY);
+	ck_assert(hid_equal(&s.id, &mine));
+}
+END_TEST
+
 START_TEST(deadlines)
 {
 	uint64_t prepared;
@@ -717,6 +809,7 @@ int main(void)
 	tcase_add_checked_fixture(r, setup_idle, NULL);
 	tcase_add_test(r, commits);
 	tcase_add_loop_test(r, ready_must_agree, 0, 4);
+	tcase_add_test(r, ready_of_fewer_shards);
 	tcase_add_loop_test(r, ready_reads_o_first, 0, 2);
 	tcase_add_loop_test(r, aborts, 0, 26);
 	tcase_add_loop_test(r, n_dies, 0, 5);
@@ -735,6 +828,7 @@ int main(void)
 	tcase_add_test(r, cold_start_backs_off_after_a_long_life);
 	tcase_add_test(r, restarted_idle);
 	tcase_add_test(r, restarted_started);
+	tcase_add_test(r, restarted_started_with_nobody);
 	tcase_add_test(r, restarted_committed);
 	tcase_add_test(r, stops);
 	tcase_add_test(r, stop_waits_for_an_owner);
@@ -742,6 +836,9 @@ int main(void)
 	tcase_add_loop_test(r, broken_channel_in_take, 0, 2);
 	tcase_add_checked_fixture(x, setup_idle, NULL);
 	tcase_add_test(x, stale_ids_are_dropped);
+	tcase_add_test(x, words_of_the_wrong_side);
+	tcase_add_test(x, words_that_are_not_asked_for);
+	tcase_add_test(x, hello_of_an_unknown_attempt);
 	tcase_add_test(x, deadlines);
 	tcase_add_test(x, silence);
 	tcase_add_test(x, heartbeats_only_in_a_handoff);
