@@ -30,7 +30,7 @@ static const char usage[] =
 	"\n"
 	"Exit status: 0 stopped; 1 it could not run; 2 usage.\n";
 
-struct arguments { const char *listen, *spans; };
+struct arguments { const char *listen, *spans; char host[256]; uint16_t port; };
 
 static int bad_usage(const char *what)
 {
@@ -87,21 +87,18 @@ static void on_signal(evutil_socket_t sig, short what, void *base)
 	event_base_loopbreak(base);
 }
 
-static int run(const struct arguments *a, struct event_base *base)
+static int run(struct arguments *a, struct event_base *base)
 {
 	struct event *term = evsignal_new(base, SIGTERM, on_signal, base), *interrupt = evsignal_new(base, SIGINT, on_signal, base);
 	struct web *web = NULL;
 	struct traces *traces = NULL;
-	char host[256], err[600] = "no memory";
-	uint16_t port;
+	char err[600] = "no memory";
 	bool ok = term && interrupt && !event_add(term, NULL) && !event_add(interrupt, NULL);
 
-	if (split(a->listen, host, &port))
-		return bad_usage("--listen takes HOST:PORT or [HOST]:PORT");
-	ok = ok && (web = web_open(base, host, port, &port, err, sizeof err)) &&
+	ok = ok && (web = web_open(base, a->host, a->port, &a->port, err, sizeof err)) &&
 	     (!a->spans || (traces = traces_open(base, a->spans, err, sizeof err)));
 	if (ok) {
-		fprintf(stderr, "handoff-exporter: listens on %s, port %u\n", host, (unsigned)port);
+		fprintf(stderr, "handoff-exporter: listens on %s, port %u\n", a->host, (unsigned)a->port);
 		event_base_dispatch(base);
 	} else {
 		fprintf(stderr, "handoff-exporter: %s\n", err);
@@ -123,6 +120,8 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	if (split(a.listen, a.host, &a.port))
+		return bad_usage("--listen takes HOST:PORT or [HOST]:PORT");
 	signal(SIGPIPE, SIG_IGN);
 	if (!(base = event_base_new()))
 		return 1;
