@@ -36,6 +36,20 @@ allowed_skip()
 	esac
 }
 
+# A package's service (prometheus has one) is not started by its installation: policy-rc.d, as
+# invoke-rc.d(8) and deb-systemd-invoke(1) ask it.
+install_quietly() # PACKAGE...
+{
+	policy=/usr/sbin/policy-rc.d
+	if [ -e $policy ]; then policy=; else
+		printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
+	fi
+	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+	code=$?
+	[ -z "$policy" ] || rm -f "$policy"
+	return $code
+}
+
 packages()
 {
 	command -v dpkg-query >/dev/null || return 0 # not Debian: configure will say what it lacks
@@ -53,9 +67,7 @@ packages()
 		exit 2
 	fi
 	echo "installing$missing"
-	{ apt-get update && DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y --no-install-recommends $missing; } \
-		>"$LOGS/packages.log" 2>&1 </dev/null && return 0
+	install_quietly $missing >"$LOGS/packages.log" 2>&1 </dev/null && return 0
 	tail -n 20 "$LOGS/packages.log"
 	echo "run.sh: the packages could not be installed:$missing"
 	exit 2
