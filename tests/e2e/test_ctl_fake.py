@@ -54,8 +54,8 @@ class Upgrade(Case):
             {"event": "phase", "phase": "drain", "us": 1234, "ms": 1, "text": "text é"},
             {"event": "phase", "phase": "seal", "us": 2000, "ms": 2, "text": None},
             {"event": "result", "outcome": "committed", "handoff": str(uuid.UUID(bytes=self.handoff)),
-             "message": "yes", "pause_us": 1, "serving_us": 2, "total_us": 3, "pid": 4,
-             "build": "b", "version": "v", "code": 0}])
+             "message": "yes", "pause_us": 1, "serving_us": 2, "total_us": 3, "stall_us": None,
+             "pid": 4, "build": "b", "version": "v", "code": 0}])
 
     def test_what_is_asked_for(self):
         real = os.path.join(self.dir, "real")

@@ -283,6 +283,7 @@ class Commands(Case):
 class Limits(Case):
     def test_max_clients(self):
         db = self.start("--max-clients", "3")
+        harness.wait_until(lambda: db.info("clients")["connected_clients"] == 1, "only this one")
         conns = [self.kvd.raw() for _ in range(2)]
         for s in conns:
             s.sendall(b"PING\r\n")
