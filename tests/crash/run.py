@@ -37,7 +37,7 @@ from checks import CHECKS  # noqa: E402
 
 TRIES = 3  # for a boundary that is not reached: what depends on time may come another way
 REACHED = 0.95  # of the cases, at least
-SAMPLE = 80  # one of so many that are not SIGKILL of one role is in the quick choice
+SAMPLE = 160  # one of so many that are not SIGKILL of one role is in the quick choice
 LOAD = ("--keepalive", "10", "--keepalive-rate", "400", "--fresh-rate", "100", "--keys", "200",
         "--timeout", "60")
 
