@@ -71,6 +71,19 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"explain kvd 4df3c158\0of one that history shows\0"
 		"--json explain kvd | jq .failed\0for a script\0",
 		ctl_explain, true },
+	[CTL_WATCH] = { "watch", true,
+		"what happens, as it happens: phases with their durations, crashes, starts",
+		"Until the supervisor ends, or you do. Who reads slowly misses events, and costs nobody\n"
+		"anything.",
+		"watch kvd\0\0"
+		"--json watch kvd | jq -r 'select(.phase == \"cold\").at_ms'\0when the daemon died\0",
+		ctl_watch },
+	[CTL_COMPLETION] = { "completion", true,
+		"print what makes a shell complete commands, options and services",
+		"NAME is the shell: bash or fish.",
+		"completion bash >/etc/bash_completion.d/handoffctl\0\0"
+		"completion fish >~/.config/fish/completions/handoffctl.fish\0\0",
+		ctl_completion },
 	[CTL_ABORT] = { "abort", true,
 		"end the handoff that is under way; the running daemon serves on",
 		"After the commit it is too late, and the answer says so.",

@@ -9,6 +9,7 @@ libhandoffctl_la_SOURCES = src/handoffctl/ctl.h \
 	src/handoffctl/follow.c src/handoffctl/follow.h \
 	src/handoffctl/status.c \
 	src/handoffctl/metrics.c src/handoffctl/metrics.h \
+	src/handoffctl/watch.c src/handoffctl/completion.c \
 	src/handoffctl/history.c src/handoffctl/explain.c \
 	src/handoffctl/records.c src/handoffctl/records.h \
 	src/handoffctl/place.c src/handoffctl/place.h \

@@ -20,6 +20,42 @@
 
 /* ---- JSON ---- */
 
+#define QUEUES_MAX 64
+
+/* Of the first listeners; what is not known is UINT64_MAX. */
+struct queues { unsigned n; uint64_t waiting[QUEUES_MAX], backlog[QUEUES_MAX], drops[QUEUES_MAX]; };
+
+static void take_queues(const struct msg *m, struct queues *q)
+{
+	q->n = HAS(m, waiting) ? uints_copy(&m->op_state.waiting, q->waiting, QUEUES_MAX) : 0;
+	if (uints_copy(&m->op_state.backlogs, q->backlog, QUEUES_MAX) < q->n ||
+	    uints_copy(&m->op_state.drops, q->drops, QUEUES_MAX) < q->n)
+		q->n = 0;
+}
+
+static json_t *queues_array(const struct msg *m)
+{
+	struct span name[QUEUES_MAX];
+	const unsigned n = texts_copy(&m->op_state.listeners, name, QUEUES_MAX);
+	json_t *a = json_array();
+	struct queues q;
+
+	take_queues(m, &q);
+	for (unsigned i = 0; i < n && i < q.n; i++) {
+		const char *blank = memchr(name[i].p, ' ', name[i].n);
+		json_t *j = json_object();
+
+		if (blank)
+			name[i].n = (size_t)(blank - name[i].p);
+		json_put_span(j, "listener", true, name[i]);
+		json_put_uint(j, "waiting", q.waiting[i] != UINT64_MAX, q.waiting[i]);
+		json_put_uint(j, "backlog", q.backlog[i] != UINT64_MAX, q.backlog[i]);
+		json_put_uint(j, "drops", q.drops[i] != UINT64_MAX, q.drops[i]);
+		json_array_append_new(a, j);
+	}
+	return a;
+}
+
 static json_t *listeners_array(const struct texts *t)
 {
 	json_t *a = json_array();
@@ -102,6 +138,7 @@ static json_t *state_object(const struct msg *m)
 	json_put_span(j, "previous", HAS(m, previous), s->previous);
 	json_put_bool(j, "previous_kept", HAS(m, previous_kept), s->previous_kept);
 	json_object_set_new(j, "listeners", listeners_array(&s->listeners));
+	json_object_set_new(j, "queues", queues_array(m));
 	json_put_hid(j, "handoff", HAS(m, id), &s->id);
 	json_put_uint(j, "successor_pid", HAS(m, successor_pid), s->successor_pid);
 	json_object_set_new(j, "last", last_object(m));
@@ -225,10 +262,15 @@ static void show_listeners(const struct msg *m)
 	const struct texts *t = &m->op_state.listeners;
 	struct span *v = calloc(t->n ? t->n : 1, sizeof *v);
 	const unsigned n = v ? texts_copy(t, v, t->n) : 0;
+	struct queues q;
 
+	take_queues(m, &q);
 	for (unsigned i = 0; i < n; i++) {
 		field(i ? "" : "listeners");
 		out_text(stdout, v[i]);
+		if (i < q.n && q.waiting[i] != UINT64_MAX)
+			printf(" (%" PRIu64 " of %" PRIu64 " wait, %" PRIu64 " dropped)", q.waiting[i],
+			       q.backlog[i], q.drops[i]);
 		putchar('\n');
 	}
 	free(v);

@@ -153,6 +153,14 @@ static enum s_event journal_cold(struct service *s)
 	return write_journal(s, "cold start");
 }
 
+static void show_service(struct service *s)
+{
+	char text[40];
+
+	snprintf(text, sizeof text, "pid %d", s->o ? (int)s->o->pid : 0);
+	ops_watchers(s, "serves", text);
+}
+
 static enum s_event journal_serves(struct service *s)
 {
 	disruption_over(&s->disruption);
@@ -167,6 +175,7 @@ static enum s_event journal_serves(struct service *s)
 	if (s->o && s->o->child)
 		register_owner(s, s->conf->uid);
 	log_info("the daemon (pid %d) serves", s->o ? (int)s->o->pid : 0);
+	show_service(s);
 	ops_restarted(s, true);
 	if (s->reported) {
 		s->reported = false;

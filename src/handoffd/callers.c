@@ -91,6 +91,12 @@ void caller_send(struct caller *c, const struct msg *m)
 	}
 }
 
+void caller_offer(struct caller *c, const struct msg *m)
+{
+	if (!chan_pending(&c->chan))
+		caller_send(c, m);
+}
+
 static void caller_free(struct caller *c)
 {
 	if (c->read)

@@ -26,7 +26,7 @@ struct service;
 struct callers;
 
 /* What a connection waits for: the business of ops.c. */
-enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP };
+enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP, WAITS_WATCH };
 
 /* The requests of a user without rights; it outlives their connections. */
 struct quota {
@@ -65,6 +65,8 @@ void callers_close(struct callers *a);
 
 /* An answer, or an event before it; who does not read it is closed. */
 void caller_send(struct caller *c, const struct msg *m);
+/* The same, but drops it if an earlier one was not read yet. */
+void caller_offer(struct caller *c, const struct msg *m);
 /* It is not waited for any more: the time limit for its next request begins. */
 void caller_expect(struct caller *c);
 /* Says in the log what it did wrong: "uid 1 (pid 2) " and this; it is closed. */

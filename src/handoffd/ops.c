@@ -12,6 +12,8 @@
 
 #define MAX_RESULTS  16
 #define HISTORY_AT_ONCE 8   /* records for one request: the loop has others to serve */
+#define STATE_QUEUES      64   /* listeners whose queues a State has, */
+#define STATE_QUEUES_UNIX 8    /* and of unix sockets so many: they take longer */
 #define STATE_LISTENERS_MAX 40000   /* bytes of their names and addresses in a State */
 
 struct result {
@@ -28,7 +30,8 @@ struct result {
 struct later {
 	struct hid id;
 	const char *phase;
-	char text[100];         /* "": none */
+	char text[300];         /* "": none */
+	bool watch;             /* only for those who watch */
 	uint64_t us;
 };
 
@@ -70,7 +73,9 @@ static void tell_one(struct ops *ops, const struct later *l)
 	if (l->text[0])
 		MSG_SET(&m, op_event, text, SPAN(l->text));
 	for (struct caller *o = ops->callers.list; o; o = o->next)
-		if (o->waits != WAITS_NOT && (hid_none(&o->id) || hid_equal(&o->id, &l->id)))
+		if (o->waits == WAITS_WATCH)
+			caller_offer(o, &m);
+		else if (!l->watch && o->waits != WAITS_NOT && (hid_none(&o->id) || hid_equal(&o->id, &l->id)))
 			caller_send(o, &m);
 }
 
@@ -127,7 +132,7 @@ static void refuse(struct caller *o, int code, const char *message)
 	answer(o, code, "refused", message);
 }
 
-void ops_phase(struct service *s, const char *phase, const char *text)
+static void note(struct service *s, const char *phase, const char *text, bool watch)
 {
 	struct later *l;
 
@@ -136,10 +141,21 @@ void ops_phase(struct service *s, const char *phase, const char *text)
 	if (s->ops->nlater == MAX_LATER)
 		tell(s->ops);
 	l = &s->ops->later[s->ops->nlater++];
-	*l = (struct later){ .id = s->s.id, .phase = phase };
+	*l = (struct later){ .id = s->s.id, .phase = phase, .watch = watch };
 	snprintf(l->text, sizeof l->text, "%s", text ? text : "");
 	l->us = s->attempt.asked_us ? sys_now_us() - s->attempt.asked_us : 0;
+	utf8_mend(l->text);
 	event_active(s->ops->tell, EV_TIMEOUT, 0);
+}
+
+void ops_phase(struct service *s, const char *phase, const char *text)
+{
+	note(s, phase, text, false);
+}
+
+void ops_watchers(struct service *s, const char *phase, const char *text)
+{
+	note(s, phase, text, true);
 }
 
 void ops_result(struct service *s, int code, const char *outcome, const char *message)
@@ -172,6 +188,8 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
 			send_result(o, r);
+	if (!a->plan)
+		ops_watchers(s, outcome, r->message);
 	history_end(s, r->code, outcome, r->message, &t);
 }
 
@@ -408,6 +426,31 @@ static void put_binaries(const struct service *s, struct msg *m, uint64_t id[4])
 	MSG_SET(m, op_state, previous_kept, before->copy > 0);
 }
 
+/* Of the first listeners; who asks may not make it look at a thousand. */
+struct queues { uint64_t waiting[STATE_QUEUES], backlog[STATE_QUEUES], drops[STATE_QUEUES]; };
+
+static void put_queues(struct service *s, struct msg *m, struct queues *q)
+{
+	const struct conf *c = s->conf;
+	unsigned left = STATE_QUEUES_UNIX, n;
+	int diag = queue_open();
+
+	for (n = 0; n < c->nlisten && n < STATE_QUEUES; n++) {
+		const struct listener *l = listeners_find(&s->listeners, &c->listen[n]);
+		struct queue now;
+		bool known = l && (!l->path || left) && !queue_look(l->fd, diag, &now);
+
+		left -= known && l->path;
+		q->waiting[n] = known ? now.waiting : UINT64_MAX;
+		q->backlog[n] = known ? now.backlog : UINT64_MAX;
+		q->drops[n] = known ? now.drops : UINT64_MAX;
+	}
+	sys_closep(&diag);
+	MSG_SET(m, op_state, waiting, ((struct uints){ .n = n, .v = q->waiting }));
+	MSG_SET(m, op_state, backlogs, ((struct uints){ .n = n, .v = q->backlog }));
+	MSG_SET(m, op_state, drops, ((struct uints){ .n = n, .v = q->drops }));
+}
+
 static void on_status(struct caller *o, const struct msg *req)
 {
 	struct service *s = o->all->service;
@@ -416,9 +459,11 @@ static void on_status(struct caller *o, const struct msg *req)
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
 	uint64_t timers[TIMER_COUNT], id[4], left;
 	const char *no = service_refuses(s);
+	struct queues queues;
 	size_t bytes = 0;
 
 	(void)req;
+	put_queues(s, &m, &queues);
 	m.op_state.service = SPAN(s->conf->name);
 	m.op_state.state = SPAN(state_text(s));
 	m.op_state.supervisor_pid = (uint64_t)getpid();
@@ -486,6 +531,16 @@ static void on_history(struct caller *o, const struct msg *m)
 	answer(o, 0, "history", "");
 }
 
+static void on_watch(struct caller *o, const struct msg *req)
+{
+	struct msg m = { .type = MSG_op_event };
+
+	(void)req;
+	wait_for(o, WAITS_WATCH, NULL);
+	m.op_event.phase = SPAN(state_text(o->all->service));
+	caller_send(o, &m);
+}
+
 static const struct request {
 	enum msg_type type;
 	bool looks_only;
@@ -500,6 +555,7 @@ static const struct request {
 	{ MSG_op_stop, false, on_stop },
 	{ MSG_op_outcome, true, on_outcome },
 	{ MSG_op_history, true, on_history },
+	{ MSG_op_watch, true, on_watch },
 };
 
 static void serve(struct caller *o, const struct msg *m)
@@ -553,7 +609,7 @@ void ops_close(struct service *s)
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if (o->waits == WAITS_STOP)
 			answer(o, 0, "stopped", "the daemon has ended, and so does the supervisor");
-		else if (o->waits != WAITS_NOT)
+		else if (o->waits != WAITS_NOT && o->waits != WAITS_WATCH)
 			answer(o, 5, "stopped", "the supervisor was stopped; the service is NOT served");
 	callers_close(&s->ops->callers);
 	event_free(s->ops->tell);

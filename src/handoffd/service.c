@@ -129,6 +129,14 @@ static void note_ready(struct service *s, const struct msg *m)
 		}
 }
 
+static void show_remaining(struct service *s, const struct msg *m)
+{
+	char text[100];
+
+	snprintf(text, sizeof text, "%u connections are open", (unsigned)m->drained.connections);
+	ops_watchers(s, "drain", text);
+}
+
 static void show_progress(struct service *s, const struct msg *m)
 {
 	char text[100];
@@ -167,6 +175,7 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	if (m->type == MSG_drained && !from_n) {
 		s->disruption.drained = true;
 		s->disruption.left = m->drained.connections;
+		show_remaining(s, m);
 	}
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
 	if (e == S_E_N_STATUS && !s->attempt.serving_us)

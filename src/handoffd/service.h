@@ -177,6 +177,8 @@ int ops_open(struct service *s, char *err, size_t err_size);
 void ops_close(struct service *s);
 /* A new phase of the attempt, for those who wait for it. */
 void ops_phase(struct service *s, const char *phase, const char *text);
+/* Something for those who watch only; text may be NULL. */
+void ops_watchers(struct service *s, const char *phase, const char *text);
 /* The end of the attempt: code and message of design section 8. */
 void ops_result(struct service *s, int code, const char *outcome, const char *message);
 /* The end of a plan. */

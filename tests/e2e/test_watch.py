@@ -1,0 +1,140 @@
+"""handoffctl watch: what happens, as it happens; a slow reader costs nothing."""
+
+import os
+import signal
+import subprocess
+import unittest
+
+import harness
+from handoffs import HandoffCase
+
+NEW = "kvd-v2"
+
+
+class Watch(HandoffCase):
+    def watch(self, s, *args):
+        w = harness.JsonProcess([harness.program("handoffctl"), "--json", "watch", "kvd", *args],
+                                s.env, s.path("watch.%d.err" % len(s.background)))
+        s.background.append(w)
+        w.first = w.next(harness.PATIENCE)
+        return w
+
+    def wait_phase(self, w, phase):
+        return w.wait_line(lambda x: x.get("phase") == phase, "phase " + phase)
+
+    def test_a_handoff(self):
+        s = self.kvd()
+        w = self.watch(s)
+        self.assertEqual((w.first["phase"], w.first["handoff"]), ("idle", None))
+        self.use(s, NEW)
+        u = s.upgrade()
+        end = self.wait_phase(w, "committed")
+        self.assertEqual((end["handoff"], end["text"]), (u.result["handoff"], u.result["message"]))
+        mine = [x for x in w.lines if x["handoff"] == u.result["handoff"]]
+        phases = [x["phase"] for x in mine]
+        self.assertEqual([x for x in phases if x != "committed"],
+                         ["starting", "warm", "drain", "drain", "seal", "ready", "commit", "take",
+                          "exit"])
+        self.assertIn("connections are open", [x for x in mine if x["text"]][0]["text"])
+        self.assertEqual([x["us"] for x in mine], sorted(x["us"] for x in mine))
+
+    def test_a_crash(self):
+        s = self.kvd()
+        w = self.watch(s)
+        os.kill(s.daemon_pid(), signal.SIGKILL)
+        self.wait_phase(w, "cold")
+        self.assertIn("pid %d" % s.wait_state("idle")["pid"], self.wait_phase(w, "serves")["text"])
+
+    def test_for_people(self):
+        s = self.kvd()
+        with open(s.path("watch.out"), "w+", encoding="utf-8") as out:
+            p = subprocess.Popen([harness.program("handoffctl"), "watch", "kvd"], env=s.env, stdout=out,
+                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            self.addCleanup(p.wait)
+            self.addCleanup(p.kill)
+            harness.wait_until(lambda: "idle" in harness.read_file(s.path("watch.out")), "it watches")
+            u = self.upgrade(s, NEW)
+            harness.wait_until(lambda: "committed" in harness.read_file(s.path("watch.out")), "committed")
+        text = harness.read_file(s.path("watch.out"))
+        self.assertIn(u.result["handoff"][:8] + "  drain", text)
+        self.assertIn("(warm took ", text)
+
+    def test_nobody_reads(self):
+        """Watchers that are stopped: each handoff is as it is without them, and none is kept."""
+        s = self.kvd()
+        watchers = [self.watch(s) for _ in range(5)]
+        for w in watchers:
+            w.process.send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            self.upgrade(s, NEW)
+        for w in watchers:
+            w.process.send_signal(signal.SIGCONT)
+        self.assert_clean_upgrade(s, "kvd-v1")
+
+    def test_the_supervisor_ends(self):
+        s = self.kvd()
+        w = self.watch(s)
+        s.stop()
+        self.assertEqual(w.end(), 3)
+
+    def test_nobody_is_left_to_read(self):
+        """`handoffctl watch | head -1` ends."""
+        s = self.kvd()
+        p = subprocess.run("exec %s watch kvd | head -n 1" % harness.program("handoffctl"), shell=True,
+                           env=s.env, stdout=subprocess.PIPE, text=True, check=False,
+                           timeout=harness.PATIENCE)
+        self.assertIn("idle", p.stdout)
+
+
+class Status(HandoffCase):
+    def test_queues(self):
+        """Where nobody accepts, the queue grows, and status says so."""
+        import socket
+        s = self.kvd()
+        [q] = s.status()["queues"]
+        self.assertEqual((q["listener"], q["waiting"], q["drops"]), ("resp", 0, 0))
+        pid = s.daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        with socket.create_connection(("127.0.0.1", s.port)), socket.create_connection(("127.0.0.1", s.port)):
+            [q] = harness.wait_until(lambda: [x for x in s.status()["queues"] if x["waiting"] == 2],
+                                     "two wait")
+            self.assertGreater(q["backlog"], 2)
+            self.assertIn("(2 of %d wait, 0 dropped)" % q["backlog"], s.ctl("status", "kvd").stdout)
+
+
+class Completion(HandoffCase):
+    """The shell's own idea of what comes next."""
+
+    def complete(self, s, *words):
+        script = "%s; COMP_WORDS=(%s); COMP_CWORD=%d; _handoffctl; printf '%%s\\n' \"${COMPREPLY[@]}\"" % (
+            'source <(handoffctl completion bash)', " ".join("'%s'" % w for w in words), len(words) - 1)
+        env = dict(s.env, PATH="%s:%s" % (os.path.dirname(harness.program("handoffctl")), os.environ["PATH"]))
+        p = subprocess.run(["bash", "-uc", script], env=env, stdout=subprocess.PIPE, text=True,
+                           stderr=subprocess.PIPE, check=False, timeout=harness.PATIENCE)
+        self.assertEqual(p.stderr, "", words)
+        return set(p.stdout.split())
+
+    def test_bash(self):
+        s = self.kvd()
+        self.assertEqual(self.complete(s, "handoffctl", "upg"), {"upgrade"})
+        self.assertEqual(self.complete(s, "handoffctl", "upgrade", "--dr"), {"--drain-grace"})
+        self.assertEqual(self.complete(s, "handoffctl", "--json", "upgrade", "k"), {"kvd"})
+        self.assertEqual(self.complete(s, "handoffctl", "status", "--drain"), set())
+        self.assertEqual(self.complete(s, "handoffctl", "upgrade", "--reason", ""), set())
+        self.assertIn(s.conf, self.complete(s, "handoffctl", "upgrade", "--binary", s.conf[:-2]))
+
+    def test_fish(self):
+        """Each command and option is there, and every line is one that fish's complete takes."""
+        s = self.kvd(start=False)
+        lines = s.ctl("completion", "fish").stdout.splitlines()
+        self.assertTrue(all(x.startswith(("complete -c handoffctl ", "# ")) for x in lines), lines)
+        text = "\n".join(lines)
+        for word in ("-a upgrade ", "-a explain ", "-l drain-grace ", "-l binary -r -F "):
+            self.assertIn(word, text)
+        self.assertEqual(s.ctl("completion", "csh").returncode, 2)
+        self.assertEqual(s.ctl("completion").returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
