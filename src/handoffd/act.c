@@ -174,7 +174,7 @@ static enum s_event journal_serves(struct service *s)
 	write_journal(s, "the daemon serves");
 	if (s->o && s->o->child)
 		register_owner(s, s->conf->uid);
-	log_info("the daemon (pid %d) serves", s->o ? (int)s->o->pid : 0);
+	log_event(LOG_E_SERVES, LOG_L_INFO, "the daemon (pid %d) serves", s->o ? (int)s->o->pid : 0);
 	show_service(s);
 	ops_restarted(s, true);
 	if (s->reported) {
@@ -372,20 +372,27 @@ static void kill_peer(struct peer *p, const char *who, int sig)
 
 static void report(struct service *s)
 {
+	static const enum log_event event_of[OUTCOME_COUNT] = {
+		[OUTCOME_COMMITTED] = LOG_E_COMMITTED, [OUTCOME_ABORTED] = LOG_E_ABORTED,
+		[OUTCOME_ROLLED_BACK] = LOG_E_ROLLED_BACK,
+	};
 	char id[37];
 
 	if (s->attempt.plan) {
 		ops_planned(s);
+		log_about(NULL);
 		return;
 	}
 	hid_format(&s->s.id, id);
-	log_line(s->s.outcome == OUTCOME_COMMITTED ? LOG_L_INFO : LOG_L_WARNING, "handoff %.8s %s: %s", id,
+	log_event(event_of[s->s.outcome], s->s.outcome == OUTCOME_COMMITTED ? LOG_L_INFO : LOG_L_WARNING,
+	          "handoff %.8s %s: %s", id,
 	         outcome_name[s->s.outcome], s->journal.message);
 	if (!owner_lives(s) && !s->s.stop)
 		s->reported = true;   /* told when it is known whether somebody serves */
 	else
 		ops_result(s, !owner_lives(s) ? 5 : s->s.outcome == OUTCOME_COMMITTED ? 0 : 1,
 		           outcome_name[s->s.outcome], s->journal.message);
+	log_about(NULL);
 }
 
 static void cold_failed(struct service *s)
@@ -395,7 +402,7 @@ static void cold_failed(struct service *s)
 	/* what has served is kept, whatever lies at its path by now; what never did may be mended there */
 	if (!s->exe_served)
 		exe_close(&s->exe);
-	log_error("%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
+	log_event(LOG_E_NOT_SERVED, LOG_L_ERROR, "%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
 	          s->cold_error);
 	/* a helper of those before it may have had what it needs: then nothing is known yet */
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);

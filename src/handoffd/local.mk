@@ -16,6 +16,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/listen.c src/handoffd/listen.h \
 	src/handoffd/listen_unix.c src/handoffd/listen_unix.h \
 	src/handoffd/log.c src/handoffd/log.h src/handoffd/bucket.h \
+	src/handoffd/logline.c src/handoffd/logline.h \
 	src/handoffd/mkdirs.c \
 	src/handoffd/output.c src/handoffd/output.h \
 	src/handoffd/sdnotify.c src/handoffd/sdnotify.h \

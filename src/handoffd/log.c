@@ -6,30 +6,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "handoffd/logline.h"
 
 /* A pipe that poll calls writable takes this much without blocking. */
-#define LINE_MAX_BYTES 2048
+#define LINE_MAX_BYTES 4096
+#define MESSAGE_BYTES  2048
 
 static struct {
 	char service[80];
 	enum log_level max;
 	bool journal;              /* stderr is a stream to the journal: it adds time and name */
+	bool json;
+	int fields;                /* the journal's socket for entries with fields; -1 */
+	const struct log_about *about;
 	mode_t type;               /* of stderr */
 	bool hold;
-	size_t held;               /* bytes of lines */
+	size_t held;               /* bytes of lines, each behind its length */
 	char lines[4 * LINE_MAX_BYTES];
-} state = { .max = LOG_L_INFO };
+} state = { .max = LOG_L_INFO, .fields = -1 };
 
-static const char *const level_name[] = {
-	[LOG_L_ERROR] = "error",
-	[LOG_L_WARNING] = "warning",
-	[LOG_L_INFO] = "info",
-	[LOG_L_DEBUG] = "debug",
-};
+typedef uint16_t length_t;
+
+const char *log_journal_socket = "/run/systemd/journal/socket";
+
+static int open_fields(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = sys_socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	snprintf(sa.sun_path, sizeof sa.sun_path, "%s", log_journal_socket);
+
+	if (fd >= 0 && sys_connect(fd, (const struct sockaddr *)&sa, sizeof sa) < 0)
+		sys_closep(&fd);
+	return fd;
+}
 
 void log_open(const char *service, enum log_level max)
 {
@@ -40,40 +54,32 @@ void log_open(const char *service, enum log_level max)
 	snprintf(state.service, sizeof state.service, "%s", service);
 	state.max = max;
 	state.type = 0;
-	state.journal = false;
+	state.journal = state.json = false;
+	state.about = NULL;
+	sys_closep(&state.fields);
 	if (sys_fstat(STDERR_FILENO, &st) < 0)
 		return;
 	state.type = st.st_mode & S_IFMT;
 	state.journal = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
 			dev == st.st_dev && ino == st.st_ino;
+	if (state.journal)
+		state.fields = open_fields();
+}
+
+void log_as_json(void)
+{
+	state.json = true;
+	sys_closep(&state.fields);
+}
+
+void log_about(const struct log_about *about)
+{
+	state.about = about;
 }
 
 bool log_to_journal(void)
 {
 	return state.journal;
-}
-
-static int prefix(char *to, size_t size, enum log_level level)
-{
-	const uint64_t now = sys_wall_ms();
-	const time_t s = now / 1000;
-	char at[32];
-	struct tm tm;
-
-	if (state.journal)
-		return snprintf(to, size, "<%d>", level);
-	gmtime_r(&s, &tm);
-	strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%S", &tm);
-	return snprintf(to, size, "%s.%03uZ handoffd[%s]: %s: ", at, (unsigned)(now % 1000),
-			state.service, level_name[level]);
-}
-
-/* What is said may come from outside: a line stays a line. */
-static void clean(char *p)
-{
-	for (; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
-			*p = '?';
 }
 
 /*
@@ -93,14 +99,32 @@ static void put(const char *line, size_t n)
 		sys_write(STDERR_FILENO, line, n);
 }
 
+/* "PRIORITY=6\nMESSAGE=text\n...": where the journal takes no fields it gets the text. */
+static void put_fields(char *entry, size_t n)
+{
+	struct iovec iov = { entry, n };
+	const struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	char *text = entry + strlen("PRIORITY=N\nMESSAGE="), *end = memchr(text, '\n', n - (size_t)(text - entry));
+
+	if (sys_sendmsg(state.fields, &m, MSG_DONTWAIT) >= 0)
+		return;
+	text -= 3;   /* over "E=", which nobody reads any more */
+	text[0] = '<', text[1] = entry[strlen("PRIORITY=")], text[2] = '>';
+	put(text, (size_t)(end + 1 - text));
+}
+
 /* One by one: see LINE_MAX_BYTES. */
 void log_flush(void)
 {
-	for (char *line = state.lines, *end = line + state.held; line < end; ) {
-		const size_t n = (char *)memchr(line, '\n', end - line) + 1 - line;
+	length_t n;
 
-		put(line, n);
-		line += n;
+	for (char *line = state.lines, *end = line + state.held; line < end; line += n) {
+		memcpy(&n, line, sizeof n);
+		line += sizeof n;
+		if (state.fields >= 0)
+			put_fields(line, n);
+		else
+			put(line, n);
 	}
 	state.held = 0;
 }
@@ -111,38 +135,54 @@ void log_hold(bool hold)
 	state.hold = hold;
 }
 
-void log_line(enum log_level level, const char *fmt, ...)
+static void say(enum log_event event, enum log_level level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+static void say(enum log_event event, enum log_level level, const char *fmt, va_list ap)
 {
 	const int saved = errno;
-	char line[LINE_MAX_BYTES];
-	int n, room;
-	va_list ap;
+	char line[LINE_MAX_BYTES], message[MESSAGE_BYTES];
+	const struct log_entry e = { level, event, state.service, state.about, sys_wall_ms(), message };
+	length_t n;
 
 	if (level > state.max)
 		return;
-	n = prefix(line, sizeof line, level);
-	room = sizeof line - n;
-	va_start(ap, fmt);
-	vsnprintf(line + n, room, fmt, ap);
-	va_end(ap);
-	clean(line + n);
-	n += strlen(line + n);
-	if (n == sizeof line - 1)
-		memcpy(line + n - 3, "...", 3);
-	line[n++] = '\n';          /* in place of the NUL */
-	if (state.held + n > sizeof state.lines)
+	if (vsnprintf(message, sizeof message, fmt, ap) >= (int)sizeof message)
+		memcpy(message + sizeof message - 4, "...", 4);
+	n = (length_t)(state.json ? logline_json(&e, line, sizeof line)
+	               : state.fields >= 0 ? logline_fields(&e, line, sizeof line)
+	               : logline_text(&e, state.journal, line, sizeof line));
+	if (state.held + sizeof n + n > sizeof state.lines)
 		log_flush();
-	memcpy(state.lines + state.held, line, n);
-	state.held += n;
+	memcpy(state.lines + state.held, &n, sizeof n);
+	memcpy(state.lines + state.held + sizeof n, line, n);
+	state.held += sizeof n + n;
 	if (!state.hold || level <= LOG_L_WARNING)
 		log_flush();
 	errno = saved;
 }
 
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(LOG_E_NONE, level, fmt, ap);
+	va_end(ap);
+}
+
+void log_event(enum log_event event, enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(event, level, fmt, ap);
+	va_end(ap);
+}
+
 void log_limited(struct log_limit *l, enum log_level level, const char *fmt, ...)
 {
 	const uint64_t now = sys_now_ms();
-	char what[LINE_MAX_BYTES];
+	char what[MESSAGE_BYTES];
 	va_list ap;
 
 	if (bucket_wait(&l->lines, now, l->burst, l->interval_ms)) {

@@ -27,6 +27,7 @@ static const char usage[] =
 	"      --check         read and check it, say what would be done, exit 0 or 2\n"
 	"      --reap NAME     end what the unit handoff@NAME left behind; for its guard unit\n"
 	"  -d, --debug         log more\n"
+	"      --log-format F  text, or json: an object a line\n"
 	"  -h, --help          this text\n"
 	"      --version       the version\n"
 	"\n"
@@ -39,7 +40,7 @@ static const char usage[] =
 	"daemon goes on, and a handoffd that is started again adopts it.\n"
 	"Exit status: 0 stopped; 1 it could not run; 2 usage or configuration.\n";
 
-struct arguments { const char *config, *reap; bool check, debug; };
+struct arguments { const char *config, *reap; bool check, debug, json; };
 
 static int bad_usage(const char *what)
 {
@@ -53,7 +54,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 	static const struct option options[] = {
 		{ "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
 		{ "reap", required_argument, NULL, 'r' },
-		{ "debug", no_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' },
+		{ "debug", no_argument, NULL, 'd' }, { "log-format", required_argument, NULL, 'l' },
+		 { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -64,6 +66,11 @@ static int parse(int argc, char **argv, struct arguments *a)
 		case 'k': a->check = true; break;
 		case 'r': a->reap = optarg; break;
 		case 'd': a->debug = true; break;
+		case 'l':
+			a->json = !strcmp(optarg, "json");
+			if (!a->json && strcmp(optarg, "text"))
+				return bad_usage("--log-format is text or json");
+			break;
 		case 'h': fputs(usage, stdout); return 0;
 		case 'v': puts("handoffd " PACKAGE_VERSION); return 0;
 		default: return 2;
@@ -184,5 +191,7 @@ int main(int argc, char **argv)
 		return status;
 	}
 	log_open(c->name, a.debug ? LOG_L_DEBUG : LOG_L_INFO);
+	if (a.json)
+		log_as_json();
 	return run(c, broken);
 }

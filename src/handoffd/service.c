@@ -28,6 +28,18 @@ static enum s_event next_pending(struct service *s)
 	return e;
 }
 
+static void be_about(struct service *s)
+{
+	const struct attempt *a = &s->attempt;
+
+	if (!s_in_handoff(&s->s))
+		return;
+	hid_format(&s->s.id, s->about_id);
+	s->about = (struct log_about){ s->about_id, s_state_desc[s->s.state].name, a->trace_parent,
+	                               a->correlation_id, a->tenant };
+	log_about(&s->about);
+}
+
 /* One line for each transition that people know by name. */
 static void show(struct service *s)
 {
@@ -35,13 +47,15 @@ static void show(struct service *s)
 	uint64_t now = sys_now_us();
 	char id[37];
 
+	be_about(s);
 	if (s->shown == s->s.state || !strcmp(name, before)) {
 		s->shown = s->s.state;
 		return;
 	}
 	hid_format(&s->s.id, id);
 	if (s_in_handoff(&s->s))
-		log_info("handoff %.8s: %s (%s took %.1f ms)", id, name, before, (double)(now - s->shown_at_us) / 1000);
+		log_event(s->s.state == S_STARTING ? LOG_E_BEGUN : LOG_E_NONE, LOG_L_INFO,
+		          "handoff %.8s: %s (%s took %.1f ms)", id, name, before, (double)(now - s->shown_at_us) / 1000);
 	else if (s->s.state != S_IDLE)   /* how one got there is said by what follows */
 		log_info("%s", name);
 	s->shown = s->s.state;
@@ -235,7 +249,7 @@ static void on_gone(void *arg, struct peer *p)
 	if (p == s->n || p == s->o)
 		history_step(s, p == s->n ? "successor" : "incumbent", end);
 	if (p == s->o && s->s.state == S_IDLE)
-		log_error("the daemon (pid %d) %s: it is started again", (int)p->pid, end);
+		log_event(LOG_E_DIED, LOG_L_ERROR, "the daemon (pid %d) %s: it is started again", (int)p->pid, end);
 	else
 		log_info("pid %d %s", (int)p->pid, end);
 	if (was_serving(s, p))

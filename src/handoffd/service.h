@@ -77,6 +77,8 @@ struct service {
 	struct store store;
 	struct journal journal;
 	struct history history;
+	struct log_about about;        /* what the log is about while a handoff is under way */
+	char about_id[37];
 	struct disruption disruption;  /* of the attempt under way, or of the last one */
 	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
 	char runtime_dir[4096], state_dir[4096], lock_dir[4200];

@@ -366,7 +366,7 @@ def files_of_handoffd():
 def log_lines_of_handoffd():
     """Each line that handoffd(8) shows can come from a format of the code."""
     sources = ''.join(read(p) for p in files('src/handoffd', '.c'))
-    formats = re.findall(r'log_\w+\((?:[^";]*?, )?"((?:[^"\\]|\\.)*)"', sources)
+    formats = re.findall(r'log_\w+\((?:[^";]*?,\s+)?"((?:[^"\\]|\\.)*)"', sources)
     directive = re.compile(r'%[-+.\d]*(?:ll|l)?\w')
     known = [re.compile('.*'.join(map(re.escape, directive.split(f)))) for f in formats
              if len(directive.sub('', f).strip()) > 2]
@@ -374,6 +374,20 @@ def log_lines_of_handoffd():
     lines = [line for block in shown for line in re.sub(r'\n(?!handoff |pid |the )', ' ', block.strip()).splitlines()]
     return [f'nothing says: {line}' for line in lines if not any(k.fullmatch(line) for k in known)] + \
         ([] if len(lines) > 10 and len(known) > 20 else [f'only {len(lines)} lines, {len(known)} formats'])
+
+
+@test
+def fields_of_the_log():
+    """Keys of JSON, fields of the journal, and the events with their ids."""
+    text = section(page('handoffd.8'), 'DIAGNOSTICS')
+    line = read('src/handoffd/logline.c')
+    keys = re.findall(r'add_key\(&l, "(\w+)"', line) + re.findall(r'\\"(time|level|message)\\": ', line)
+    fields = re.findall(r'add_field\(&l, "(\w+)"', line)
+    said = [w for x in re.findall(r'^\.Li (.*)$', text, re.M) for w in re.findall(r'\w+', x)]
+    events = re.findall(r'X\(\w+, +"([\w-]+)", +"(\w+)"\)', read('src/handoffd/log.h'))
+    shown = re.findall(r'^\.It ([\w-]+) Ta (\w{32}) Ta', text, re.M)
+    return same(keys + fields, said, 'logline.c', 'handoffd.8', 15) + \
+        same(events, shown, 'log.h', 'handoffd.8', 7)
 
 
 # ---- handoffctl

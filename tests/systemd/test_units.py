@@ -1,5 +1,6 @@
 """handoff@NAME as systemd and its operators see it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -40,6 +41,32 @@ class Units(systemd.TestCase):
         self.assertIn("aborted", u.journal())
         self.assertEqual((u.pid(), u.daemon_pid(), u.state()), (main, new, "active/running"))
         self.assert_nothing_failed(load)
+
+    def entries(self, *matches):
+        """Of the journal, by fields."""
+        p = subprocess.run(["journalctl", "-q", "-o", "json", "--no-pager", *matches], text=True, check=False,
+                           stdout=subprocess.PIPE, timeout=PATIENCE)
+        return [json.loads(line) for line in p.stdout.splitlines()]
+
+    def test_journal(self):
+        """What the log says has fields; `explain` has the lines of the process that failed."""
+        u = self.unit()
+        self.assertEqual(u.systemctl("reload").returncode, 0)
+        handoff = u.status()["last"]["handoff"]
+        [end] = wait_until(lambda: self.entries("HANDOFF_ID=" + handoff,
+                                                "MESSAGE_ID=cb2627c7acc1424bb9873e435dabdff8"),
+                           "the journal has the outcome")
+        self.assertEqual((end["HANDOFF_SERVICE"], end["_SYSTEMD_UNIT"], end["_PID"], end["PRIORITY"]),
+                         (u.name, u.unit, str(u.pid()), "6"))
+        phases = [x["HANDOFF_PHASE"] for x in self.entries("HANDOFF_ID=" + handoff)]
+        self.assertLessEqual({"starting", "warm", "drain", "take", "exit"}, set(phases))
+        u.arguments = ["--fault", "ready:unhealthy"]
+        u.configure()
+        self.assertNotEqual(u.systemctl("reload").returncode, 0)
+        record = wait_until(lambda: [x for x in [json.loads(u.ctl("--json", "explain", u.name).stdout)]
+                                     if x["log"]], "the journal has the successor's lines")[0]
+        self.assertEqual(record["failed"]["role"], "successor")
+        self.assertIn("kvd[%d]" % record["to"]["pid"], record["log"])
 
     def test_environment(self):
         """What systemd tells its main process is not told to the daemon."""

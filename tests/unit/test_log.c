@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "handoffd/log.h"
@@ -18,6 +19,7 @@ static void setup(void)
 	leak_setup();
 	saved = fcntl(2, F_DUPFD_CLOEXEC, 10);
 	unsetenv("JOURNAL_STREAM");
+	log_journal_socket = "/nonexistent";
 }
 
 static void teardown(void)
@@ -69,7 +71,7 @@ START_TEST(a_line)
 	big[sizeof big - 1] = '\0';
 	log_error("%s", big);
 	text = heard();
-	ck_assert_uint_eq(strlen(text), 2048);
+	ck_assert_uint_le(strlen(text), 4096);
 	matches(text, "x\\.\\.\\.\n$");
 }
 END_TEST
@@ -92,6 +94,93 @@ START_TEST(journal)
 	log_open("kvd", LOG_L_INFO);
 	log_info("x");
 	matches(heard(), "handoffd\\[kvd\\]: info: x\n$");
+}
+END_TEST
+
+/* stderr is a stream to a journal */
+static void below_the_journal(void)
+{
+	char stream[64];
+	struct stat st;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end), 0);
+	stderr_is(end[1]);
+	ck_assert_int_eq(fstat(2, &st), 0);
+	snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino);
+	setenv("JOURNAL_STREAM", stream, 1);
+}
+
+static const struct log_about about = {
+	.handoff = "0198f2a4-5b6c-7d8e-9f00-112233445566", .phase = "drain", .correlation_id = "a\"b\n",
+	.tenant = "",
+};
+
+/* Its own socket takes fields; when that is gone, stderr takes the text. */
+START_TEST(journal_with_fields)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char dir[] = "/tmp/test_log.XXXXXX", got[4096];
+	int ear = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(sa.sun_path, sizeof sa.sun_path, "%s/socket", dir);
+	ck_assert_int_eq(bind(ear, (struct sockaddr *)&sa, sizeof sa), 0);
+	below_the_journal();
+	log_journal_socket = sa.sun_path;
+	log_open("kvd", LOG_L_INFO);
+	log_about(&about);
+	log_event(LOG_E_ABORTED, LOG_L_WARNING, "a\nb");
+	got[recv(ear, got, sizeof got - 1, MSG_DONTWAIT)] = '\0';
+	ck_assert_str_eq(got, "PRIORITY=4\nMESSAGE=a?b\nSYSLOG_IDENTIFIER=handoffd\n"
+	                 "MESSAGE_ID=c77b25ad577a4ec4b00ed918d68cd3af\nHANDOFF_SERVICE=kvd\n"
+	                 "HANDOFF_ID=0198f2a4-5b6c-7d8e-9f00-112233445566\nHANDOFF_PHASE=drain\n"
+	                 "HANDOFF_CORRELATION_ID=a\"b?\n");
+	log_about(NULL);
+	log_hold(true);   /* what is held is as it was */
+	log_info("one");
+	log_info("two");
+	log_hold(false);
+	got[recv(ear, got, sizeof got - 1, MSG_DONTWAIT)] = '\0';
+	ck_assert_str_eq(got, "PRIORITY=6\nMESSAGE=one\nSYSLOG_IDENTIFIER=handoffd\nHANDOFF_SERVICE=kvd\n");
+	got[recv(ear, got, sizeof got - 1, MSG_DONTWAIT)] = '\0';
+	matches(got, "MESSAGE=two\n");
+	close(ear);
+	log_error("is it there?");
+	ck_assert_str_eq(heard(), "<3>is it there?\n");
+	log_open("kvd", LOG_L_INFO);
+	log_journal_socket = "/nonexistent";
+	log_open("kvd", LOG_L_INFO);
+	unlink(sa.sun_path);
+	rmdir(dir);
+}
+END_TEST
+
+START_TEST(json)
+{
+	char big[5000];
+	const char *text;
+
+	ck_assert_int_eq(pipe2(end, O_CLOEXEC), 0);
+	stderr_is(end[1]);
+	log_open("kvd", LOG_L_INFO);
+	log_as_json();
+	log_info("say \"hello\\\"\n\xff");
+	matches(heard(), "^\\{\"time\": \"20[^\"]*Z\", \"level\": \"info\", \"service\": \"kvd\", \"event\": null, "
+	        "\"handoff\": null, \"phase\": null, \"trace_parent\": null, \"correlation_id\": null, "
+	        "\"tenant\": null, \"message\": \"say \\\\\"hello\\\\\\\\\\\\\"\\?+\"\\}\n$");
+	log_about(&about);
+	log_event(LOG_E_COMMITTED, LOG_L_INFO, "x");
+	matches(heard(), "\"event\": \"committed\", \"handoff\": \"0198[^\"]*66\", \"phase\": \"drain\", "
+	        "\"trace_parent\": null, \"correlation_id\": \"a\\\\\"b\\?\", \"tenant\": null, "
+	        "\"message\": \"x\"");
+	memset(big, '"', sizeof big);
+	big[sizeof big - 1] = '\0';
+	log_error("%s", big);
+	text = heard();
+	ck_assert_uint_le(strlen(text), 4096);
+	matches(text, "\\.\\.\\.\"\\}\n$");
+	log_about(NULL);
 }
 END_TEST
 
@@ -186,6 +275,8 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_line);
 	tcase_add_test(t, journal);
+	tcase_add_test(t, journal_with_fields);
+	tcase_add_test(t, json);
 	tcase_add_test(t, a_full_pipe_does_not_block);
 	tcase_add_test(t, a_full_socket_does_not_block);
 	tcase_add_test(t, a_reader_that_is_gone);
