@@ -95,6 +95,8 @@ struct handoff_sealed {
 	unsigned shards;
 	unsigned char fingerprint[HANDOFF_FINGERPRINT];
 	uint64_t epoch;             /* grows by one with every owner of the lock; 0 without lock */
+	/* of a successor: why the upgrade, as it was given, or NULL; valid until handoff_ready */
+	const char *reason, *trace_parent, *correlation_id, *tenant;
 };
 
 enum handoff_event_type {

@@ -84,7 +84,9 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 		return e;
 	*ret = (struct handoff_sealed){
 		.size = sizeof *ret, .sealed = h->sealed, .revisions = h->revisions,
-		.shards = h->nrevisions, .epoch = h->lock.epoch,
+		.shards = h->nrevisions, .epoch = h->lock.epoch, .reason = h->context.reason,
+		.trace_parent = h->context.trace_parent, .correlation_id = h->context.correlation_id,
+		.tenant = h->context.tenant,
 	};
 	memcpy(ret->fingerprint, h->fingerprint.b, sizeof ret->fingerprint);
 	return 0;

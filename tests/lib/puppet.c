@@ -134,6 +134,18 @@ static void do_open(void)
 	say("%d", e);
 }
 
+static char context[300];   /* of the last begin */
+
+static const char *text(const char *s)
+{
+	return s ? s : "-";
+}
+
+static void do_context(void)
+{
+	say("%s", context);
+}
+
 static void do_begin(void)
 {
 	struct handoff_sealed s = { .size = (size_t)number("size", sizeof s) };
@@ -145,6 +157,9 @@ static void do_begin(void)
 		say("0 sealed=%d shards=%u first=%llu print=%02x epoch=%llu", s.sealed, s.shards,
 		    s.shards ? (unsigned long long)s.revisions[0] : 0, s.fingerprint[0],
 		    (unsigned long long)s.epoch);
+	if (!e)
+		snprintf(context, sizeof context, "reason=%s trace=%s corr=%s tenant=%s", text(s.reason),
+		         text(s.trace_parent), text(s.correlation_id), text(s.tenant));
 }
 
 static struct handoff_state *state(void)
@@ -382,7 +397,7 @@ static void do_sleep(void)
 }
 
 static const struct { const char *name; void (*f)(void); } calls[] = {
-	{ "open", do_open }, { "begin", do_begin }, { "take", do_take },
+	{ "open", do_open }, { "begin", do_begin }, { "context", do_context }, { "take", do_take },
 	{ "next", do_next }, { "wait", do_wait },
 	{ "poll", do_poll }, { "loop", do_loop }, { "ready", do_answer }, { "sealed", do_answer },
 	{ "drained", do_answer }, { "resumed", do_answer }, { "seal_failed", do_answer },

@@ -352,6 +352,11 @@ void stage_ack_with(struct puppet *p, int id, int fd, uint64_t limit)
 	m.hello_ack.fence_ms = stage_timers.fence;
 	if (fd >= 0)
 		MSG_SET(&m, hello_ack, transfer, limit);
+	if (id) {
+		MSG_SET(&m, hello_ack, reason, SPAN("why"));
+		MSG_SET(&m, hello_ack, trace_parent, SPAN("tp"));
+		MSG_SET(&m, hello_ack, tenant, SPAN("te"));
+	}
 	put_end(p, &m, fd);
 }
 

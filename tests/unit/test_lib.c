@@ -117,6 +117,7 @@ START_TEST(sockets)
 		puppet_say(&p, "begin");
 	}
 	ck_assert(!strncmp(puppet_heard(&p), "0 sealed=1", 10));
+	ASK(&p, "context", "reason=why trace=tp corr=- tenant=te");
 	ASK(&p, "take nothing", "-2");
 	ASK(&p, "error", "no listener is called nothing");
 	if (n) {
