@@ -61,6 +61,19 @@ static bool told(struct service *s, const char *state)
 	return true;
 }
 
+/* What runs, and what the last handoff did. */
+static void describe_idle(const struct service *s, char *out, size_t size)
+{
+	const struct journal *j = &s->journal;
+	const bool committed = j->outcome == OUTCOME_COMMITTED;
+	const char *version = s->o ? s->o->software : "";
+
+	snprintf(out, size, "pid %d%s%s serves%s%s%s%.150s", s->o ? (int)s->o->pid : 0, version[0] ? ", version " : "",
+	         version, j->outcome ? "; the last handoff was " : "", j->outcome ? outcome_name[j->outcome] : "",
+	         j->outcome && !committed ? ": " : "", j->outcome && !committed ? j->message : "");
+	utf8_mend(out);
+}
+
 /* No phases of a handoff: they lie in the pause, and are in the log. */
 static void describe(const struct service *s, char *out, size_t size)
 {
@@ -75,7 +88,7 @@ static void describe(const struct service *s, char *out, size_t size)
 	else if (s->s.state == S_IDLE && !s->s.o_connected)
 		snprintf(out, size, "pid %d serves, not registered", pid);
 	else if (s->s.state == S_IDLE)
-		snprintf(out, size, "pid %d serves", pid);
+		describe_idle(s, out, size);
 	else if (s->s.state == S_R_IDLE)
 		snprintf(out, size, "waits for pid %d to register", pid);
 	else if (s->cold_error[0] && service_nobody_serves(s))

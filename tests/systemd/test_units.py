@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -20,7 +21,7 @@ class Units(systemd.TestCase):
         u.start()
         self.assertTrue(u.client().ping())
         self.assertEqual(u.state(), "active/running")
-        self.assertEqual(u.show("StatusText"), "pid %d serves" % u.daemon_pid())
+        self.assertEqual(u.show("StatusText"), "pid %d, version 1.0 serves" % u.daemon_pid())
         self.assertEqual(u.show("ActiveState", u.guard), "active")
 
     def test_reload(self):
@@ -40,7 +41,19 @@ class Units(systemd.TestCase):
         self.assertIn("failed", p.stderr)
         self.assertIn("aborted", u.journal())
         self.assertEqual((u.pid(), u.daemon_pid(), u.state()), (main, new, "active/running"))
+        status = "pid %d, version 1.0 serves; the last handoff was aborted: " % new
+        wait_until(lambda: u.show("StatusText").startswith(status), "the unit's status says so")
         self.assert_nothing_failed(load)
+
+    def test_hardening(self):
+        """systemd's own opinion: its score, from 0 to 10, and less is better. A bare unit has 9.6."""
+        u = self.unit()
+        p = subprocess.run(["systemd-analyze", "security", "--no-pager", "--json=off", u.unit], text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=PATIENCE)
+        score = re.search(r"Overall exposure level for .*: ([\d.]+)", p.stdout)
+        self.assertIsNotNone(score, p.stdout)
+        print("# systemd-analyze security: %s" % score[1])
+        self.assertLessEqual(float(score[1]), 4.0, p.stdout)
 
     def entries(self, *matches):
         """Of the journal, by fields."""
