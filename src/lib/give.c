@@ -197,7 +197,7 @@ static int send_batch(handoff *h)
 	struct giver *g = h->giver;
 	struct msg m = { .type = MSG_batch };
 	struct span names[MOVE_BATCH];
-	int e, fds[MOVE_BATCH];
+	int e = 0, fds[MOVE_BATCH];
 
 	if (g->n == 0 || (e = wait_until(h, has_room)))
 		return g->n ? e : 0;
