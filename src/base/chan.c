@@ -238,6 +238,9 @@ unsigned chan_take_fds(struct chan *c, int fds[FRAME_MAX_FDS])
 
 /* --------------------------------------------------------------- writing --- */
 
+/* -EAGAIN, too, when the kernel has no memory for it: it may have some in a moment, and nobody
+ * else would send the frame again. (A stream that is writable all the while is tried all the
+ * while; whoever is so short of memory has other worries.) */
 static ssize_t send_some(int to, const uint8_t *p, size_t n, const int *fds, unsigned nfds)
 {
 	union {
@@ -257,7 +260,8 @@ static ssize_t send_some(int to, const uint8_t *p, size_t n, const int *fds, uns
 		h->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
 		memcpy(CMSG_DATA(h), fds, sizeof(int) * nfds);
 	}
-	return sys_sendmsg(to, &m, MSG_DONTWAIT);
+	const ssize_t sent = sys_sendmsg(to, &m, MSG_DONTWAIT);
+	return sent == -ENOBUFS || sent == -ENOMEM ? -EAGAIN : sent;
 }
 
 /* The rest of a frame, from byte done on, to the queue, with copies of fds. */
@@ -318,9 +322,17 @@ int chan_send(struct chan *c, const struct msg *m, const int *fds, unsigned nfds
 	/* the descriptors left with the first byte */
 	if (!e && sent < n)
 		e = enqueue(c, buf + sent, (size_t)(n - sent), fds, sent ? 0 : nfds);
+	if (e && sent > 0)
+		chan_end(c);
 	if (buf != small)
 		free(buf);
 	return e;
+}
+
+void chan_end(struct chan *c)
+{
+	if (c->fd >= 0)
+		sys_shutdown(c->fd);
 }
 
 int chan_offer(struct chan *c, const struct msg *m)

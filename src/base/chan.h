@@ -61,14 +61,18 @@ unsigned chan_take_fds(struct chan *c, int fds[FRAME_MAX_FDS]);
 
 /*
  * Sends a frame, with copies of fds (borrowed). What the socket does not take is
- * queued. 0; -EPIPE the peer is gone (what it sent can still be read); -EMSGSIZE;
- * -ENOBUFS over CHAN_OUT_MAX; -ENOMEM, -EMFILE, -ETOOMANYREFS.
+ * queued, also for want of the kernel's memory. 0; -EPIPE the peer is gone (what it sent can
+ * still be read); -EMSGSIZE; -ENOBUFS over CHAN_OUT_MAX; -ENOMEM, -EMFILE, -ETOOMANYREFS.
+ * After an error nothing of the frame has left, or the stream is ended (chan_end).
  */
 int chan_send(struct chan *c, const struct msg *m, const int *fds, unsigned nfds);
 /* The same without descriptors, but drops it where chan_send would queue it: a heartbeat. */
 int chan_offer(struct chan *c, const struct msg *m);
 /* Sends what is queued. 0: nothing is left; 1: wait until writable; -EPIPE, ... */
 int chan_flush(struct chan *c);
+/* Ends the stream both ways, when the peer waits for a frame that cannot be sent: here and there
+ * what has come is still read, then -ENODATA. The descriptor stays open. */
+void chan_end(struct chan *c);
 static inline bool chan_pending(const struct chan *c) { return c->out != NULL; }
 /* A frame has begun to arrive and is not complete. */
 static inline bool chan_midframe(const struct chan *c) { return c->header_got > 0 && !c->handed_out; }

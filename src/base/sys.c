@@ -379,6 +379,12 @@ ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags)
 	return r;
 }
 
+int sys_shutdown(int fd)
+{
+	FAULT(SHUTDOWN);
+	return result(shutdown(fd, SHUT_RDWR));
+}
+
 int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n)
 {
 	FAULT(SETSOCKOPT);

@@ -22,7 +22,7 @@
 	C(FALLOCATE) C(FDATASYNC) C(FSTAT) C(STAT) C(FSTATFS) C(GETXATTR) C(MKDIR) C(UNLINK) C(CHMOD) \
 	C(RENAME) C(FLOCK) C(FICLONE) C(MEMFD) \
 	C(SOCKET) C(SOCKETPAIR) C(BIND) C(LISTEN) C(CONNECT) C(ACCEPT) C(SENDMSG) C(RECVMSG) \
-	C(SETSOCKOPT) C(GETSOCKOPT) C(GETSOCKNAME) C(PIPE) C(FORK) C(PIDFD_OPEN) C(PIDFD_SIGNAL) \
+	C(SHUTDOWN) C(SETSOCKOPT) C(GETSOCKOPT) C(GETSOCKNAME) C(PIPE) C(FORK) C(PIDFD_OPEN) C(PIDFD_SIGNAL) \
 	C(WAITID) C(PRCTL) C(EPOLL_CREATE) C(EPOLL_CTL) C(EPOLL_WAIT) C(TIMERFD) C(EVENTFD) \
 	C(POLL) C(UNSHARE) C(FCHDIR) C(GETRLIMIT) \
 	C(SETRLIMIT) C(SETPRIORITY) C(SETGROUPS) C(SETGID) C(SETUID) C(EXEC)
@@ -95,6 +95,7 @@ int sys_connect(int fd, const struct sockaddr *sa, socklen_t n);     /* -EINPROG
 int sys_accept(int fd);                                              /* CLOEXEC, NONBLOCK */
 ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags);      /* + MSG_NOSIGNAL */
 ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags);            /* + MSG_CMSG_CLOEXEC */
+int sys_shutdown(int fd);                                             /* both directions */
 int sys_setsockopt(int fd, int level, int name, const void *v, socklen_t n);
 int sys_getsockopt(int fd, int level, int name, void *v, socklen_t *n);
 int sys_getsockname(int fd, struct sockaddr *sa, socklen_t *n);

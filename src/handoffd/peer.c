@@ -166,6 +166,7 @@ int peer_attach(struct peer *p, int fd)
 {
 	peer_detach(p);
 	chan_init(&p->chan, fd);
+	p->send_error = 0;
 	p->read = event_new(p->owner->base, fd, EV_READ | EV_PERSIST, on_read, p);
 	p->write = event_new(p->owner->base, fd, EV_WRITE | EV_PERSIST, on_write, p);
 	p->again = event_new(p->owner->base, -1, 0, on_again, p);
@@ -196,9 +197,13 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 	e = chan_send(&p->chan, m, fds, nfds);
 	if (chan_pending(&p->chan))
 		event_add(p->write, NULL);
-	if (e && e != -EPIPE && e != -ECONNRESET)
+	/* both would wait for what is lost: so they find that the channel has ended, now */
+	if (e && e != -EPIPE && e != -ECONNRESET) {
 		log_limited(&p->lines, LOG_L_WARNING, "%s could not be sent to pid %d: %s", msg_name(m->type),
 		            (int)p->pid, strerror(-e));
+		p->send_error = e;
+		chan_end(&p->chan);
+	}
 	return e;
 }
 

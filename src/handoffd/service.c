@@ -209,10 +209,16 @@ static bool told_to_serve(const struct service *s)
 /* Who exits closes its channel, too: then the kill finds nobody, and its status is its own. */
 static void cut(struct service *s, struct peer *p, int error)
 {
-	p->cut = error != -EBADMSG && !p->killed;
-	if (error == -EBADMSG && !s->attempt.why[0])
-		snprintf(s->attempt.why, sizeof s->attempt.why, ": what it sent is not the protocol (%s)",
-		         p->chan.error);
+	char *why = s->attempt.why;
+
+	p->cut = error != -EBADMSG && !p->killed && !p->send_error;
+	if (why[0])
+		;
+	else if (error == -EBADMSG)
+		snprintf(why, sizeof s->attempt.why, ": what it sent is not the protocol (%s)", p->chan.error);
+	else if (p->send_error)
+		snprintf(why, sizeof s->attempt.why, ": a message could not be sent to it: %s",
+		         strerror(-p->send_error));
 	peer_signal(p, SIGKILL);
 }
 

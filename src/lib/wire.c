@@ -19,6 +19,8 @@ void wire_send(handoff *h, const struct msg *m, const int *fds, unsigned nfds)
 		return;
 	pthread_mutex_lock(&h->helper.mutex);
 	e = chan_send(&h->chan, m, fds, nfds);
+	if (e && e != -EPIPE && e != -ECONNRESET)
+		chan_end(&h->chan);   /* it is read as the end, and an incumbent connects again */
 	pthread_mutex_unlock(&h->helper.mutex);
 	/* EPIPE: what the supervisor sent is still read, then its end */
 	if (e && e != -EPIPE && e != -ECONNRESET)
@@ -88,7 +90,7 @@ void wire_hello(handoff *h)
 		if (!hid_none(&h->d.id))
 			MSG_SET(&m, hello, id, h->d.id);
 		MSG_SET(&m, hello, phase, h->d.state);
-		MSG_SET(&m, hello, locked, h->lock.fd >= 0);
+		MSG_SET(&m, hello, locked, h->lock.held);
 		MSG_SET(&m, hello, sockets, h->nlisten);
 		MSG_SET(&m, hello, epoch, h->lock.epoch);
 	}
