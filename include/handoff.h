@@ -166,7 +166,8 @@ int handoff_role(const handoff *h);
  * returned 0 nothing may be written into data_dir.
  * Errors: -ECANCELED the attempt ended (handoff_error() says why, a protocol version
  * that is not spoken too): exit; -EBUSY another process holds the lock (standalone),
- * handoff_error() names its pid; -EIO, -EISDIR, ... the lock file: exit.
+ * handoff_error() names its pid; -EIO, -EISDIR, -EMFILE, ... the lock file: exit. What it needs
+ * is opened before Hello: a lack of descriptors costs no pause.
  */
 int handoff_begin(handoff *h, struct handoff_sealed *ret);
 

@@ -31,10 +31,8 @@ int lockfile_check_fs(int dir)
 	return e ? e : magic == NFS_SUPER_MAGIC ? -EREMOTE : 0;
 }
 
-static int fail(struct lockfile *l, int fd, int e, const char *what)
+static int fail(struct lockfile *l, int e, const char *what)
 {
-	if (fd >= 0)
-		sys_close(fd);
 	snprintf(l->error, sizeof l->error, LOCKFILE_NAME ": %s: %s", what, strerror(-e));
 	return e;
 }
@@ -103,44 +101,79 @@ static int write_record(struct lockfile *l, const void *build, size_t build_size
 	return e ? e : slots_store(&s, &m);
 }
 
-int lockfile_try(struct lockfile *l, const void *build, size_t build_size)
+static int open_file(struct lockfile *l)
 {
-	struct stat mine, path;
-	int fd, e;
+	struct stat st;
+	int fd = sys_openat(l->dir, LOCKFILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600), e;
 
-	if (l->fd >= 0)
-		return 0;
-	l->record_error = 0;
-	if ((e = lockfile_check_fs(l->dir)))
-		return fail(l, -1, e, e == -EREMOTE ? "lies on NFS, whose flock is no guard" : "cannot be looked at");
-	for (int tries = 0; ; tries++) {
-		fd = sys_openat(l->dir, LOCKFILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600);
-		if (fd < 0)
-			return fail(l, -1, fd, "cannot be opened");
-		if ((e = sys_fstat(fd, &mine)))
-			return fail(l, fd, e, "cannot be looked at");
-		if (!S_ISREG(mine.st_mode))
-			return fail(l, fd, -EINVAL, "is not a regular file");
-		if ((e = sys_flock(fd, LOCK_EX | LOCK_NB)))
-			return fail(l, fd, e, e == -EWOULDBLOCK ? "another process holds it" : "cannot be locked");
-		e = sys_fstatat(l->dir, LOCKFILE_NAME, &path, AT_SYMLINK_NOFOLLOW);
-		if (!e && path.st_dev == mine.st_dev && path.st_ino == mine.st_ino)
-			break;
-		/* somebody replaced the file between open and lock: that one counts */
+	if (fd < 0)
+		return fail(l, fd, "cannot be opened");
+	e = sys_fstat(fd, &st);
+	if (e || !S_ISREG(st.st_mode)) {
 		sys_close(fd);
-		if (tries == 10)
-			return fail(l, -1, -EAGAIN, "is being replaced all the time");
+		return e ? fail(l, e, "cannot be looked at") : fail(l, -EINVAL, "is not a regular file");
 	}
 	l->fd = fd;
-	l->record_error = write_record(l, build, build_size);
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
 	return 0;
+}
+
+int lockfile_open(struct lockfile *l)
+{
+	int e = lockfile_check_fs(l->dir);
+
+	if (e)
+		return fail(l, e, e == -EREMOTE ? "lies on NFS, whose flock is no guard" : "cannot be looked at");
+	return l->fd >= 0 ? 0 : open_file(l);
+}
+
+/* 1: locked; 0: somebody has replaced the file since it was opened; -errno, with a sentence. */
+static int lock(struct lockfile *l)
+{
+	struct stat path;
+	int e;
+
+	if ((e = sys_flock(l->fd, LOCK_EX | LOCK_NB)))
+		return fail(l, e, e == -EWOULDBLOCK ? "another process holds it" : "cannot be locked");
+	l->held = true;
+	e = sys_fstatat(l->dir, LOCKFILE_NAME, &path, AT_SYMLINK_NOFOLLOW);
+	return !e && path.st_dev == l->dev && path.st_ino == l->ino;
+}
+
+int lockfile_try(struct lockfile *l, const void *build, size_t build_size)
+{
+	int e;
+
+	if (l->held)
+		return 0;
+	l->record_error = 0;
+	for (int tries = 0; tries < 10; tries++) {
+		if ((e = lockfile_open(l)))
+			return e;
+		e = lock(l);
+		if (e == 1) {
+			l->record_error = write_record(l, build, build_size);
+			return 0;
+		}
+		if (e != -EWOULDBLOCK)   /* what lies at the path by then counts */
+			lockfile_close(l);
+		if (e)
+			return e;
+	}
+	return fail(l, -EAGAIN, "is being replaced all the time");
 }
 
 void lockfile_release(struct lockfile *l)
 {
-	if (l->fd < 0)
-		return;
-	sys_flock(l->fd, LOCK_UN);
+	if (l->held && sys_flock(l->fd, LOCK_UN))
+		sys_closep(&l->fd);
+	l->held = false;
+}
+
+void lockfile_close(struct lockfile *l)
+{
+	lockfile_release(l);
 	sys_closep(&l->fd);
 }
 

@@ -18,7 +18,9 @@
 
 struct lockfile {
 	int dir;              /* the directory, borrowed */
-	int fd;               /* holds the flock; -1: not held */
+	int fd;               /* the file; -1: not open */
+	bool held;            /* fd holds the flock */
+	uint64_t dev, ino;    /* of fd */
 	uint64_t epoch;       /* of this ownership; 0: none */
 	char error[200];      /* after a failure: a sentence */
 	int record_error;     /* the owner's record could not be written: -errno, else 0 */
@@ -35,6 +37,9 @@ struct lock_owner {
 };
 
 void lockfile_init(struct lockfile *l, int dir);
+/* Opens the file without locking it, so that a lack of descriptors, or of rights, is met before
+ * the lock is asked for. 0, or what lockfile_try returns. */
+int lockfile_open(struct lockfile *l);
 /* Reads ahead what lockfile_try would read of /proc, for who is not waited for yet. */
 void lockfile_prepare(struct lockfile *l);
 
@@ -46,9 +51,12 @@ void lockfile_prepare(struct lockfile *l);
  */
 int lockfile_try(struct lockfile *l, const void *build, size_t build_size);
 
-/* Closes the writer's right: LOCK_UN first, since a forked helper may hold a copy of the
- * descriptor (flock(2)), then close. Safe if not held. */
+/* Ends the writer's right by LOCK_UN: a forked helper may hold a copy of the descriptor, and then
+ * a close ends nothing (flock(2)). The file stays open, for who may have to lock it again and may
+ * have no descriptor then. Safe if not held. */
 void lockfile_release(struct lockfile *l);
+/* The same, and closes the file. */
+void lockfile_close(struct lockfile *l);
 
 /* Who owned it last, read without a lock. 0, -ENODATA, -EBADMSG, -ENOENT, ... */
 int lockfile_read(int dir, struct lock_owner *ret);

@@ -69,6 +69,9 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 		e = begin_alone(h);
 	} else {
 		if (h->d.state == D_START && !h->canceled) {
+			/* before the incumbent has stopped for it */
+			if (h->lock.dir >= 0 && (e = lockfile_open(&h->lock)))
+				return h_fail(h, e, "%s", h->lock.error);
 			if (geteuid() != h->uid || getegid() != h->gid)
 				helper_tie(h);   /* a change of user clears it, prctl(2) */
 			/* who says Hello may get the lock, and then hang: it must end with S */

@@ -241,7 +241,7 @@ EXPORT handoff *handoff_close(handoff *h)
 	chan_close(&h->chan);
 	give_free(h);
 	take_free(h);
-	lockfile_release(&h->lock);
+	lockfile_close(&h->lock);
 	for (unsigned i = 0; i < h->nlisten; i++) {
 		free(h->listen[i].name);
 		sys_closep(&h->listen[i].fd);

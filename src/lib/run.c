@@ -97,7 +97,7 @@ void h_drop(handoff *h)
 {
 	h->canceled = true;
 	close_channel(h);
-	lockfile_release(&h->lock);
+	lockfile_close(&h->lock);
 	take_free(h);
 	for (unsigned i = 0; i < h->nlisten; i++) {
 		sys_closep(&h->listen[i].fd);

@@ -267,7 +267,7 @@ class State(Case):
         self.s.launch()
         harness.wait_until(lambda: sum("the service is NOT served" in x
                                        for x in self.lines(self.s, since)) >= 2, "failed starts")
-        self.assertIn("] .handoff.lock: %s\n" % why, self.s.log()[since:])
+        self.assertIn(" .handoff.lock: %s\n" % why, self.s.log()[since:])
         self.assertEqual(self.s.status()["state"], "cold")
         (os.rmdir if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
         self.serves()
@@ -292,16 +292,36 @@ class State(Case):
         self.serves()
 
     def test_lock_becomes_a_directory_under_a_daemon(self):
-        """The successor cannot have it, the incumbent not again until somebody mends it."""
+        """The successor says so in its warm-up, and the incumbent has not stopped for it."""
         path = os.path.join(self.s.data_dir, ".handoff.lock")
         os.rename(path, path + ".x")
         os.mkdir(path)
         with self.unharmed(self.s):
+            u = self.s.upgrade()
+            self.assertEqual((u.code, u.result["outcome"]), (1, "aborted"))
+            self.assertNotIn("drain", u.phases())
+        os.rmdir(path)
+        os.rename(path + ".x", path)
+        self.serves()
+
+    def test_lock_becomes_a_link_in_the_pause(self):
+        """The successor cannot have it, the incumbent not again until somebody mends it."""
+        path = os.path.join(self.s.data_dir, ".handoff.lock")
+        self.s.arguments += ["--fault", "drain:delay=3000"]
+        self.s.configure(drain_grace="20s", deadline="30s", start_timeout="60s")
+        self.assertEqual(self.s.upgrade().code, 0)
+        self.s.arguments = []
+        self.s.configure()
+        with self.unharmed(self.s):
             u = self.s.start_upgrade()
+            u.wait_phase("drain")
+            os.rename(path, path + ".x")
+            os.symlink("nowhere", path)
             harness.wait_until(lambda: "the lock cannot be taken again: .handoff.lock: cannot be "
-                               "opened: Is a directory\n" in self.s.log(), "the line", 20)
+                               "opened: Too many levels of symbolic links\n" in self.s.log(),
+                               "the line")
             self.assertEqual(self.s.status()["state"], "resume")
-            os.rmdir(path)
+            os.rename(path + ".x", path)   # the link is gone in the same moment
             u.wait()
             self.assertEqual((u.code, u.result["outcome"]), (1, "aborted"))
         self.serves()
@@ -321,7 +341,7 @@ class State(Case):
         self.s.configure(user="nobody")
         since = self.mark(self.s)
         self.s.launch()
-        harness.wait_until(lambda: "] .handoff.lock: cannot be opened: Permission denied\n" in self.s.log()[since:], "the line")
+        harness.wait_until(lambda: " .handoff.lock: cannot be opened: Permission denied\n" in self.s.log()[since:], "the line")
         os.chown(path, NOBODY, -1)
         self.s.wait_state("idle")
         self.second(self.s)

@@ -36,8 +36,8 @@ static void teardown(void)
 {
 	sys_fault = NULL;
 	sys_fs_type_override = 0;
-	lockfile_release(&l);
-	lockfile_release(&l);   /* safe if not held */
+	lockfile_close(&l);
+	lockfile_close(&l);   /* safe if not held */
 	if (unlinkat(dir, LOCKFILE_NAME, 0))
 		unlinkat(dir, LOCKFILE_NAME, AT_REMOVEDIR);
 	unlinkat(dir, "other", 0);
@@ -101,7 +101,7 @@ START_TEST(exclusive_and_epoch_grows)
 		ck_assert_int_eq(in_child(child_tries), EWOULDBLOCK);
 		expect_record(i);   /* read without the lock, and unharmed by who tried */
 		lockfile_release(&l);
-		ck_assert_int_eq(l.fd, -1);
+		ck_assert(!l.held);
 		ck_assert_uint_eq(l.epoch, i);
 	}
 	ck_assert_int_eq(in_child(child_tries), 0);
@@ -124,6 +124,7 @@ START_TEST(sentence_when_held)
 	ck_assert_str_eq(other.error,
 	                 ".handoff.lock: another process holds it: "
 	                 "Resource temporarily unavailable");
+	lockfile_close(&other);
 }
 END_TEST
 
@@ -349,6 +350,41 @@ START_TEST(no_fallocate)
 }
 END_TEST
 
+/* Who has opened it ahead, or has held it, needs no descriptor to lock it. */
+START_TEST(locked_without_a_descriptor)
+{
+	fault_set(SYS_C_OPEN, 0, -EMFILE);
+	ck_assert_int_eq(lockfile_open(&l), -EMFILE);
+	ck_assert_str_ne(l.error, "");
+	fault_off();
+	ck_assert_int_eq(lockfile_open(&l), 0);
+	ck_assert_int_eq(in_child(child_tries), 0);   /* open is not locked */
+	for (int i = 0; i < 2; i++) {
+		fault_set(SYS_C_OPEN, 0, -EMFILE);
+		ck_assert_int_eq(take(), 0);
+		ck_assert_int_eq(l.record_error, 0);
+		lockfile_release(&l);
+		ck_assert_int_eq(fault_off(), i ? 0 : 2);   /* /proc was read ahead, too */
+	}
+	/* another file has its name by now: that one is opened, and locked */
+	ck_assert_int_eq(unlinkat(dir, LOCKFILE_NAME, 0), 0);
+	ck_assert_int_eq(take(), 0);
+	ck_assert_int_eq(in_child(child_tries), EWOULDBLOCK);
+}
+END_TEST
+
+/* It is free all the same. */
+START_TEST(unlock_fails)
+{
+	ck_assert_int_eq(take(), 0);
+	fault_set(SYS_C_FLOCK, 0, -EINTR);
+	lockfile_release(&l);
+	fault_off();
+	ck_assert_int_eq(in_child(child_tries), 0);
+	ck_assert_int_eq(take(), 0);
+}
+END_TEST
+
 /* Each call in turn: either the lock is held and the record's fate is known, or nothing is
  * left open and there is a sentence; and the next attempt is well. */
 START_TEST(every_call_fails)
@@ -361,7 +397,7 @@ START_TEST(every_call_fails)
 	ck_assert_int_eq(take(), 0);
 	int calls = fault_off();
 	ck_assert_int_ge(calls, 8);
-	lockfile_release(&l);
+	lockfile_close(&l);
 	for (int at = 0; at < calls; at++)
 		for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
 			int before = leak_count();
@@ -371,14 +407,14 @@ START_TEST(every_call_fails)
 			fault_off();
 			ck_assert_msg(e <= 0, "%d", e);
 			if (e) {
-				ck_assert_int_eq(l.fd, -1);
+				ck_assert(!l.held);
 				ck_assert_int_ne(l.error[0], '\0');
 			}
-			lockfile_release(&l);
+			lockfile_close(&l);
 			ck_assert_int_eq(leak_count(), before);
 			ck_assert_int_eq(take(), 0);
 			ck_assert_int_eq(l.record_error, 0);
-			lockfile_release(&l);
+			lockfile_close(&l);
 		}
 	struct lock_owner o;
 	fault_set(SYS_C_COUNT, -1, 0);
@@ -401,6 +437,7 @@ int main(void)
 		death_frees, replaced_for_ever, symlink_in_its_place, directory_in_its_place,
 		fifo_in_its_place, nfs, read_only_directory, damaged_record, highest_epoch,
 		record_cannot_be_written, no_fallocate, every_call_fails,
+		locked_without_a_descriptor, unlock_fails,
 	};
 	Suite *suite = suite_create("lockfile");
 	TCase *t = tcase_create("lockfile");
