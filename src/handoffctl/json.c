@@ -1,5 +1,6 @@
 #include "handoffctl/json.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +53,9 @@ void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value)
 
 void json_print_line(json_t *j)
 {
-	json_dumpf(j, stdout, 0);
-	putchar('\n');
-	fflush(stdout);
+	errno = j ? 0 : ENOMEM;
+	/* a script finds no line: at least people see why (EPIPE: it does not want any) */
+	if ((!j || json_dumpf(j, stdout, 0) || putchar('\n') == EOF || fflush(stdout)) && errno != EPIPE)
+		fprintf(stderr, "handoffctl: a line of JSON could not be printed: %s\n", strerror(errno));
 	json_decref(j);
 }

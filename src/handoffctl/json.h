@@ -1,7 +1,8 @@
 /*
  * json: small helpers over jansson. Every key is always there: a value that is not known is
  * null, so that scripts need not ask twice. Numbers over 2^63 - 1 become that: JSON's
- * readers have no more. Out of memory: the key is missing, nothing worse.
+ * readers have no more. Out of memory: the key is missing, nothing worse; or the whole line, which
+ * stderr tells.
  */
 #ifndef HANDOFF_CTL_JSON_H
 #define HANDOFF_CTL_JSON_H

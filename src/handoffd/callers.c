@@ -26,20 +26,27 @@ static void stop_waiting(struct caller *c)
 	c->held = false;
 }
 
+/* It is closed behind what is under way: who is under way may still look at it. */
+static void give_up(struct caller *c)
+{
+	c->broken = true;
+	event_active(c->late, EV_TIMEOUT, 0);
+}
+
 /* What comes next from it, and how long it may take: it reads what is on its way to it, or
  * sends a request, or waits for an answer that it is owed. */
 static void expect(struct caller *c)
 {
+	const bool pending = chan_pending(&c->chan);
+	const bool timed = (c->waits == WAITS_NOT || pending) && !event_pending(c->late, EV_TIMEOUT, NULL);
+
 	if (c->broken || c->held)
 		return;
-	if (chan_pending(&c->chan)) {
+	if (pending)
 		event_del(c->read);
-		event_add(c->write, NULL);
-	} else {
-		event_add(c->read, NULL);
-	}
-	if ((c->waits == WAITS_NOT || chan_pending(&c->chan)) && !event_pending(c->late, EV_TIMEOUT, NULL))
-		event_add(c->late, &patience);
+	/* without memory for an event (epoll(7) needs some, too) nobody would hear it any more */
+	if (event_add(pending ? c->write : c->read, NULL) || (timed && event_add(c->late, &patience)))
+		give_up(c);
 }
 
 void caller_expect(struct caller *c)
@@ -84,7 +91,7 @@ void caller_send(struct caller *c, const struct msg *m)
 	if (e == -ENOBUFS)
 		end_silent_reader(c);
 	if (e)   /* gone, or does not read: it costs only itself */
-		c->broken = true;
+		give_up(c);
 	if (chan_pending(&c->chan) && !was_pending) {
 		stop_waiting(c);
 		expect(c);

@@ -203,6 +203,22 @@ static void __attribute__((format(printf, 2, 0))) on_error(cfg_t *cfg, const cha
 	fail(reading, cfg->line, "%s; see handoff.conf(5)", text);
 }
 
+/*
+ * Without memory libconfuse does not fail, it ends the process (an assertion, exit(3), a NULL
+ * followed), and with it the supervisor. So there has to be enough of it before: handoffd has
+ * one thread, nobody else takes what was free a moment ago.
+ */
+static int ensure_memory(const struct reader *r, size_t text_size)
+{
+	/* it copies all options for each section, and the text of each value */
+	void *volatile room = malloc(256 * 1024 + 4 * text_size + (size_t)r->conf->nlisten * 4096);
+
+	if (!room)
+		return -ENOMEM;
+	free(room);
+	return 0;
+}
+
 static int parse(struct reader *r, const char *text, cfg_t **ret)
 {
 	cfg_opt_t listen[CONF_OPTION_MAX], service[CONF_OPTION_MAX + 1];
@@ -219,7 +235,7 @@ static int parse(struct reader *r, const char *text, cfg_t **ret)
 		n++;
 	service[n] = (cfg_opt_t)CFG_SEC("listen", listen, CFGF_MULTI | CFGF_TITLE);
 	service[n + 1] = (cfg_opt_t)CFG_END();
-	cfg = cfg_init(root, CFGF_NONE);
+	cfg = ensure_memory(r, strlen(text)) ? NULL : cfg_init(root, CFGF_NONE);
 	if (!cfg)
 		return trouble(r, -ENOMEM, "cannot read it");
 	cfg_set_error_function(cfg, on_error);

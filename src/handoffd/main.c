@@ -182,6 +182,7 @@ int main(int argc, char **argv)
 	sigaddset(&term, SIGINT);
 	sigprocmask(SIG_BLOCK, &term, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);   /* a record over RLIMIT_FSIZE is one that cannot be written */
 	sys_never_linger();
 	if ((status = find_conf(&a, &c, broken, sizeof broken)) >= 0)
 		return status;
