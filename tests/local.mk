@@ -144,13 +144,16 @@ EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 # ---- the crash matrix: make check-crash, make soak-chaos
 include $(top_srcdir)/tests/crash/local.mk
 
+# ---- each system call and allocation fails in turn: make check-fault
+include $(top_srcdir)/tests/fault/local.mk
+
 # ---- measurements: make bench, make soak
 include $(top_srcdir)/tests/bench/local.mk
 
 # ---- bad input, with real processes (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frames.py \
 	tests/e2e/test_bad_peers.py tests/e2e/test_bad_config.py tests/e2e/test_bad_binaries.py \
-	tests/e2e/test_bad_state.py tests/e2e/test_security.py \
+	tests/e2e/test_bad_state.py tests/e2e/test_security.py tests/e2e/test_resources.py \
 	tests/e2e/attacks.py tests/e2e/test_daemon_user.py tests/e2e/test_lying_daemon.py
 
 # ---- each rule of the protocol, and how other systems of this kind end badly

@@ -1,0 +1,225 @@
+"""Resources run out at the successor, at the incumbent, at handoffd; the wall clock jumps; all
+processes are suspended. Disks and handoffd's descriptors are in test_bad_state.py, each single
+call in tests/fault/."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+
+import harness
+from badinput import NOBODY, ROOT
+from handoffs import HandoffCase
+
+SHIM = os.path.join(harness.BUILD, "tests/fault/.libs/libfaultshim.so")
+
+
+def prlimit(pid, *args):
+    """As its own user and group: for another's limits a capability is needed, which root may
+    lack (prlimit(2))."""
+    st = os.stat("/proc/%d" % pid)
+    return subprocess.run(["prlimit", "--pid", str(pid), *args], check=True, text=True,
+                          stdout=subprocess.PIPE, user=st.st_uid, group=st.st_gid,
+                          extra_groups=[] if ROOT else None).stdout
+
+
+@contextlib.contextmanager
+def limited(pid, what, value):
+    """Lowers a soft limit of a running process for a while."""
+    before = prlimit(pid, "--" + what, "-o", "SOFT", "--noheadings", "--raw").strip()
+    prlimit(pid, "--%s=%s:" % (what, value))
+    try:
+        yield
+    finally:
+        if harness.is_alive(pid):
+            prlimit(pid, "--%s=%s:" % (what, before))
+
+
+def memory_of(pid):
+    """The size of its address space."""
+    for line in harness.read_file("/proc/%d/status" % pid).splitlines():
+        if line.startswith("VmSize:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("pid %d is gone" % pid)
+
+
+class Limits(HandoffCase):
+    def assert_aborted_until_enough(self, s, option, values):
+        """Each value is too low for a successor but the last; the incumbent never changes."""
+        pid, aborted = s.daemon_pid(), 0
+        for value in values:
+            s.configure(**{option: value})
+            u = s.upgrade()
+            if u.code == 0:
+                break
+            self.assert_outcome(u, 1, "aborted", value)
+            self.assertRegex(u.result["message"], "the successor (ended|died while it opened)|Too many open files")
+            self.assertEqual(s.daemon_pid(), pid)
+            aborted += 1
+        self.assertEqual(u.code, 0, "nothing was enough")
+        self.assertGreater(aborted, 2)
+        self.assert_serves(s, "1.0")
+
+    def test_successor_without_descriptors(self):
+        s = self.kvd()
+        self.assert_aborted_until_enough(s, "limit_nofile", ["%d" % n for n in range(3, 60)])
+
+    def test_successor_without_memory(self):
+        s = self.kvd()
+        mib = [1, 2, 4, 6, 8] + list(range(12, 400, 12))
+        self.assert_aborted_until_enough(s, "limit_as", ["%d" % (n << 20) for n in mib])
+
+    def test_incumbent_without_descriptors(self):
+        """Sealed, and it has none to open its data again: the lock is no reason to wait (it is
+        still open), it ends, and the old binary is started again."""
+        s = self.kvd()
+        self.use(s, "kvd-v2", "ready:unhealthy")
+        pid = s.daemon_pid()
+        s.install("kvd-v1")
+        with limited(pid, "nofile", 3):
+            u = s.upgrade()
+        self.assert_outcome(u, 1, "aborted")
+        self.assertNotIn("the lock cannot be taken again", s.log())
+        self.assert_serves(s, "1.0")
+        self.assert_clean_upgrade(s, "kvd-v2")
+
+    def test_supervisor_without_memory(self):
+        """However little is left: refused with that reason, or done; never the end of handoffd."""
+        s = self.kvd()
+        supervisor, said = s.supervisor.pid, set()
+        for left in list(range(0, 512, 32)) + list(range(512, 8192, 512)):
+            pid = s.daemon_pid()
+            with limited(supervisor, "as", memory_of(supervisor) + left * 1024):
+                u = s.upgrade()
+            self.assertIn(u.code, (0, 1, 2, 3), u.lines)
+            if u.code:
+                said.add(u.lines[-1]["message"])
+                self.assertIn("Cannot allocate memory", u.lines[-1]["message"])
+                self.assertEqual(s.daemon_pid(), pid)
+        self.assertEqual(u.code, 0, said)
+        self.assertTrue(said)
+        self.assert_serves(s, "1.0")
+
+    def test_no_processes_left(self):
+        if not ROOT:
+            self.skipTest("needs root, to be another user")
+        s = self.kvd(start=False)
+        for d, _, files in os.walk(s.dir):
+            for name in [d] + [os.path.join(d, f) for f in files]:
+                os.chown(name, NOBODY, NOBODY)
+        with open(s.log_path, "ab") as log:
+            s.supervisor = subprocess.Popen(
+                [harness.program("handoffd"), "-c", s.conf], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=s.env, cwd=s.dir, start_new_session=True, user=NOBODY,
+                group=NOBODY, extra_groups=[])
+        s.wait_state("idle")
+        pid = s.daemon_pid()
+        with limited(s.supervisor.pid, "nproc", 1):
+            u = s.upgrade()
+            self.assert_outcome(u, 1, "aborted")
+            self.assertIn("the limit of processes is reached; raise TasksMax= or LimitNPROC=",
+                          u.result["message"])
+            self.assertEqual(s.daemon_pid(), pid)
+            os.kill(pid, signal.SIGKILL)
+            status = s.wait_status(lambda x: "limit of processes" in (x["warning"] or ""),
+                                   "the reason")
+            self.assertIn("NOT served", status["refused"])
+        s.wait_state("idle")   # it is tried again and again
+        self.assert_clean_upgrade(s, "kvd-v2")
+
+    def test_no_file_may_grow(self):
+        """RLIMIT_FSIZE: the journal cannot be written, and SIGXFSZ is not the end."""
+        s = self.kvd()
+        pid = s.daemon_pid()
+        with limited(s.supervisor.pid, "fsize", 0):
+            u = s.upgrade()
+            self.assert_outcome(u, 1, "aborted")
+            self.assertIn("File too large", u.result["message"])
+            self.assertEqual(s.daemon_pid(), pid)
+            self.assertEqual(s.status()["warning"], "the journal could not be written")
+        self.assert_clean_upgrade(s, "kvd-v2")
+        self.assertIsNone(s.status()["warning"])
+
+    def committed_from_memory(self):
+        """After the commit no record can be written any more: who it says serves, serves."""
+        s = self.kvd("exit:hang")
+        self.use(s, "kvd-v2")
+        u = s.start_upgrade()
+        u.wait_phase("exit")
+        with limited(s.supervisor.pid, "fsize", 0):
+            u.wait()
+        self.assert_outcome(u, 0, "committed")
+        status = s.status()
+        self.assertEqual(status["warning"], "the journal could not be written")
+        self.assertEqual((status["last"]["outcome"], status["version"]), ("committed", "2.0"))
+        return s
+
+    def test_journal_is_repaired_by_the_next_change(self):
+        s = self.committed_from_memory()
+        self.assert_clean_upgrade(s, "kvd-v1")
+        self.assertIsNone(s.status()["warning"])
+
+    def test_journal_is_repaired_by_the_next_supervisor(self):
+        """It finds *committed*, and the one that serves."""
+        s = self.committed_from_memory()
+        pid = s.daemon_pid()
+        s.kill_supervisor()
+        s.start()
+        self.assert_serves(s, "2.0")
+        status = s.status()
+        self.assertEqual((status["pid"], status["warning"]), (pid, None))
+        self.assertEqual(status["last"]["outcome"], "committed")
+        self.assert_clean_upgrade(s, "kvd-v1")
+
+
+class Time(HandoffCase):
+    def test_wall_clock_jumps(self):
+        """It is set 16 years forth and back at each look at it, in all processes; nobody decides
+        anything by it."""
+        s = self.kvd(start=False)
+        s.env.update(LD_PRELOAD=SHIM, FAULT_CLOCK="1")
+        s.start()
+        load = s.load()
+        for i in range(10):
+            self.upgrade(s, "kvd-v1" if i % 2 else "kvd-v2", old=i)
+        self.use(s, "kvd-v2", "ready:unhealthy")
+        self.assert_outcome(s.upgrade(), 1, "aborted")
+        s.kill_supervisor()
+        self.assertLess(s.start(), 5)
+        years = {line[:4] for line in s.log().splitlines() if line[4:5] == "-"}
+        self.assertGreater(len(years), 1, "the clock did not jump")
+        self.assertEqual(s.ctl("status", "kvd").returncode, 0)
+        self.use(s, "kvd-v1")
+        self.assert_clean_upgrade(s, "kvd-v2")
+        self.assert_nothing_failed(load)
+
+    def suspended(self, phase, *names):
+        """Everybody stops in this phase, for longer than every timer, and goes on at once."""
+        s = self.kvd()
+        load = s.load()
+        self.use(s, "kvd-v2", *names)
+        u = s.start_upgrade()
+        u.wait_phase(phase)
+        everybody = [p.pid for p in self.daemons(s)] + [s.supervisor.pid]
+        for sig in signal.SIGSTOP, signal.SIGCONT:
+            for pid in everybody:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, sig)
+            if sig == signal.SIGSTOP:
+                time.sleep(4)   # there is nothing to wait for but time: the longest is 2.5 s
+        u.wait()
+        self.assertIn(u.code, (0, 1), u.result)
+        self.assert_serves(s, "1.0" if u.code else "2.0")
+        self.use(s, "kvd-v1")
+        self.assert_clean_upgrade(s, "kvd-v2")
+        self.assert_nothing_failed(load)
+
+    def test_suspended_in_warm_up(self):
+        self.suspended("warm", "hello:delay=300")
+
+    def test_suspended_in_the_pause(self):
+        self.suspended("ready", "open:delay=300")
+
+    def test_suspended_after_the_decision(self):
+        self.suspended("take", "commit:delay=300")
