@@ -188,16 +188,16 @@ static bool line_names(const char *line, pid_t pid, const struct stat *st)
 	       holder == pid && ino == st->st_ino && major == major(st->st_dev) && minor == minor(st->st_dev);
 }
 
-static bool kernel_names(pid_t pid, const struct stat *st)
+static int kernel_names(pid_t pid, const struct stat *st)
 {
 	char buf[4096];
 	size_t have = 0;
-	ssize_t n;
+	ssize_t n = 0;
 	bool found = false;
 	int fd = sys_open("/proc/locks", O_RDONLY, 0);
 
 	if (fd < 0)
-		return false;
+		return fd;
 	while (!found && (n = sys_read(fd, buf + have, sizeof buf - 1 - have)) > 0) {
 		char *line = buf, *end;
 		have += (size_t)n;
@@ -210,17 +210,18 @@ static bool kernel_names(pid_t pid, const struct stat *st)
 		memmove(buf, line, have);
 	}
 	sys_close(fd);
-	return found;
+	return n < 0 ? (int)n : found;
 }
 
 int lockfile_held_by(int dir, pid_t pid)
 {
 	struct stat st;
-	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), held = 0;
+	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), held;
 
 	if (fd < 0)
-		return 0;
-	if (!sys_fstat(fd, &st) && S_ISREG(st.st_mode))
+		return fd;
+	held = sys_fstat(fd, &st);
+	if (!held && S_ISREG(st.st_mode))
 		held = kernel_names(pid, &st);
 	sys_close(fd);
 	return held;

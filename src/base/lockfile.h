@@ -62,7 +62,8 @@ void lockfile_close(struct lockfile *l);
 int lockfile_read(int dir, struct lock_owner *ret);
 
 /*
- * 1: the kernel says that pid holds the flock; 0: it does not, or nobody does. The record alone
+ * 1: the kernel says that pid holds the flock; 0: it does not, or nobody does; -errno: it cannot
+ * be asked. The record alone
  * proves nothing: it survives its owner, is copied with the directory, and whoever may write
  * the directory may write it (/proc/locks, proc(5)).
  */

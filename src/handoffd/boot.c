@@ -79,52 +79,87 @@ static int adopt(struct service *s, const struct process *p, struct peer **ret, 
 	return fd < 0 ? fd : -ENOMEM;
 }
 
-static uid_t uid_of(pid_t pid)
+static int uid_of(pid_t pid, uid_t *ret)
 {
 	char path[32];
 	struct stat st;
+	int e;
 
 	snprintf(path, sizeof path, "/proc/%d", (int)pid);
-	return sys_stat(path, &st) ? (uid_t)-1 : st.st_uid;
+	e = sys_stat(path, &st);
+	*ret = e ? (uid_t)-1 : st.st_uid;
+	return e;
 }
 
-/* Started for this runtime directory, and so by a supervisor that this one follows? Another
- * one's daemon may have the same data open. */
-static bool is_ours(const struct service *s, pid_t pid)
+/* 1: started for this runtime directory, and so by a supervisor that this one follows; 0: not,
+ * another one's daemon may have the same data open; -errno. */
+static int is_ours(const struct service *s, pid_t pid)
 {
 	char dir[sizeof s->runtime_dir];
+	int e = proc_env(pid, "HANDOFF_DIR", dir, sizeof dir);
 
-	return !proc_env(pid, "HANDOFF_DIR", dir, sizeof dir) && !strcmp(dir, s->runtime_dir);
+	return e == -ENOENT || e == -ESRCH ? 0 : e ? e : !strcmp(dir, s->runtime_dir);
 }
 
-static bool holds_lock(const struct service *s, int dir, pid_t pid)
+/* It says nothing about what is there. */
+static bool is_lack(int e)
+{
+	return e == -EMFILE || e == -ENFILE || e == -ENOMEM || e == -EIO || e == -EINTR;
+}
+
+/* 1: it does, and is a daemon of this service; 0: not; -errno: nobody can say. */
+static int holds_lock(const struct service *s, int dir, pid_t pid)
 {
 	const uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
+	uid_t its;
+	int e = lockfile_held_by(dir, pid);
 
-	return lockfile_held_by(dir, pid) && uid_of(pid) == uid && is_ours(s, pid);
+	if (e > 0 && (e = uid_of(pid, &its)) == 0)
+		e = its == uid ? is_ours(s, pid) : 0;
+	return e < 0 && !is_lack(e) ? 0 : e;
+}
+
+/* The same of the process that the record names. The pidfd comes first: while that process lives
+ * the number is nobody else's. */
+static int owner_of_lock(const struct service *s, int dir, struct lock_owner *ret)
+{
+	int e = lockfile_read(dir, ret), pidfd, ours;
+
+	if (e || !ret->pid)
+		return is_lack(e) ? e : 0;
+	if ((pidfd = proc_open((pid_t)ret->pid, ret->start)) < 0)
+		return is_lack(pidfd) ? pidfd : 0;
+	ours = holds_lock(s, dir, (pid_t)ret->pid);
+	e = proc_ended(pidfd) ? 0 : ours;
+	sys_close(pidfd);
+	return e;
 }
 
 /*
  * Without a journal the lock says who may still be serving: the record names a pid, and the
- * kernel has to agree. It belongs to the daemon's user, who could name anybody. The pidfd
- * comes first: while that process lives the number is nobody else's.
+ * kernel has to agree. It belongs to the daemon's user, who could name anybody. What cannot be
+ * read is not taken for nobody's.
  */
-static void guess_incumbent(struct service *s)
+static int guess_incumbent(struct service *s, char *err, size_t size)
 {
 	const char *dir = s->conf->data_dir ? s->conf->data_dir : s->lock_dir;
 	struct lock_owner o;
-	int fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0), pidfd = -1;
+	int fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0), e;
 
-	if (fd < 0)
-		return;
-	if (!lockfile_read(fd, &o) && o.pid && (pidfd = proc_open((pid_t)o.pid, o.start)) >= 0 &&
-	    holds_lock(s, fd, (pid_t)o.pid) && !proc_ended(pidfd)) {
+	if (fd < 0 && !is_lack(fd))
+		return 0;
+	e = fd < 0 ? fd : owner_of_lock(s, fd, &o);
+	sys_closep(&fd);
+	if (e < 0) {
+		snprintf(err, size, "%s/" LOCKFILE_NAME " cannot be asked who may be serving: %s", dir, strerror(-e));
+		return e;
+	}
+	if (e) {
 		log_info("the journal names nobody, the lock's record names pid %d", (int)o.pid);
 		s->journal.incumbent = (struct process){ (pid_t)o.pid, o.start };
 		s->journal.served = true;
 	}
-	sys_closep(&pidfd);
-	sys_close(fd);
+	return 0;
 }
 
 /* Its executable, if it runs what is configured and not what a launcher made of it. */
@@ -168,6 +203,7 @@ static int boot(struct service *s, char *err, size_t size)
 {
 	struct s_out out;
 	struct s_boot b = { .phase = s->journal.phase, .served = s->journal.served, .id = s->journal.id };
+	uid_t uid;
 	int e;
 
 	for (unsigned i = 0; i < s->journal.npast; i++)
@@ -193,8 +229,8 @@ static int boot(struct service *s, char *err, size_t size)
 	}
 	s->exe_served = s->o && s->exe.fd >= 0 && s->journal.served;
 	/* the configuration may name another user by now: the door is for the one that lives */
-	if (s->o)
-		register_owner(s, uid_of(s->o->pid));
+	if (s->o && !uid_of(s->o->pid, &uid))
+		register_owner(s, uid);
 	b.has_incumbent = s->o != NULL;
 	b.has_successor = s->n != NULL;
 	s->attempt.id = s->journal.id;
@@ -245,14 +281,15 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, &current, err, size);
 	if (e == -EBADMSG) {
 		log_error("%s; the lock's record says who runs", err);
-		guess_incumbent(s);
-	} else if (e) {
-		return e;
-	} else if (s->store.fresh) {
-		guess_incumbent(s);
+		e = 0;
+		s->store.fresh = true;
 	}
+	if (!e && s->store.fresh)
+		e = guess_incumbent(s, err, size);
+	if (e)
+		return e;
 	keep_open(&s->keep, s->state_dir, &current);
-	if ((e || s->store.fresh || !s->journal.incumbent.pid) && current.now.named)
+	if ((s->store.fresh || !s->journal.incumbent.pid) && current.now.named)
 		memcpy(s->journal.binary, current.now.path, sizeof s->journal.binary);
 	history_open(s);
 	s->generations = generations_new(base, conf->name, service_generations, s);

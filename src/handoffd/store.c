@@ -151,6 +151,10 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 	*s = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
 	memset(ret_j, 0, sizeof *ret_j);
 	proc_boot_id(s->boot);
+	if (!s->boot[0]) {   /* all of the journal would seem to be of another boot, and nobody alive */
+		snprintf(err, size, "/proc/sys/kernel/random/boot_id cannot be read: whose the journal's pids are, nobody knows");
+		return -EIO;
+	}
 	if ((s->lock = store_open_in(runtime_dir, "supervisor.lock", err, size)) < 0)
 		return s->lock;
 	if ((e = lock_supervisor(s->lock)))
