@@ -53,9 +53,13 @@ void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value)
 
 void json_print_line(json_t *j)
 {
-	errno = j ? 0 : ENOMEM;
+	/* whole or not at all: half an object is none */
+	char *text = j ? json_dumps(j, 0) : NULL;
+
+	errno = text ? 0 : ENOMEM;
 	/* a script finds no line: at least people see why (EPIPE: it does not want any) */
-	if ((!j || json_dumpf(j, stdout, 0) || putchar('\n') == EOF || fflush(stdout)) && errno != EPIPE)
+	if ((!text || puts(text) == EOF || fflush(stdout)) && errno != EPIPE)
 		fprintf(stderr, "handoffctl: a line of JSON could not be printed: %s\n", strerror(errno));
+	free(text);
 	json_decref(j);
 }
