@@ -139,6 +139,7 @@ e2e() # DIRECTORY [NAME OF TEST]...
 {
 	dir=$1
 	shift
+	make -C "$dir" tests/fault/shim.so || return
 	BUILD_DIR=$dir /usr/bin/python3 tests/e2e/run.py -j "$JOBS" "$@"
 }
 
@@ -167,6 +168,17 @@ crash() # DIRECTORY
 	code=0
 	TEST_DIR=tests/crash e2e "$1" test_crash || code=1
 	BUILD_DIR=$1 /usr/bin/python3 tests/crash/run.py --quick --seed 1 --jobs $((JOBS * 2)) || code=1
+	return $code
+}
+
+# Whole processes, calls of which fail: first that what is wrong is found; then a choice of cases,
+# the same each time, as many as there is time for.
+faults() # DIRECTORY
+{
+	code=0
+	make -C "$1" tests/fault/shim.so || return
+	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py --sabotage || code=1
+	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py -s 40 --seed 1 || code=1
 	return $code
 }
 
@@ -300,6 +312,7 @@ begin crash crash "$BUILD"
 begin soak-chaos soak_chaos "$BUILD"
 end crash
 end soak-chaos
+step fault faults "$BUILD"
 step asan-build build "$BUILD/asan" --enable-sanitizers=address,undefined &&
 	step asan-check check "$BUILD/asan" &&
 	step asan-e2e e2e "$BUILD/asan" $SANITIZED

@@ -97,6 +97,7 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
 	int fds[FRAME_MAX_FDS];
 	unsigned n = chan_take_fds(&p->chan, fds);
 	char name[256], err[300];
+	bool lack = false;
 
 	if (!p->registering || n > p->sockets_left || n == 0) {
 		while (n)
@@ -110,6 +111,11 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m)
 		int e = listeners_adopt(&s->listeners, s->conf, name, fds[i], err, sizeof err);
 		if (e && e != -EEXIST && e != -ENOENT)
 			log_limited(&p->lines, LOG_L_WARNING, "pid %d sent a socket that is not used: %s", (int)p->pid, err);
+		lack |= e == -ENOMEM || e == -ENOBUFS;
+	}
+	if (lack) {   /* it still has what this process could not keep, and sends it again */
+		chan_end(&p->chan);
+		return;
 	}
 	p->sockets_left -= n;
 	ack.sockets_ack.batch = m->sockets.batch;

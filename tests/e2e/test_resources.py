@@ -12,7 +12,7 @@ import harness
 from badinput import NOBODY, ROOT
 from handoffs import HandoffCase
 
-SHIM = os.path.join(harness.BUILD, "tests/fault/.libs/libfaultshim.so")
+SHIM = os.path.join(harness.BUILD, "tests/fault/shim.so")
 
 
 def prlimit(pid, *args):
