@@ -139,7 +139,6 @@ e2e() # DIRECTORY [NAME OF TEST]...
 {
 	dir=$1
 	shift
-	make -C "$dir" tests/fault/shim.so || return
 	BUILD_DIR=$dir /usr/bin/python3 tests/e2e/run.py -j "$JOBS" "$@"
 }
 
@@ -176,7 +175,6 @@ crash() # DIRECTORY
 faults() # DIRECTORY
 {
 	code=0
-	make -C "$1" tests/fault/shim.so || return
 	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py --sabotage || code=1
 	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py -s 40 --seed 1 || code=1
 	return $code

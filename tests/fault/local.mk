@@ -2,6 +2,7 @@
 # (FAULT="-s 120", "--slice 1/20", "SCENARIO", "CASE", ...).
 EXTRA_DIST += tests/fault/fault.py tests/fault/shim.c
 CLEANFILES += tests/fault/shim.so
+check_DATA += tests/fault/shim.so
 
 # By hand, as that of the crash matrix: it defines what FORTIFY would redefine, and no sanitizer
 # wants to be loaded by a library.
