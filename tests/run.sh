@@ -171,12 +171,12 @@ crash() # DIRECTORY
 }
 
 # Whole processes, calls of which fail: first that what is wrong is found; then a choice of cases,
-# the same each time, as many as there is time for.
+# the same each time, as far as there is time for them.
 faults() # DIRECTORY
 {
 	code=0
 	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py --sabotage || code=1
-	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py -s 40 --seed 1 || code=1
+	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py -n 300 -s 60 --seed 1 || code=1
 	return $code
 }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Fails each system call and each allocation of whole processes in turn, in each scenario.
 
-usage: fault.py [-j N] [-s SECONDS] [--seed N] [--slice K/N] [--list] [--sabotage]
+usage: fault.py [-j N] [-n CASES] [-s SECONDS] [--seed N] [--slice K/N] [--list] [--sabotage]
                 [SCENARIO|CASE]...
     A dry run of each scenario counts the calls of each role; then each is failed with each
     error it can have. CASE is what a failure prints, e.g. upgrade:S:sendmsg:3:EPIPE.
-    -s SECONDS   a random choice of cases, as many as fit; --seed makes it again
+    -n, -s       a random choice: so many cases, or as many as fit into SECONDS; --seed makes
+                 it again, whichever cases others come and go
     --slice K/N  every Nth case, from the Kth on
     --list       only the counts
     --sabotage   the test's own test: it must find what is done behind its back
@@ -28,6 +29,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -281,7 +283,8 @@ class Stage:
             self.alone()
         self.supervisor = self.s.supervisor.pid
         status = self.idle()
-        if status.get("warning"):
+        # (without its directory there are no copies as long as this handoffd lives, and it says so)
+        if status.get("warning") and "/exe: " not in status["warning"]:
             raise Wrong("the warning stays: " + status["warning"])
         self.settle(status["pid"])
 
@@ -840,6 +843,7 @@ def sabotage():
 def main():
     p = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1])
     p.add_argument("-j", type=int, default=2 * os.cpu_count())
+    p.add_argument("-n", type=int, default=0)
     p.add_argument("-s", type=float, default=0)
     p.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     p.add_argument("--slice", default="1/1")
@@ -859,10 +863,13 @@ def main():
         return 0
     part, parts = map(int, a.slice.split("/"))
     cases = given + (count_all(scenarios, a.j)[part - 1::parts] if scenarios else [])
-    if a.s:
+    total = len(cases)
+    if a.s or a.n:
         print("seed %d" % a.seed)
-        random.Random(a.seed).shuffle(cases)
-    return run_all(cases, min(a.j, len(cases)), a.s, len(cases))
+        cases.sort(key=lambda case: zlib.crc32(("%d %s" % (a.seed, case)).encode()))
+    if a.n:
+        del cases[a.n:]
+    return run_all(cases, min(a.j, len(cases)), a.s, total)
 
 
 if __name__ == "__main__":
