@@ -289,12 +289,15 @@ class Stage:
         self.settle(status["pid"])
 
     def settle(self, pid):
-        """The descriptors are those of before (but that of a history that could not be read);
-        what memory handoffd has is judged by one()."""
+        """The descriptors are those of before, but for the history and the copies, which handoffd
+        does without if they cannot be opened; what memory it has is judged by one()."""
         def same():
             now = self.holdings(pid)
-            return now["O"] == self.before["O"] and now["S"][0] in (self.before["S"][0], no_history)
-        no_history = [x for x in self.before["S"][0] if not x.endswith("/history")]
+            return now["O"] == self.before["O"] and spared(now["S"][0]) == spared(self.before["S"][0])
+
+        def spared(files):
+            return [x for x in files if not x.endswith(("/state/%s/history" % self.s.name,
+                                                        "/state/%s/exe" % self.s.name))]
         try:
             harness.wait_until(same, "", 10)
         except AssertionError:
@@ -547,7 +550,8 @@ def started(st):
         status = None
         with contextlib.suppress(ValueError):   # no memory for a line
             status = st.s.status()
-        if status and status["state"] == "idle" and status["pid"]:
+        # (nor is there for each key of it)
+        if status and status.get("state") == "idle" and status.get("pid"):
             st.served()
             return None
         time.sleep(0.002)
