@@ -34,6 +34,11 @@ class Story(HandoffCase, Case):
         """Until kvd has come to a fault's point for the nth time."""
         harness.wait_until(lambda: s.log().count(" at %s\n" % point) >= count, "kvd is at " + point)
 
+    def stopped(self, s):
+        """The daemon that has stopped itself at a fault's point: its line comes before that."""
+        return harness.wait_until(lambda: [p.pid for p in self.daemons(s) if p.state == "T"],
+                                  "a daemon has stopped itself")[0]
+
     def begun(self, s, binary, *names):
         self.use(s, binary, *names)
         return s.start_upgrade()
@@ -123,13 +128,13 @@ class Lock(Story):
             os.chmod(d, 0o755)  # as careless as can be
         path = os.path.join(s.data_dir, ".handoff.lock")
         u = self.begun(s, NEW)
-        self.at(s, "seal")
+        o = self.stopped(s)
         code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         p = subprocess.run(["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY),
                             "--clear-groups", "/usr/bin/python3", "-IS", "-c", code, path],
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         self.assertIn("PermissionError", p.stdout)
-        os.kill(s.daemon_pid(), signal.SIGCONT)
+        os.kill(o, signal.SIGCONT)
         u.wait()
         # it was away for as long as this took: both are lawful
         self.assertIn(u.result["outcome"], ("committed", "aborted"), s.log())
@@ -143,9 +148,8 @@ class Lock(Story):
             "presumed-dead": "61s"})
         with s.client() as c:
             c.set("a", "1")
-        o = s.daemon_pid()
         u = self.begun(s, NEW)
-        self.at(s, "seal")
+        o = self.stopped(s)
         n = s.status()["successor_pid"]
         with open(os.path.join(s.data_dir, ".handoff.lock"), "rb") as mine:
             os.kill(n, signal.SIGSTOP)  # it comes too late
@@ -333,8 +337,7 @@ class Slow(Story):
         idle, warm, above = [self.service("kvd-v1") for _ in range(3)]
         pids = {s: s.daemon_pid() for s in (idle, warm, above)}
         u = self.begun(warm, NEW, "warmup:stop")
-        self.at(warm, "warmup")
-        successor = warm.wait_status(lambda x: x["successor_pid"], "a successor")["successor_pid"]
+        successor = self.stopped(warm)
         os.kill(pids[idle], signal.SIGSTOP)
         above.supervisor.send_signal(signal.SIGSTOP)
         with self.second_of(warm) as client, self.second_of(above) as other:
