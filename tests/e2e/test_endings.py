@@ -8,7 +8,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import threading
 import time
 import unittest
 
@@ -139,36 +138,6 @@ class Lock(Story):
         # it was away for as long as this took: both are lawful
         self.assertIn(u.result["outcome"], ("committed", "aborted"), s.log())
         self.assert_serves(s, "2.0" if u.result["outcome"] == "committed" else "1.0")
-
-    def test_somebody_with_rights_has_the_lock_at_the_seal(self):
-        """A backup by root, say. The successor does not serve without it, the incumbent waits
-        for it as long as it takes, and when it is given back the service is there again."""
-        s = self.kvd("seal:stop", options={
-            "start-timeout": "5min", "deadline": "2min", "drain-grace": "60s", "self-fence": "60s",
-            "presumed-dead": "61s"})
-        with s.client() as c:
-            c.set("a", "1")
-        u = self.begun(s, NEW)
-        o = self.stopped(s)
-        n = s.status()["successor_pid"]
-        with open(os.path.join(s.data_dir, ".handoff.lock"), "rb") as mine:
-            os.kill(n, signal.SIGSTOP)  # it comes too late
-            waiter = threading.Thread(target=fcntl.flock, args=(mine, fcntl.LOCK_EX))
-            waiter.start()
-            os.kill(o, signal.SIGCONT)
-            waiter.join(harness.PATIENCE)
-            self.assertFalse(waiter.is_alive())
-            os.kill(n, signal.SIGCONT)
-            harness.wait_until(lambda: "another process holds the lock" in s.log(),
-                               "the successor has met it")
-            s.wait_state("resume")
-        self.ends(u, s, 1, "aborted", "1.0")
-        with s.client() as c:
-            self.assertEqual(c.get("a"), b"1")
-        s.stop()  # its seal stops for ever
-        self.use(s, OLD)
-        s.start()
-        self.assert_clean_upgrade(s, NEW)
 
 
 class Successor(Story):
