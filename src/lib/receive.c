@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/sys.h"
 #include "proto/move.h"
 
+#define ROOM_MAX  65536  /* descriptors: half a megabyte of the kernel's */
 #define TAKING_MS 1000   /* so long a socket that is full is waited for; O has read it all, if it lives */
 
 struct taker {
@@ -46,8 +48,26 @@ static void watch(handoff *h, uint32_t events)
 	k->watched = events;
 }
 
+/*
+ * A descriptor table that grows waits for RCU where a process has two threads: some 10 ms, at each
+ * doubling. Now nobody waits for it; when the connections come clients do.
+ */
+static void make_room(int fd)
+{
+	struct rlimit r;
+	int high;
+
+	if (sys_getrlimit(RLIMIT_NOFILE, &r))
+		return;
+	high = r.rlim_cur > ROOM_MAX ? ROOM_MAX - 1 : (int)r.rlim_cur - 1;
+	high = sys_dup(fd, high);
+	if (high >= 0)
+		sys_close(high);
+}
+
 int take_open(handoff *h, int fd, uint64_t limit)
 {
+	make_room(fd);
 	if (!(h->taker = calloc(1, sizeof *h->taker))) {
 		sys_close(fd);
 		return -ENOMEM;

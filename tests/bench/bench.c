@@ -22,11 +22,11 @@ static const char usage[] =
 	"  --build DIR    where handoffd, nothing, kvd and kvload were built (.)\n"
 	"  --quick        about a minute, fewer samples\n"
 	"  --upgrades N   of the do-nothing daemon (200; with --quick 40)\n"
-	"  --only PART    nothing, keys or load; may be repeated\n"
+	"  --only PART    nothing, keys, load or moves; may be repeated\n"
 	"  --realtime     under SCHED_RR, so that what else the machine does stays out (root)\n"
 	"  --trace        no table: the system calls of one upgrade with their times (strace)\n";
 
-enum { NOTHING = 1, KEYS = 2, LOAD = 4 };
+enum { NOTHING = 1, KEYS = 2, LOAD = 4, MOVES = 8 };
 
 struct arguments {
 	const char *build;
@@ -88,6 +88,8 @@ static int work(const struct places *p, void *arg)
 		bench_keys(b);
 	if (a->parts & LOAD)
 		bench_load(b);
+	if (a->parts & MOVES)
+		bench_moves(b);
 	printf("\n%d aim%s missed\n", b->missed, b->missed == 1 ? "" : "s");
 	return 0;
 }
@@ -97,6 +99,7 @@ static int part(const char *name)
 	return !strcmp(name, "nothing") ? NOTHING
 	       : !strcmp(name, "keys")  ? KEYS
 	       : !strcmp(name, "load")  ? LOAD
+	       : !strcmp(name, "moves") ? MOVES
 					: 0;
 }
 
@@ -131,7 +134,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!a.parts)
-		a.parts = NOTHING | KEYS | LOAD;
+		a.parts = NOTHING | KEYS | LOAD | MOVES;
 	if (!a.bench.upgrades)
 		a.bench.upgrades = a.bench.quick ? 40 : 200;
 	return keep(work, &a);

@@ -22,6 +22,7 @@ void bench_dir(char out[128], const char *parent, const char *name);
 void bench_nothing(struct bench *b);   /* handoffs of a daemon that does nothing; idle */
 void bench_keys(struct bench *b);      /* kvd with few and many keys */
 void bench_load(struct bench *b);      /* latencies beside a run without upgrade */
+void bench_moves(struct bench *b);     /* live connections */
 void bench_trace(struct bench *b);     /* no row: where the time of one upgrade goes */
 
 /* A configuration with one listener main at root/main.sock, and more besides. */

@@ -45,7 +45,7 @@ void kvd_start(struct kvd *k, const struct programs *bin, const char *place, con
 	    mkdir(k->data, 0700))
 		die("%s, %s: %s", k->root, k->data, strerror(errno));
 	snprintf(conf, sizeof conf,
-		 "  command = {\"%s\", \"--data-dir\", \"%s\"}\n  data-dir = \"%s\"\n"
+		 "  command = {\"%s\", \"--max-clients\", \"19000\", \"--data-dir\", \"%s\"}\n  data-dir = \"%s\"\n"
 		 "  listen resp { address = \"tcp:%s\" }\n  drain-grace = 10s\n  deadline = 20s\n",
 		 bin->kvd1, k->data, k->data, k->address);
 	service_start(&k->service, bin->handoffd, k->root, name, conf, NULL);

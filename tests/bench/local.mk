@@ -7,7 +7,7 @@ BENCH_NEEDS = handoffd examples/kvd/kvd-v1 examples/kvd/kvd-v2 examples/kvload/k
 
 check_PROGRAMS += tests/bench/bench tests/bench/soak tests/bench/nothing
 tests_bench_bench_SOURCES = tests/bench/bench.c tests/bench/bench.h tests/bench/bench_nothing.c \
-	tests/bench/bench_kvd.c tests/bench/bench_trace.c tests/bench/table.c tests/bench/table.h \
+	tests/bench/bench_kvd.c tests/bench/bench_moves.c tests/bench/bench_trace.c tests/bench/table.c tests/bench/table.h \
 	tests/bench/client.c tests/bench/client.h $(BENCH_COMMON)
 tests_bench_bench_LDADD = $(BENCH_LIBS)
 tests_bench_soak_SOURCES = tests/bench/soak.c $(BENCH_COMMON)

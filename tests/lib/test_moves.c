@@ -522,6 +522,31 @@ START_TEST(taken_and_committed)
 }
 END_TEST
 
+/* The descriptor table grows in the warm-up: later, each doubling would wait for RCU. */
+START_TEST(room_is_made_in_the_warm_up)
+{
+	struct rlimit r = { 3000, 3000 };
+	char path[40], line[200];
+	int room = 0;
+
+	puppet_start(&p, "successor");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s moves nonblock", stage_dir), "0");
+	ck_assert_int_eq(prlimit(p.pid, RLIMIT_NOFILE, &r, NULL), 0);
+	ASK(&p, "begin", "-11");
+	stage_get(&p, MSG_hello);
+	stage_ack_with(&p, 1, open_transfer(), 100);
+	ASK(&p, "poll 20000", "1");
+	ASK(&p, "begin", "-11");
+	snprintf(path, sizeof path, "/proc/%d/status", (int)p.pid);
+	FILE *f = fopen(path, "re");
+	while (fgets(line, sizeof line, f))
+		sscanf(line, "FDSize: %d", &room);
+	fclose(f);
+	ck_assert_int_ge(room, 3000);
+	puppet_kill(&p);
+}
+END_TEST
+
 /* Rejects one of three: it is closed here, and lives on with the incumbent. */
 START_TEST(one_is_not_wanted)
 {
@@ -780,7 +805,7 @@ int main(void)
 		given_and_committed, in_batches, waits_for_answers, large_states_lie_beside, too_much_stays,
 		misused, nothing_to_give, nothing_is_kept, a_worker_has_nothing_of_it, taken_and_committed,
 		one_is_not_wanted, no_connections, large_state_is_read, taking_cannot_be_said,
-		without_the_flag,
+		room_is_made_in_the_warm_up, without_the_flag,
 	};
 	Suite *s = suite_create("moves");
 	TCase *c = tcase_create("moves");
