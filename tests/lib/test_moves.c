@@ -323,7 +323,7 @@ START_TEST(fails_in_the_seal)
 	bool over = all_cases[_i] == SILENT || all_cases[_i] == RESUMED || all_cases[_i] == S_GONE;
 
 	if (all_cases[_i] == SILENT)
-		stage_timers.deadline = 1500;   /* of the incumbent, from Prepare on */
+		stage_timers.deadline = 4000;   /* of the incumbent, from Prepare on */
 	sealing(2, 1000);
 	ASK(&p, "give 0 2", "1");
 	puppet_say(&p, "give_end");
