@@ -90,10 +90,28 @@ void conf_keep_nothing(const char *dir)
 	sys_unlink(path);
 }
 
+/* What is read says what runs, and as whom: nobody else may have had a hand in it. */
+static bool is_own(int fd, mode_t type)
+{
+	struct stat st;
+
+	return !sys_fstat(fd, &st) && (st.st_mode & S_IFMT) == type && st.st_uid == geteuid() &&
+	       !(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+static int open_own(int dir)
+{
+	int fd = is_own(dir, S_IFDIR) ? sys_openat(dir, "config", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0) : -1;
+
+	if (fd >= 0 && !is_own(fd, S_IFREG))
+		sys_closep(&fd);
+	return fd;
+}
+
 /* The text that is kept in dir, if it is that file's: the caller's, or NULL. */
 static char *find_in(int dir, const char *path)
 {
-	const int fd = sys_openat(dir, "config", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	const int fd = open_own(dir);
 	const size_t size = PATH_MAX + CONF_FILE_MAX + 1;
 	char *all = fd < 0 ? NULL : malloc(size), *text = NULL;
 	size_t got = 0, n;
@@ -135,18 +153,18 @@ static char *find_below(int dir, const char *path)
 	return text;
 }
 
+/* systemd names one service's directory: what lies below that is not all the supervisor's. */
 int conf_read_kept(const char *path, struct conf **ret, char *err, size_t err_size)
 {
-	char dir[PATH_MAX], full[PATH_MAX], *text;
+	char dir[PATH_MAX], all[PATH_MAX], full[PATH_MAX], *text;
 	int fd, e = dirs_runtime(".", true, dir, sizeof dir, err, err_size);
 
 	if (e)
 		return -ENOENT;
 	if ((fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return -ENOENT;
-	text = find_in(fd, absolute(path, full));
-	if (!text)
-		text = find_below(fd, absolute(path, full));
+	e = dirs_runtime(".", false, all, sizeof all, err, err_size);
+	text = e || strcmp(dir, all) ? find_in(fd, absolute(path, full)) : find_below(fd, absolute(path, full));
 	sys_close(fd);
 	return text ? conf_parse(path, text, ret, err, err_size) : -ENOENT;
 }

@@ -18,8 +18,8 @@ void conf_keep_nothing(const char *dir);
 
 /*
  * Reads what is kept for the file path, in the directory of systemd or below that of all
- * services. As conf_read, with path for the file's name; -ENOENT: no supervisor of that file
- * has died.
+ * services; only a file and a directory that are this user's and that nobody else may write.
+ * As conf_read, with path for the file's name; -ENOENT: no supervisor of that file has died.
  */
 int conf_read_kept(const char *path, struct conf **ret, char *err, size_t err_size);
 

@@ -315,6 +315,32 @@ print(b"not a daemon of this service" in c.recv(10000))
         self.s.configure(start_timeout="60s")
         self.upgrades(self.s)
 
+    def test_configuration_forged(self):
+        """Without data-dir the lock's directory is the daemon's user's. What it puts there is not
+        taken for the configuration that was in use when the file is broken."""
+        s = self.s
+        s.configure(command=[s.binary], data_dir=None)
+        os.mkdir(s.path("run", s.name))
+        s.launcher = ["env", "-u", "HANDOFF_RUNTIME_DIR",
+                      "RUNTIME_DIRECTORY=" + s.path("run", s.name)]
+        os.rename(self.puppets(s), s.binary)
+        s.launch()
+        self.puppet().serve()
+        s.wait_state("idle")
+        self.assertEqual(s.stop(), 0)
+        taken = s.path("taken")
+        self.run_as(DAEMON, "open(sys.argv[1], 'w').write(sys.argv[2] + '\\0' + sys.argv[3])",
+                    s.path("run", s.name, "lock", "config"), s.conf,
+                    "service kvd {\n command = {/bin/touch, %s}\n data-dir = %s\n}\n" %
+                    (taken, s.data_dir))
+        with open(s.conf, "w", encoding="utf-8") as f:
+            f.write("service kvd {")
+        s.launch()
+        harness.wait_until(lambda: s.supervisor.poll() is not None or os.path.exists(taken),
+                           "it ends, or is taken over")
+        self.assertFalse(os.path.exists(taken), s.log())
+        self.assertEqual(s.supervisor.wait(), 2, s.log())
+
     def test_a_descriptor_that_lingers(self):
         """A daemon sends a socket whose last close(2) waits for an hour."""
         os.rename(self.puppets(self.s), self.s.binary)

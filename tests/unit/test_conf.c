@@ -687,6 +687,39 @@ static const char *kept_command(const char *path)
 	return command;
 }
 
+/* It names a command: it is not read where others could have written it. */
+static void kept_of_others(const char kvd[100])
+{
+	char config[120], lock[120], moved[120];
+
+	snprintf(config, sizeof config, "%s/config", kvd);
+	snprintf(lock, sizeof lock, "%s/lock", kvd);
+	snprintf(moved, sizeof moved, "%s/lock/config", kvd);
+	for (int i = 0; i < 2; i++) {
+		const char *path = i ? config : kvd;
+
+		ck_assert_int_eq(chmod(path, 0720), 0);
+		ck_assert_str_eq(kept_command(file), "none");
+		ck_assert_int_eq(chmod(path, 0702), 0);
+		ck_assert_str_eq(kept_command(file), "none");
+		ck_assert_int_eq(chmod(path, 0700), 0);
+		ck_assert_str_eq(kept_command(file), "/bin/two");
+	}
+	/* below systemd's there is nobody else's */
+	unsetenv("HANDOFF_RUNTIME_DIR");
+	setenv("RUNTIME_DIRECTORY", kvd, 1);
+	ck_assert_str_eq(kept_command(file), "/bin/two");
+	ck_assert_int_eq(mkdir(lock, 0700), 0);
+	ck_assert_int_eq(rename(config, moved), 0);
+	ck_assert_str_eq(kept_command(file), "none");
+	ck_assert_int_eq(symlink("lock/config", config), 0);
+	ck_assert_str_eq(kept_command(file), "none");
+	ck_assert_int_eq(rename(moved, config), 0);
+	ck_assert_int_eq(rmdir(lock), 0);
+	unsetenv("RUNTIME_DIRECTORY");
+	setenv("HANDOFF_RUNTIME_DIR", dir, 1);
+}
+
 /* What is kept is whole at any time, and another file's is not taken for it. */
 START_TEST(kept)
 {
@@ -722,6 +755,7 @@ START_TEST(kept)
 		conf_free(c);
 		ck_assert_str_eq(kept_command(file), "/bin/two");
 	}
+	kept_of_others(kvd);
 	conf_keep_nothing(kvd);
 	ck_assert_str_eq(kept_command(file), "none");
 	ck_assert_int_eq(rmdir(kvd), 0);
