@@ -1,7 +1,8 @@
 /*
  * The smallest daemon whose binary can be replaced while it serves: each connection gets
  * a number, one higher each time, kept in DIR/counter. Below handoffd, with data-dir = DIR
- * and a listener called "main". About half of these lines are there for the handoff.
+ * and a listener called "main"; by hand there is none, and it ends with 1. About half of
+ * these lines are there for the handoff.
  */
 #include <errno.h>
 #include <fcntl.h>

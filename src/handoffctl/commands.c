@@ -28,8 +28,9 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		ctl_upgrade },
 	[CTL_ROLLBACK] = { "rollback", true,
 		"an upgrade to the executable that served before this one, from its kept copy",
-		"The configuration stays as it is now. What is left becomes the previous one: a second\n"
-		"rollback takes the first one back. It holds over a reboot, until the next upgrade.",
+		"The configuration is read again, as for an upgrade: a rollback does not bring back an\n"
+		"older one. What is left becomes the previous one: a second rollback takes the first\n"
+		"back. It holds over a reboot, until the next upgrade.",
 		"rollback kvd --reason 'error rate'\0\0",
 		ctl_rollback },
 	[CTL_PLAN] = { "plan", true,

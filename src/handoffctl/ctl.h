@@ -1,7 +1,7 @@
 /*
  * ctl: what the parts of handoffctl share: the tables of its commands, options and exit
  * codes, and one invocation as it was parsed. The tables feed the parser, --help, the
- * manual's check and, later, completions.
+ * manual's check and the completions.
  */
 #ifndef HANDOFF_CTL_H
 #define HANDOFF_CTL_H

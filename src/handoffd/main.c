@@ -18,7 +18,9 @@
 #include "handoffd/service.h"
 
 static const char usage[] =
-	"usage: handoffd -c FILE [--check | --reap NAME]\n"
+	"usage: handoffd -c FILE [-d] [--log-format F]\n"
+	"       handoffd -c FILE --check\n"
+	"       handoffd [-c FILE] --reap NAME\n"
 	"\n"
 	"Supervises one daemon and replaces its binary while it serves. Stays in the\n"
 	"foreground; logs to stderr.\n"

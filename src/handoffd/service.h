@@ -181,7 +181,7 @@ void ops_close(struct service *s);
 void ops_phase(struct service *s, const char *phase, const char *text);
 /* Something for those who watch only; text may be NULL. */
 void ops_watchers(struct service *s, const char *phase, const char *text);
-/* The end of the attempt: code and message of design section 8. */
+/* The end of the attempt: exit code and message, as in handoffctl(1), EXIT STATUS. */
 void ops_result(struct service *s, int code, const char *outcome, const char *message);
 /* The end of a plan. */
 void ops_planned(struct service *s);

@@ -2,7 +2,7 @@
  * sim: a seeded simulator. The real machines S (struct s) and O, N (struct d) run
  * against each other over a simulated kernel in virtual time: streams with EOF and
  * RST, flock, death and its verification, a journal. Faults strike between any two
- * visible actions; the eight guarantees of the design are checked all the time and
+ * visible actions; the eight guarantees of README.md are checked all the time and
  * when the world has come to rest. A run is a function of its seed.
  *
  * kernel.c   streams, flock, processes, journal      (what the kernel does)
