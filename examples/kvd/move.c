@@ -116,7 +116,7 @@ int move_give(struct server *sv)
 	int r;
 
 	net_end_turn(sv); /* the rest of a reply may just have gone out */
-	r = give_all(sv);
+	r = sv->can_give ? give_all(sv) : 0;
 	fault_at(&sv->opt->faults, FAULT_GIVEN);
 	if (r < 0)
 		return r;
@@ -146,6 +146,8 @@ static int take(struct server *sv, const struct handoff_connection *in)
 		return -EBADMSG;
 	}
 	c->taken = 1;
+	/* a request may lie here whole, which nothing will announce; running it finds out */
+	c->stalled = c->in.len > 0;
 	if (sv->next_id < c->id)
 		sv->next_id = c->id;
 	return 0;

@@ -163,7 +163,7 @@ static void keep(struct peer *p, const struct msg *m)
 }
 
 /*
- * The transfer channel, if both daemons move connections: the incumbent's end is kept until
+ * The transfer channel, if both daemons move connections and may carry any state: the incumbent's end is kept until
  * Prepare. The successor's goes before the sockets, so that a lack of descriptors ends it here
  * and not in the pause. *ret is the end for the successor; -1: none is needed.
  */
@@ -172,7 +172,8 @@ static int open_transfer(struct service *s, const struct peer *p, int *ret)
 	int pair[2], e;
 
 	*ret = -1;
-	if (p != s->n || !p->moves || !s_in_handoff(&s->s) || !s->o || !s->o->moves)
+	if (p != s->n || !p->moves || !s_in_handoff(&s->s) || !s->o || !s->o->moves ||
+	    transfer_limit(conf_of(s, p)) == 0)
 		return 0;
 	if ((e = sys_socketpair(SOCK_STREAM, pair)))
 		return e;

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import unittest
 
 import redis
@@ -79,6 +80,19 @@ class InTheMiddle(HandoffCase):
         for _ in range(3):
             self.assertTrue(w.reply() == BIG, "the value")
         self.assertEqual(w.reply(), 1)
+
+    def test_behind_unread_replies(self):
+        """What waits until the replies are out is answered, also if they go out all at once."""
+        w, value = self.wire(), BIG[:6 << 20]  # the kernel holds some 4 MiB
+        self.assertEqual(w.ask("set", "big", value), b"OK")
+        w.send(command("get", "big") + command("ping"))
+        self.use(self.s, NEW, "open:delay=300")
+        u = self.s.start_upgrade()
+        u.wait_phase("ready")
+        self.assertTrue(w.reply() == value, "the value")
+        self.assertEqual(w.reply(), b"PONG")
+        u.wait()
+        self.assert_outcome(u, 0, "committed")
 
     def test_large_request(self):
         w, text = self.wire(), command("set", "big", BIG)
@@ -283,6 +297,24 @@ class SomebodyFails(HandoffCase):
         self.upgrade(s, NEW)
         self.assertEqual(small.ask("ping"), b"PONG")
         self.assertRaises((EOFError, ConnectionError), large.reply)
+
+    def test_no_state_at_all(self):
+        """None moves then, so the drain answers what has come, as for daemons that move none."""
+        s = self.s = self.kvd(options={"connection-state": "0", "drain-grace": "60s",
+                                       "deadline": "90s"})
+        w = Wire(s)
+        self.addCleanup(w.close)
+        self.assertEqual(w.ask("set", "big", BIG), b"OK")
+        w.send(command("get", "big") + command("ping"))
+        self.use(s, NEW)
+        u = s.start_upgrade()
+        u.wait_phase("drain")
+        time.sleep(0.3)   # a drain that does not wait is over by then
+        self.assertTrue(w.reply() == BIG, "the value")
+        self.assertEqual(w.reply(), b"PONG")
+        u.wait()
+        self.assert_outcome(u, 0, "committed")
+        self.assertRaises((EOFError, ConnectionError), w.reply)
 
     def test_no_descriptors_in_the_successor(self):
         """What does not fit ends the attempt, and costs nobody a connection."""
