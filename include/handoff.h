@@ -100,7 +100,8 @@ struct handoff_sealed {
 };
 
 enum handoff_event_type {
-	HANDOFF_BEGIN = 1, /* NONBLOCK only: call handoff_begin again, it answers now */
+	HANDOFF_BEGIN = 1, /* NONBLOCK only: call handoff_begin again, it answers now, or connections
+	                    * wait for handoff_receive */
 	HANDOFF_DECIDED,   /* NONBLOCK only: call handoff_ready again, it answers now */
 	HANDOFF_DRAIN,     /* stop accepting, finish and answer what was read, fsync;
 	                    * then handoff_drained(). New connections wait in the kernel */
@@ -161,7 +162,7 @@ int handoff_role(const handoff *h);
  * Says Hello ("warm-up done"), then waits until it is this process's turn and
  * takes the lock. Blocks, for a successor until the incumbent has sealed; with
  * HANDOFF_NONBLOCK returns -EAGAIN, and again after HANDOFF_BEGIN; with
- * HANDOFF_CONNECTIONS also when handoff_receive has something.
+ * HANDOFF_CONNECTIONS also when handoff_receive has something (HANDOFF_BEGIN tells of that, too).
  * From here on the state may be opened for real, but until handoff_ready has
  * returned 0 nothing may be written into data_dir.
  * Errors: -ECANCELED the attempt ended (handoff_error() says why, a protocol version
@@ -232,7 +233,8 @@ int handoff_resumed(handoff *h);
  * it is changed (O_NONBLOCK is shared); fd stays the caller's, and open until handoff_gone
  * has been asked at the end.
  * Returns the connection's number, 0, 1, ...; -ENOTSUP the successor takes none; -E2BIG its state
- * is too much (connection-state in the configuration); -EMFILE, -ENOMEM: this one stays.
+ * is too much (connection-state in the configuration); -EFBIG its state is more than RLIMIT_FSIZE,
+ * which holds for memory, too; -EMFILE, -ENOMEM: this one stays.
  * -EPIPE the successor or the channel failed, -ECANCELED the attempt has ended: end with
  * handoff_seal_failed, and then serve all of them again.
  * May block for the successor's answers; ends with the attempt, and takes what comes

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 
 #include "base/sys.h"
 #include "proto/move.h"
@@ -214,13 +215,20 @@ static int send_batch(handoff *h)
 	return e;
 }
 
-/* A state that no message takes: in memory that nobody can change any more. */
+/*
+ * A state that no message takes: in memory that nobody can change any more. RLIMIT_FSIZE holds for
+ * that, too, and SIGXFSZ would kill a daemon that is in its seal.
+ */
 static int put_beside(const struct handoff_connection *c)
 {
-	int fd = sys_memfd("handoff-state");
+	struct rlimit r;
 	size_t done = 0;
 	ssize_t n = 0;
+	int fd;
 
+	if (!sys_getrlimit(RLIMIT_FSIZE, &r) && c->state_size > r.rlim_cur)
+		return -EFBIG;
+	fd = sys_memfd("handoff-state");
 	while (fd >= 0 && done < c->state_size &&
 	       (n = sys_write(fd, (const char *)c->state + done, c->state_size - done)) > 0)
 		done += (size_t)n;
@@ -284,14 +292,13 @@ EXPORT int handoff_give(handoff *h, const struct handoff_connection *c)
 		return e;
 	if (g->g.state != GIVE_OPEN)
 		return h_fail(h, -EINVAL, "handoff_give comes before handoff_give_end");
+	if (!give_has_room(&g->g, c->state_size))
+		return h_fail(h, -E2BIG, "the states of all connections are over the limit (connection-state)");
 	if (!fits(g, c->state_size) && (e = send_batch(h)))
 		return e;
 	if ((e = grow(g)) || (move_beside(c->state_size) && (e = beside = put_beside(c)) < 0))
 		return h_fail(h, e, "a connection's state of %zu bytes: %s", c->state_size, strerror(-e));
-	if (!give_state(&g->g, c->state_size)) {
-		sys_closep(&beside);
-		return h_fail(h, -E2BIG, "the states of all connections are over the limit (connection-state)");
-	}
+	give_state(&g->g, c->state_size);
 	put(g, c, beside);
 	return (int)g->count++;
 }

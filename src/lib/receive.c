@@ -67,6 +67,7 @@ static void make_room(int fd)
 
 int take_open(handoff *h, int fd, uint64_t limit)
 {
+	take_free(h);
 	make_room(fd);
 	if (!(h->taker = calloc(1, sizeof *h->taker))) {
 		sys_close(fd);
@@ -149,6 +150,8 @@ static void start_batch(handoff *h, const struct msg *m)
 	k->last = -1;
 	k->kept = 0;
 	k->waiting = true;
+	if (h->flags & HANDOFF_NONBLOCK)
+		h_queue(h, HANDOFF_BEGIN);
 	for (unsigned i = 0; i < k->b.n; i++) {
 		k->fd[i] = fds[i];
 		k->beside[i] = move_beside(k->b.size[i]) ? fds[next++] : -1;

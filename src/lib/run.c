@@ -42,8 +42,8 @@ void h_queue(handoff *h, int type)
 {
 	struct handoff_event *e;
 
-	/* these two need no answer, so they could pile up; all others wait for one */
-	if ((type == HANDOFF_LOST || type == HANDOFF_FINAL) && is_queued(h, type))
+	/* these could pile up, and once is enough; all others wait for an answer */
+	if ((type == HANDOFF_LOST || type == HANDOFF_FINAL || type == HANDOFF_BEGIN) && is_queued(h, type))
 		return;
 	if (h->nevents == MAX_EVENTS)
 		return;

@@ -20,9 +20,14 @@ void give_init(struct give *g, uint64_t limit)
 	g->limit = limit;
 }
 
+bool give_has_room(const struct give *g, uint64_t size)
+{
+	return size <= g->limit && g->bytes <= g->limit - size;
+}
+
 bool give_state(struct give *g, uint64_t size)
 {
-	if (size > g->limit || g->bytes > g->limit - size)
+	if (!give_has_room(g, size))
 		return false;
 	g->bytes += size;
 	return true;

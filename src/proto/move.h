@@ -50,6 +50,7 @@ struct give_answer { uint32_t first; unsigned n; uint64_t kept; };
 void give_init(struct give *g, uint64_t limit);
 /* Counts a state in. False: it would be too much in all, the connection cannot move. */
 bool give_state(struct give *g, uint64_t size);
+bool give_has_room(const struct give *g, uint64_t size);      /* the same, and counts nothing */
 bool give_may_send(const struct give *g);
 void give_batch(struct give *g, unsigned n, struct msg *m);   /* n connections: sets m's number */
 void give_end(struct give *g, struct msg *m);                 /* makes m the End */

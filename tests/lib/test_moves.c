@@ -221,6 +221,27 @@ START_TEST(too_much_stays)
 }
 END_TEST
 
+static void limit_files(rlim_t max)
+{
+	const struct rlimit r = { max, RLIM_INFINITY };
+
+	ck_assert_int_eq(prlimit(p.pid, RLIMIT_FSIZE, &r, NULL), 0);
+}
+
+/* RLIMIT_FSIZE holds for the memory beside a batch: such a state stays, and SIGXFSZ kills nobody. */
+START_TEST(larger_than_a_file_may_be)
+{
+	sealing(3, 4 * MOVE_INLINE);
+	limit_files(2 * MOVE_INLINE);
+	ck_assert_str_eq(puppet_ask(&p, "give 0 1 size=%u", 2 * MOVE_INLINE + 1), "-27");
+	ck_assert_str_eq(puppet_ask(&p, "give 0 1 size=%u", 2 * MOVE_INLINE), "0");
+	/* what is over the limit in all is not even copied */
+	ck_assert_str_eq(puppet_ask(&p, "give 1 2 size=%u", 2 * MOVE_INLINE + 1), "-7");
+	ck_assert_str_eq(puppet_ask(&p, "give 2 3 size=%u", 2 * MOVE_INLINE), "1");
+	puppet_kill(&p);
+}
+END_TEST
+
 static const struct { const char *ask, *answer; } not_now[] = {
 	{ "give 0 1 closed", "-22" },
 	{ "give 0 1 name=12345678901234567890123456789012345678901234567890123456789012345", "-22" },
@@ -547,6 +568,52 @@ START_TEST(room_is_made_in_the_warm_up)
 }
 END_TEST
 
+/* A daemon that waits for events alone learns that connections wait, once for all of them. */
+START_TEST(events_tell_of_them)
+{
+	waiting("nonblock", 100);
+	ck_assert_str_eq(puppet_heard(&p), "-11");
+	for (uint32_t n = 1; n <= 2; n++) {
+		batch(n, 1);
+		ASK(&p, "loop 20000", "1 begin*");
+		ASK(&p, "next", "0");
+		ASK(&p, "begin", "-11");
+		ASK(&p, "receive", "1*");
+		ASK(&p, "receive", "0");
+		hear(MSG_answer);
+		ASK(&p, "poll 0", "0");
+		close_pairs(1);
+	}
+	end(3, 2);
+	stage_begin(&p, 1, 41);
+	ASK(&p, "loop 20000", "1 begin*");
+	hear(MSG_answer);
+	ASK(&p, "begin", "0 sealed=1*");
+	ASK(&p, "next", "0");
+	puppet_kill(&p);
+}
+END_TEST
+
+/* A supervisor that acknowledges twice: the first channel is closed. */
+START_TEST(a_second_channel)
+{
+	char c;
+	struct chan first;
+
+	waiting("nonblock", 100);
+	ck_assert_str_eq(puppet_heard(&p), "-11");
+	first = t;
+	stage_ack_with(&p, 1, open_transfer(), 100);
+	batch(1, 1);
+	ASK(&p, "loop 20000", "1 begin*");
+	ASK(&p, "receive", "1*");
+	ck_assert_int_eq(recv(first.fd, &c, 1, MSG_DONTWAIT), 0);
+	chan_close(&first);
+	close_pairs(1);
+	puppet_kill(&p);
+}
+END_TEST
+
 /* Rejects one of three: it is closed here, and lives on with the incumbent. */
 START_TEST(one_is_not_wanted)
 {
@@ -803,6 +870,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		given_and_committed, in_batches, waits_for_answers, large_states_lie_beside, too_much_stays,
+		larger_than_a_file_may_be, events_tell_of_them, a_second_channel,
 		misused, nothing_to_give, nothing_is_kept, a_worker_has_nothing_of_it, taken_and_committed,
 		one_is_not_wanted, no_connections, large_state_is_read, taking_cannot_be_said,
 		room_is_made_in_the_warm_up, without_the_flag,
