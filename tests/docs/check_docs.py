@@ -490,6 +490,36 @@ def pages_are_whole():
     return wrong
 
 
+def macros_off(text):
+    """Words as they are read."""
+    return ' '.join(re.sub(r'^\.(?:Ql|Em|Pa|Sy) ', '', text, flags=re.M).split()).replace(' ,', ',')
+
+
+@test
+def overview():
+    """handoff(7): README's guarantees, the phases of its upgrade, all pages, commands that exist."""
+    text, readme = page('handoff.7'), read('README.md')
+    listed = re.findall(r'^\d\. (.*?)(?=^\d\. |^$)', section_of('README.md', 'What is guaranteed'), re.S | re.M)
+    said = re.search(r'^\.Bl -enum.*?\n(.*?)^\.El', section(text, 'GUARANTEES'), re.S | re.M)[1].split('.It\n')[1:]
+    wrong = same([' '.join(re.sub(r'[`*]', '', g).split()) for g in listed], map(macros_off, said),
+                 'README.md', 'handoff.7', 8)
+    phases = re.findall(r'^(\w+)  +\S', readme.partition('$ handoffctl upgrade')[2].partition('```')[0], re.M)
+    wrong += same(phases, items(section(text, 'ONE UPGRADE'), 'Sy'), 'README.md', 'handoff.7', 8)
+    pages = {p.removeprefix('man/') for p in MANUAL} - {'handoff.7'}
+    wrong += same(pages, {'.'.join(x) for x in re.findall(r'^\.It Xr (\S+) (\d)', section(text, 'SEE ALSO'), re.M)},
+                  'man/', 'handoff.7', 6)
+    wrong += [f'{p} has no handoff(7) in SEE ALSO' for p in pages
+              if '.Xr handoff 7' not in section(page(p), 'SEE ALSO')]
+    shown = re.findall(r'^\.Bd .*?\n(.*?)^\.Ed', text, re.S | re.M)
+    config = next(b for b in shown if b.startswith('service '))
+    lines = '\n'.join(shown).splitlines() + re.findall(r'^\.Ql (handoff(?:ctl|d) [^\n]*?)(?: [,;:.])?$', text, re.M)
+    commands = [c.split() for line in lines for c in line.split('&&') if re.match(r' *(handoffctl|handoffd|make) ', c)]
+    wrong += [f'handoff.7: {" ".join(c)}: {why}' for c in commands if (why := wrong_command(c))]
+    code, told = outcome_of(config)
+    wrong += [told.strip()] if code and not MACHINE.search(told) else []
+    return wrong or ([] if len(commands) > 20 else [f'only {len(commands)} commands found'])
+
+
 @test
 def pages_are_clean():
     mandoc = shutil.which('mandoc')
