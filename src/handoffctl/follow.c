@@ -238,6 +238,10 @@ static int take_messages(struct follow *f, int *ret_error)
 			out_event(&f->c->out, &m);
 		} else if (m.type == MSG_op_result) {
 			out_result(&f->c->out, &m);
+			/* it is not in the journal */
+			if (m.op_result.code == CTL_OK && f->c->max_stall.given && !MSG_HAS(&m, op_result, stall_us))
+				out_note(&f->c->out, "whether --max-stall was met is not known: the supervisor "
+				         "was started again in the middle");
 			return (int)m.op_result.code;
 		} else {
 			snprintf(f->chan.error, sizeof f->chan.error, "%s in place of a result",

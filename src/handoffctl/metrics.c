@@ -36,7 +36,7 @@ void metrics_read(struct metrics_of *ret, const char *service, const struct msg 
 	copy(ret->build, sizeof ret->build, MSG_HAS(m, op_state, build), s->build);
 	copy(ret->software, sizeof ret->software, MSG_HAS(m, op_state, software), s->software);
 	ret->serving = MSG_HAS(m, op_state, serves) && s->serves;
-	ret->connected = !is(s->state, "unregistered") && !is(s->state, "adopt");
+	ret->connected = ret->serving && !is(s->state, "unregistered") && !is(s->state, "adopt");
 	ret->refuses = MSG_HAS(m, op_state, refused);
 	ret->in_handoff = MSG_HAS(m, op_state, id);
 	ret->epoch = s->epoch;

@@ -41,6 +41,13 @@ class Upgrade(Case):
             "committed: kvd is served by the new one.",
             "  pause 0.41 ms, serving after 31 ms, total 2.15 s, pid 5, version 2.0, build ab12"])
 
+    def test_a_stall_that_nobody_knows(self):
+        """A supervisor that was started again in the middle does not have the limit."""
+        self.supervisor(answer(result(0, "committed", "yes")))
+        code, _out, err = self.ctl("upgrade", "kvd", "--max-stall", "1s")
+        self.assertEqual(code, 0)
+        self.assertIn("whether --max-stall was met is not known", err)
+
     def test_json_contract(self):
         def handle(connection, _kind, fields):
             self.handoff = fields[0]

@@ -56,6 +56,15 @@ class Metrics(MetricsCase):
             self.value(text, "handoff_supervisor_since_timestamp_seconds"),
             self.value(text, "handoff_serving_since_timestamp_seconds"))
 
+    def test_of_one_that_does_not_start(self):
+        s = self.kvd(start=False)
+        s.configure(command=["/bin/false"])
+        s.launch()
+        s.wait_status(lambda x: x["warning"], "it has been tried")
+        text = self.metrics(s)
+        for name, value in (("up", 1), ("serving", 0), ("connected", 0)):
+            self.assertEqual(self.value(text, "handoff_" + name), value, text)
+
     def test_of_handoffs(self):
         s = self.kvd()
         u = self.upgrade(s, "kvd-v2")
