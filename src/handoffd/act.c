@@ -140,6 +140,9 @@ static enum s_event journal_outcome(struct service *s)
 		j->last_id = j->id;
 		compose(s, j->message, sizeof j->message);
 		utf8_mend(j->message);
+		history_cause(s);
+		if (!owner_lives(s))
+			j->served = false;
 	}
 	write_journal(s, "outcome");
 	return S_NOW;

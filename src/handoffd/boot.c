@@ -235,6 +235,7 @@ static int boot(struct service *s, char *err, size_t size)
 	b.has_successor = s->n != NULL;
 	s->attempt.id = s->journal.id;
 	s->attempt.plan = s->journal.plan && s->journal.phase != BOOT_IDLE;
+	s->attempt.told = s->journal.phase == BOOT_IDLE;
 	s->attempt.back = s->journal.back && s->journal.phase != BOOT_IDLE;
 	s_boot(&s->s, &b, sys_now_ms(), &out);
 	s->shown = s->s.state;

@@ -43,12 +43,16 @@ void disruption_look(struct disruption *d)
 	}
 }
 
-void disruption_over(struct disruption *d)
+uint64_t disruption_longest(const struct disruption *d)
 {
 	const uint64_t us = d->from_us ? sys_now_us() - d->from_us : 0;
 
-	if (us > d->longest_us)
-		d->longest_us = us;
+	return us > d->longest_us ? us : d->longest_us;
+}
+
+void disruption_over(struct disruption *d)
+{
+	d->longest_us = disruption_longest(d);
 	d->from_us = 0;
 }
 

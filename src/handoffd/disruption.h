@@ -29,7 +29,7 @@ struct disruption {
 	} q[DISRUPTION_QUEUES];
 	int diag;                            /* for unix listeners, while a handoff is under way; -1 */
 	uint64_t from_us;                    /* nobody accepts since; 0: somebody does */
-	uint64_t longest_us;
+	uint64_t longest_us;                 /* of those that are over */
 	bool drained;                        /* the incumbent has said so, */
 	uint64_t left;                       /* and how many connections it still had */
 };
@@ -42,6 +42,8 @@ void disruption_stall(struct disruption *d);
 void disruption_look(struct disruption *d);
 /* Somebody serves. */
 void disruption_over(struct disruption *d);
+/* The longest time without anybody who accepts, one that still lasts among them. */
+uint64_t disruption_longest(const struct disruption *d);
 /* Its end, with the listeners still open: what they have dropped is counted. */
 void disruption_end(struct disruption *d);
 

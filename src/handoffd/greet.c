@@ -86,6 +86,8 @@ static void registered(struct service *s, struct peer *p, const struct msg *m)
 
 	log_limited(&p->lines, LOG_L_INFO, "the %s (pid %d) has registered: it %s",
 	            p == s->n ? "successor" : "daemon", (int)p->pid, serving ? "serves" : "stands by");
+	if (serving)
+		service_heard_serving(s, p);
 	if (e != S_NOW)
 		service_event(s, e, NULL);
 }

@@ -70,9 +70,6 @@ static void fill_request(const struct service *s, struct msg *m)
 	SET_TEXT(m, tenant, a->tenant, 256);
 }
 
-/* What the words of a failure are kept in while the message borrows them. */
-struct words { char cause[1025], log[2000]; };
-
 /* Arrays that a message borrows. */
 struct arrays {
 	struct span step[HISTORY_STEPS], queue[DISRUPTION_QUEUES];
@@ -90,11 +87,11 @@ static void fill_steps(const struct history *h, struct msg *m, struct arrays *a)
 	MSG_SET(m, handoff, steps_us, ((struct uints){ .n = h->nsteps, .v = a->us }));
 }
 
-static void fill_disruption(const struct disruption *d, struct msg *m, struct arrays *a)
+static void fill_disruption(const struct disruption *d, uint64_t stall_us, struct msg *m, struct arrays *a)
 {
 	unsigned n = 0;
 
-	MSG_SET(m, handoff, stall_us, d->longest_us);
+	MSG_SET(m, handoff, stall_us, stall_us);
 	if (d->drained)
 		MSG_SET(m, handoff, left, d->left);
 	for (unsigned i = 0; i < d->n; i++) {
@@ -113,18 +110,15 @@ static void fill_disruption(const struct disruption *d, struct msg *m, struct ar
 	MSG_SET(m, handoff, drops, ((struct uints){ .n = n, .v = a->drops }));
 }
 
-static void fill_failure(const struct service *s, struct msg *m, struct words *w)
+static void fill_failure(const struct service *s, struct msg *m, char *log, size_t size)
 {
 	const struct s_cause c = s_cause_of(s->history.failed);
 
 	if (s->s.outcome == OUTCOME_COMMITTED)
 		return;
-	snprintf(w->cause, sizeof w->cause, "%s%.900s", s->s.why ? s->s.why : "no reason is known",
-	         s->attempt.why);
-	utf8_mend(w->cause);
-	MSG_SET(m, handoff, cause, SPAN(w->cause));
-	tail_read(s->conf, s->history.mark, w->log, sizeof w->log);
-	SET_TEXT(m, log, w->log, 2048);
+	MSG_SET(m, handoff, cause, SPAN(s->history.cause));
+	tail_read(s->conf, s->history.mark, log, size);
+	SET_TEXT(m, log, log, 2048);
 	MSG_SET(m, handoff, failed_role, SPAN(c.role));
 	MSG_SET(m, handoff, failed_phase, SPAN(c.phase));
 	if (c.timer)
@@ -254,13 +248,22 @@ static void recall(struct service *s, uint8_t *buf, struct msg *m)
 	}
 }
 
+void history_cause(struct service *s)
+{
+	char *cause = s->history.cause;
+
+	snprintf(cause, sizeof s->history.cause, "%s%.900s", s->s.why ? s->s.why : "no reason is known",
+	         s->attempt.why);
+	utf8_mend(cause);
+}
+
 void history_end(struct service *s, int code, const char *outcome, const char *message,
                  const struct times *t)
 {
 	struct history *h = &s->history;
 	uint8_t buf[HISTORY_SLOT_SIZE];
 	struct arrays arrays;
-	struct words words;
+	char log[2000];   /* the message borrows it */
 	struct msg m = { .type = MSG_handoff };
 
 	if (!h->begun)
@@ -270,7 +273,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 		m.handoff.number = h->ring.newest;
 		fill_request(s, &m);
 		SET_DAEMON(&m, old, &h->from);
-		fill_disruption(&s->disruption, &m, &arrays);
+		fill_disruption(&s->disruption, t->stall, &m, &arrays);
 	} else {
 		recall(s, buf, &m);
 	}
@@ -282,7 +285,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 	SET_UINT(&m, pause_us, t->pause);
 	SET_UINT(&m, serving_us, t->serving);
 	SET_UINT(&m, total_us, t->total);
-	fill_failure(s, &m, &words);
+	fill_failure(s, &m, log, sizeof log);
 	write_later(s, &m);
 }
 
@@ -295,7 +298,7 @@ static void settle(struct service *s, struct msg *m)
 	const bool known = hid_equal(&m->handoff.id, &j->last_id) && j->outcome != OUTCOME_NONE;
 
 	m->handoff.outcome = SPAN(known ? outcome_name[j->outcome] : "unknown");
-	MSG_SET(m, handoff, code, known ? j->outcome == OUTCOME_COMMITTED ? 0u : 1u : 6u);
+	MSG_SET(m, handoff, code, known ? (uint64_t)store_code(j) : 6u);
 	MSG_SET(m, handoff, message, known ? cut(j->message, 1024)
 	        : SPAN("the supervisor ended before it had begun, or lost its journal (a reboot, a loss "
 	               "of power); 'handoffctl status' says what serves"));

@@ -37,6 +37,7 @@ struct history {
 	unsigned nsteps;
 	struct history_step steps[HISTORY_STEPS];
 	const struct s_row *failed;    /* the row that ended it; NULL: none */
+	char cause[1025];              /* in words; a cold start that follows forgets its own */
 	off_t mark;                    /* what the daemons have written before it ends here: tail.h */
 	struct history_daemon from, to;
 	struct event *write;           /* made active by hand: it runs behind what is under way */
@@ -59,6 +60,8 @@ void history_step(struct service *s, const char *who, const char *what);
 void history_message(struct service *s, bool from_n, enum msg_type type);
 /* The successor, as far as it is known by now. */
 void history_successor(struct service *s);
+/* What it came to is decided, and why. */
+void history_cause(struct service *s);
 /* The attempt has ended. */
 void history_end(struct service *s, int code, const char *outcome, const char *message,
                  const struct times *t);

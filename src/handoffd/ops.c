@@ -141,9 +141,12 @@ static void note(struct service *s, const char *phase, const char *text, bool wa
 	if (s->ops->nlater == MAX_LATER)
 		tell(s->ops);
 	l = &s->ops->later[s->ops->nlater++];
-	*l = (struct later){ .id = s->s.id, .phase = phase, .watch = watch };
+	*l = (struct later){ .phase = phase, .watch = watch };
 	snprintf(l->text, sizeof l->text, "%s", text ? text : "");
-	l->us = s->attempt.asked_us ? sys_now_us() - s->attempt.asked_us : 0;
+	if (!s->attempt.told) {
+		l->id = s->attempt.id;
+		l->us = s->attempt.asked_us ? sys_now_us() - s->attempt.asked_us : 0;
+	}
 	utf8_mend(l->text);
 	event_active(s->ops->tell, EV_TIMEOUT, 0);
 }
@@ -161,7 +164,7 @@ void ops_watchers(struct service *s, const char *phase, const char *text)
 void ops_result(struct service *s, int code, const char *outcome, const char *message)
 {
 	struct result *r = &s->ops->results[s->ops->nresults++ % MAX_RESULTS];
-	const struct attempt *a = &s->attempt;
+	struct attempt *a = &s->attempt;
 	uint64_t now = sys_now_us();
 	struct times t = { 0 };
 
@@ -172,7 +175,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		t.total = now - a->asked_us;
 		t.serving = a->serving_us ? a->serving_us - a->asked_us : 0;
 		t.pause = a->serving_us && a->prepared_us ? a->serving_us - a->prepared_us : 0;
-		t.stall = a->plan ? 0 : s->disruption.longest_us;
+		t.stall = a->plan ? 0 : disruption_longest(&s->disruption);
 	}
 	if (code == 0 && a->max_stall_ms && t.stall > (uint64_t)a->max_stall_ms * 1000) {
 		r->code = 7;
@@ -190,6 +193,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 			send_result(o, r);
 	if (!a->plan)
 		ops_watchers(s, outcome, r->message);
+	a->told = true;
 	history_end(s, r->code, outcome, r->message, &t);
 }
 
@@ -372,12 +376,12 @@ static void on_outcome(struct caller *o, const struct msg *m)
 	enum s_outcome last = s->journal.outcome;
 
 	o->id = *id;
-	if ((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->s.id))
+	if ((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->attempt.id))
 		wait_for(o, WAITS_ATTEMPT, id);
 	else if (r)
 		send_result(o, r);
 	else if (hid_equal(id, &s->journal.last_id) && last != OUTCOME_NONE)
-		answer(o, last == OUTCOME_COMMITTED ? 0 : 1, outcome_name[last], s->journal.message);
+		answer(o, store_code(&s->journal), outcome_name[last], s->journal.message);
 	else
 		answer(o, 6, "unknown", "this supervisor knows nothing of that handoff: see 'handoffctl status'");
 }

@@ -160,6 +160,13 @@ static void show_progress(struct service *s, const struct msg *m)
 	ops_phase(s, "seal", text);
 }
 
+void service_heard_serving(struct service *s, const struct peer *p)
+{
+	if (p == s->n && !s->attempt.serving_us)
+		s->attempt.serving_us = sys_now_us();
+	disruption_over(&s->disruption);
+}
+
 static void on_message(void *arg, struct peer *p, const struct msg *m)
 {
 	struct service *s = arg;
@@ -192,10 +199,8 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 		show_remaining(s, m);
 	}
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
-	if (e == S_E_N_STATUS && !s->attempt.serving_us)
-		s->attempt.serving_us = sys_now_us();
 	if (e == S_E_N_STATUS || e == S_E_O_STATUS)
-		disruption_over(&s->disruption);
+		service_heard_serving(s, p);
 	if (e != S_NOW)
 		service_event(s, e, m);
 }

@@ -42,6 +42,7 @@ struct attempt {
 	struct hid id;
 	bool plan, planned;            /* planned: the candidate got as far as Hello */
 	bool back;                     /* to the previous executable */
+	bool told;                     /* its result, to those who wait */
 	char binary[4096];             /* "" as configured */
 	char reason[1025], trace_parent[257], correlation_id[257], tenant[257];
 	uid_t uid;                     /* who asked */
@@ -123,6 +124,8 @@ void service_pend(struct service *s, enum s_event e);
 void service_settle(struct service *s);
 /* What its peers tell goes to s. */
 void service_own(struct service *s, struct event_base *base);
+/* p has said that it serves, in a Status or in its Hello. */
+void service_heard_serving(struct service *s, const struct peer *p);
 /* The channel of p has ended, or was ended here (error -EBADMSG). */
 void service_lost(struct service *s, struct peer *p, int error);
 /* Nothing is left of the daemons that have ended: a stop goes on. */

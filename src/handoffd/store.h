@@ -25,7 +25,7 @@ struct journal {
 	bool plan;                     /* that one is a plan: it leaves no outcome */
 	struct hid last_id;            /* of the last one that ended */
 	enum s_outcome outcome;        /* its outcome */
-	bool served;                   /* the incumbent has served */
+	bool served;                   /* the incumbent has served; false: nobody does yet */
 	struct process incumbent, successor;
 	char binary[4096];             /* the incumbent's; "" as configured */
 	char new_binary[4096];         /* the successor's */
@@ -59,6 +59,11 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 int store_journal(struct store *s, const struct journal *j);
 /* The same, of the executables; survives a reboot. Blocks on the disk. */
 int store_current(struct store *s, const struct current *c);
+/* The exit code of the last handoff, for who asks later: 5 if nobody served when it had ended. */
+static inline int store_code(const struct journal *j)
+{
+	return !j->served ? 5 : j->outcome == OUTCOME_COMMITTED ? 0 : 1;
+}
 void store_close(struct store *s);
 
 /* Opens dir/name, made if it is not there, mode 0600. A descriptor, or -errno and a sentence. */

@@ -101,6 +101,8 @@ class Stall(DisruptionCase):
         self.use(s, NEW, "begin:delay=300", "begin:die")
         u = s.upgrade()
         self.assertIn(u.code, (1, 5), u.lines)
+        cause = self.last(s)["failed"]["cause"]
+        self.assertTrue(u.result["message"].startswith(cause + "; both daemons have died"), (u.result, cause))
         r = self.last(s)
         self.assertTrue(300000 <= r["stall_us"] <= r["total_us"], "%s\n%s" % (r, s.log()))
 

@@ -3,6 +3,7 @@ the rule; handoffd --debug and the library say in the log which rule they have t
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import unittest
 
 import harness
 from badinput import (ABORT, BEGIN, COMMIT, D_STATUS, DRAINED, HELLO_ACK, PREPARE, READY, RESUME,
-                      SEAL_COMPLETE, SEAL_REQUEST, Case, frame)
+                      SEAL_COMPLETE, SEAL_REQUEST, Case, frame, receive)
 from handoffs import HandoffCase, faults
 from played import PlayedCase, Told
 
@@ -597,6 +598,56 @@ class Back(RuleCase):
         self.took(s, "ABORT O dead")
         u.wait()
         self.assertEqual(u.result["outcome"], "aborted", s.log())
+
+    def nobody_is_left(self):
+        """Both have died, and the old binary is started: it is a puppet that waits."""
+        s, o = self.puppet_o()
+        u, n = self.upgrade_to_puppet(s, s.binary)
+        self.prepared(o)
+        o.exit(3)
+        n.receive(BEGIN)
+        n.exit(4)
+        return s, u, self.puppet(), n.id
+
+    def ask_outcome(self, s, handoff):
+        c = self.control(s)
+        c.sendall(frame(70, {0: handoff}))
+        return c
+
+    def record(self, s):
+        return json.loads(s.ctl("--json", "history", "kvd", "-n", "1").stdout)
+
+    def test_both_die_and_no_start_succeeds(self):
+        """Who asks before that is known waits for it, like who has asked for the upgrade."""
+        s, u, cold, handoff = self.nobody_is_left()
+        c = self.ask_outcome(s, handoff)
+        s.wait_status(lambda x: x["state"] == "cold" and not x["leftovers"], "nothing is in its way")
+        cold.exit(5)
+        u.wait()
+        self.assertEqual((u.code, u.result["outcome"]), (5, "aborted"), s.log())
+        kind, said, _ = receive(c)
+        while kind == 80:
+            kind, said, _ = receive(c)
+        self.assertEqual((kind, said[1]), (81, 5), said)
+        r = self.record(s)
+        self.assertEqual((r["code"], r["stall_us"]), (5, u.result["stall_us"]), r)
+        self.assertGreater(r["stall_us"], 0)
+
+    def test_both_die_and_the_supervisor(self):
+        """Its follower says of that handoff that nobody served when it had ended."""
+        s, u, cold, handoff = self.nobody_is_left()
+        s.kill_supervisor()
+        self.kill(cold.pid)
+        harness.wait_until(lambda: not harness.is_alive(cold.pid), "its end")
+        s.launch()
+        cold = self.puppet()
+        _, said, _ = receive(self.ask_outcome(s, handoff))
+        self.assertEqual((said[1], said[2]), (5, "aborted"), said)
+        u.wait()
+        self.assertEqual(u.code, 5, u.lines)
+        cold.serve(s.data_dir)
+        s.wait_state("idle")
+        self.assertEqual((self.record(s)["code"], self.record(s)["outcome"]), (5, "aborted"))
 
     def test_the_incumbent_is_away(self):
         s, o = self.puppet_o(**SOON)

@@ -40,10 +40,14 @@ class Watch(HandoffCase):
 
     def test_a_crash(self):
         s = self.kvd()
+        self.upgrade(s, NEW)
         w = self.watch(s)
         os.kill(s.daemon_pid(), signal.SIGKILL)
-        self.wait_phase(w, "cold")
-        self.assertIn("pid %d" % s.wait_state("idle")["pid"], self.wait_phase(w, "serves")["text"])
+        cold = self.wait_phase(w, "cold")
+        serves = self.wait_phase(w, "serves")
+        self.assertIn("pid %d" % s.wait_state("idle")["pid"], serves["text"])
+        for x in (cold, serves):   # the handoff before is over
+            self.assertEqual((x["handoff"], x["us"]), (None, 0))
 
     def test_for_people(self):
         s = self.kvd()
