@@ -565,7 +565,7 @@ def wrong_command(words):
         rows = getopt_rows(read('src/handoffd/main.c'))
         known = {f'--{n}' for n in rows} | {f'-{c}' for c in rows.values() if c}
         return f'no such option: {flags - known}' if flags - known else None
-    if program == './configure':
+    if program.endswith('./configure'):
         known = set(re.findall(r'AC_ARG_ENABLE\(\[(\w+)\]', read('configure.ac')))
         unknown = [f for f in flags if f.startswith('--enable-') and f[9:] not in known]
         return f'no such option: {unknown}' if unknown else None
@@ -575,13 +575,14 @@ def wrong_command(words):
 @test
 def commands_of_the_readme():
     wrong, n = [], 0
-    for path in ('README.md', 'ARCHITECTURE.md'):
+    for path in ('README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md'):
         text = read(path)
         shown = '\n'.join(blocks(path, 'sh')) + '\n' + '\n'.join(re.findall(r'`([^`\n]+)`', text))
         for line in shown.splitlines():
             for command in re.split(r'&&|;|\|', line.split(' #')[0]):
                 words = command.split()
-                if len(words) > 1 and words[0] in ('sh', 'make', 'handoffctl', 'handoffd', './configure'):
+                if len(words) > 1 and words[0] in ('sh', 'make', 'handoffctl', 'handoffd', './configure',
+                                                   '../configure'):
                     n += 1
                     why = wrong_command(words)
                     wrong += [f'{path}: {command.strip()}: {why}'] if why else []
@@ -634,6 +635,23 @@ def map_of_the_architecture():
         if not re.search(rf'\b{f}\(', sources):
             wrong.append(f'ARCHITECTURE.md names {f}(), which is not there')
     return wrong
+
+
+@test
+def what_contributing_names():
+    """Files, tests, and the pages that it links."""
+    text = read('CONTRIBUTING.md')
+    named = re.findall(r'`((?:src|include|tests|examples|man)/[\w./-]+)`', text) + \
+        re.findall(r'\]\(([\w./-]+)', text)
+    wrong = [f'CONTRIBUTING.md names {p}, which is not there' for p in sorted(set(named))
+             if not any(os.path.exists(os.path.join(ROOT, p + end)) for end in ('', '.c', '.h'))]
+    tests = re.findall(r'run\.py (\w+)\.(\w+)\.(\w+)`', text)
+    wrong += [f'no such test: {m}.{c}.{f}' for m, c, f in tests
+              if not re.search(rf'^class {c}\b(?:(?!^class ).)*def {f}\b', read(f'tests/e2e/{m}.py'), re.S | re.M)]
+    for path, anchor in re.findall(r'\]\(([\w./-]+)#([\w-]+)\)', text):
+        heads = [re.sub(r'[^\w -]', '', h.lower()).replace(' ', '-') for h in re.findall(r'^#+ (.*)$', read(path), re.M)]
+        wrong += [] if anchor in heads else [f'{path} has no heading #{anchor}']
+    return wrong or ([] if len(named) > 15 and tests else [f'only {len(named)} names found'])
 
 
 @test
@@ -700,7 +718,7 @@ def version():
 def nothing_of_this_machine():
     """The documents name no place but those of the project and of the system."""
     bad = re.compile(r'/work/|/tmp/[a-z]|\bshared/|\bissue \d|\b(?!handoff@)[\w.]+@[\w.]+\.\w+')
-    return [f'{path}: {m[0]}' for path in ('README.md', 'ARCHITECTURE.md', 'SECURITY.md', 'ChangeLog', *MANUAL)
+    return [f'{path}: {m[0]}' for path in ('README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md', 'ChangeLog', *MANUAL)
             for m in bad.finditer(read(path))]
 
 
