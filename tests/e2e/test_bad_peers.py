@@ -49,10 +49,12 @@ class AnotherUser(Case):
             p = self.ctl("status", "kvd")
             self.assertEqual((p.returncode, p.stderr), (0, ""))
             self.assertIn("idle", p.stdout)
+            p = self.ctl("history", "kvd")
+            self.assertEqual((p.returncode, p.stderr), (0, ""))
 
     def test_may_not_act(self):
         with self.unharmed(self.s):
-            for args in (["upgrade"], ["plan"], ["abort"], ["restart"], ["stop"]):
+            for args in (["upgrade"], ["rollback"], ["plan"], ["abort"], ["restart"], ["stop"]):
                 with self.subTest(args):
                     p = self.ctl(args[0], "kvd")
                     self.assertEqual(p.returncode, 8)
