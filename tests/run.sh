@@ -143,7 +143,7 @@ e2e() # DIRECTORY [NAME OF TEST]...
 }
 
 # Not the tools of the tests, nor the quickstart, which builds for itself, nor, for their time,
-# endings, kept, metrics, moving, resources and security.
+# endings, kept, metrics, the rest of exporter and moving, resources and security.
 SANITIZED="test_exporter.Web test_exporter.Traces test_bad_binaries test_bad_config test_bad_frames test_bad_peers test_bad_state
 	test_ctl_fake test_exit_codes test_fdstore test_kvd_alone test_leftovers test_mend test_minimal
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
