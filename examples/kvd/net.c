@@ -434,8 +434,7 @@ unsigned net_newcomers(const struct server *sv)
 	const struct conn *c;
 	unsigned n = 0;
 
-	/* the newest are first */
-	for (c = sv->conns; c && now - c->since_ms <= NEWCOMER_MS; c = c->next)
+	for (c = sv->conns; c; c = c->next)
 		n += newcomer(c, now);
 	return n;
 }

@@ -47,8 +47,9 @@ static int ask(int diag, uint64_t inode)
 	return n < 0 ? (int)n : 0;
 }
 
-/* The kernel has answered before sendmsg returned. */
-static int answer(int diag, struct queue *ret)
+/* The kernel has answered before sendmsg returned. -ESTALE: that is about another socket, an
+ * answer that could not be read when it was asked for. */
+static int answer(int diag, uint64_t inode, struct queue *ret)
 {
 	_Alignas(struct nlmsghdr) char buf[1024];
 	struct iovec iov = { buf, sizeof buf };
@@ -61,6 +62,9 @@ static int answer(int diag, struct queue *ret)
 	if ((size_t)n < NLMSG_LENGTH(sizeof(struct unix_diag_msg)) || h->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
 	    h->nlmsg_len > (size_t)n)
 		return -EINVAL;
+	const struct unix_diag_msg *d = NLMSG_DATA(h);
+	if (d->udiag_ino != (uint32_t)inode)
+		return -ESTALE;
 	size_t left = h->nlmsg_len - NLMSG_LENGTH(sizeof(struct unix_diag_msg));
 	const struct rtattr *a = (const struct rtattr *)(buf + NLMSG_LENGTH(sizeof(struct unix_diag_msg)));
 	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
@@ -82,7 +86,9 @@ int queue_look(int fd, int diag, struct queue *ret)
 		return e;
 	if ((e = sys_fstat(fd, &st)) || (e = ask(diag, st.st_ino)))
 		return e;
-	return answer(diag, ret);
+	while ((e = answer(diag, st.st_ino, ret)) == -ESTALE)
+		;
+	return e;
 }
 
 int queue_open(void)
