@@ -87,7 +87,8 @@ struct handoff_state {
 /* What handoff_begin tells. Pointers stay valid until the next call that takes
  * the handle. */
 struct handoff_sealed {
-	size_t size;                /* set by the caller: sizeof(struct handoff_sealed) */
+	size_t size;                /* set by the caller: sizeof(struct handoff_sealed). A smaller
+	                             * one, of an older header, gets what fits */
 	int sealed;                 /* 1: an incumbent sealed this state and has stopped;
 	                             * 0: nobody sealed (cold start, standalone, or the
 	                             * incumbent died): recover as after a crash */
@@ -118,7 +119,8 @@ enum handoff_event_type {
 };
 
 struct handoff_event {
-	size_t size;              /* set by the caller: sizeof(struct handoff_event) */
+	size_t size;              /* set by the caller: sizeof(struct handoff_event); a smaller one,
+	                           * of an older header, gets what fits */
 	int type;                 /* enum handoff_event_type */
 	int reopen;               /* RESUME: 1 if the state must be read from disk again */
 	unsigned deadline_ms;     /* DRAIN, SEAL: time left for it; 0: none */
@@ -255,7 +257,9 @@ int handoff_give_end(handoff *h);
  * this process's. Asked after handoff_give_end: whether it was taken; asked after HANDOFF_RESUME,
  * or after handoff_seal_failed: whether the successor may have touched it. Then those with 0
  * go on here, as they were when they were given, once handoff_resumed or
- * handoff_seal_failed has returned. Answers until the next HANDOFF_DRAIN. Never blocks.
+ * handoff_seal_failed has returned. Ask before handoff_resumed, and right after
+ * handoff_seal_failed, before the next call that reads (handoff_dispatch, handoff_wait): the next
+ * attempt, which such a call may bring, forgets this one. Never blocks.
  */
 int handoff_gone(const handoff *h, unsigned i);
 

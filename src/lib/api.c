@@ -2,6 +2,7 @@
 #include "lib/internal.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -61,9 +62,11 @@ static int begin_alone(handoff *h)
 
 EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 {
+	struct handoff_sealed all;
 	int e = 0;
 
-	if (!ret || ret->size < sizeof *ret || (h->d.state > D_OPEN && !h->canceled))
+	/* the first version ended there */
+	if (!ret || ret->size < offsetof(struct handoff_sealed, reason) || (h->d.state > D_OPEN && !h->canceled))
 		return h_fail(h, -EINVAL, "handoff_begin: called twice, or without ret->size");
 	if (h->role == HANDOFF_STANDALONE) {
 		e = begin_alone(h);
@@ -85,13 +88,14 @@ EXPORT int handoff_begin(handoff *h, struct handoff_sealed *ret)
 	}
 	if (e)
 		return e;
-	*ret = (struct handoff_sealed){
-		.size = sizeof *ret, .sealed = h->sealed, .revisions = h->revisions,
+	all = (struct handoff_sealed){
+		.size = ret->size, .sealed = h->sealed, .revisions = h->revisions,
 		.shards = h->nrevisions, .epoch = h->lock.epoch, .reason = h->context.reason,
 		.trace_parent = h->context.trace_parent, .correlation_id = h->context.correlation_id,
 		.tenant = h->context.tenant,
 	};
-	memcpy(ret->fingerprint, h->fingerprint.b, sizeof ret->fingerprint);
+	memcpy(all.fingerprint, h->fingerprint.b, sizeof all.fingerprint);
+	memcpy(ret, &all, all.size < sizeof all ? all.size : sizeof all);
 	return 0;
 }
 
@@ -178,15 +182,16 @@ static void fill_in(const handoff *h, struct handoff_event *e)
 
 EXPORT int handoff_next(handoff *h, struct handoff_event *ret)
 {
-	size_t size = ret->size;
+	struct handoff_event e;
 
-	if (size < sizeof *ret)
+	if (ret->size < offsetof(struct handoff_event, can_give))   /* the first version ended there */
 		return h_fail(h, -EINVAL, "handoff_next: without ret->size");
 	if (!h->nevents)
 		return 0;
-	*ret = h->events[h->first_event];
-	ret->size = size;
-	fill_in(h, ret);
+	e = h->events[h->first_event];
+	e.size = ret->size;
+	fill_in(h, &e);
+	memcpy(ret, &e, e.size < sizeof e ? e.size : sizeof e);
 	h->first_event = (h->first_event + 1) % MAX_EVENTS;
 	h->nevents--;
 	if (!h->nevents && h->woken)

@@ -208,10 +208,13 @@ static void say_event(int r, const struct handoff_event *e)
 
 static void do_next(void)
 {
-	struct handoff_event e = { .size = (size_t)number("size", sizeof e) };
+	struct handoff_event e = { .size = (size_t)number("size", sizeof e), .can_give = -1 };
 	int r = handoff_next(h, &e);
 
-	say_event(r, &e);
+	if (r > 0 && value("size"))
+		say("%s size=%zu give=%d", e.tenant, e.size, e.can_give);
+	else
+		say_event(r, &e);
 }
 
 static void do_wait(void)

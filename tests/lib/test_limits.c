@@ -1,11 +1,13 @@
 /* The library's limits: of time, when the supervisor is silent, and of use. */
 #include <check.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "handoff.h"
 #include "stage.h"
 
 #define SILENT "the supervisor was silent, or the deadline has passed"
@@ -144,6 +146,38 @@ START_TEST(wrong_use)
 }
 END_TEST
 
+/* Of a caller that was built with the first header: nothing behind its structures is written. */
+START_TEST(older_callers)
+{
+	char line[100];
+
+	puppet_start(&p, "successor");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s nonblock", stage_dir), "0");
+	ASK(&p, "begin", "-11");
+	stage_get(&p, MSG_hello);
+	stage_ack(&p, 1);
+	stage_begin(&p, 1, 41);
+	ASK(&p, "loop 30000", "1 begin*");
+	snprintf(line, sizeof line, "begin size=%zu", offsetof(struct handoff_sealed, reason) - 1);
+	ASK(&p, line, "-22");
+	snprintf(line, sizeof line, "begin size=%zu", offsetof(struct handoff_sealed, reason));
+	ASK(&p, line, "0 sealed=1 shards=3 first=41 *");
+	ASK(&p, "context", "reason=- trace=- corr=- tenant=-");
+	puppet_kill(&p);
+	scene_serve(&p, "");
+	stage_prepare(&p, 1);
+	ASK(&p, "poll 20000", "1");
+	ASK(&p, "dispatch", "1");
+	snprintf(line, sizeof line, "next size=%zu", offsetof(struct handoff_event, can_give) - 1);
+	ASK(&p, line, "-22");
+	snprintf(line, sizeof line, "next size=%zu", offsetof(struct handoff_event, can_give));
+	puppet_ask(&p, "%s", line);
+	snprintf(line, sizeof line, "te size=%zu give=-1", offsetof(struct handoff_event, can_give));
+	ck_assert_str_eq(p.line, line);
+	puppet_kill(&p);
+}
+END_TEST
+
 START_TEST(wrong_use_while_serving)
 {
 	scene_serve(&p, "");
@@ -175,7 +209,7 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { heartbeats, wrong_use_while_serving, wrong_state_for_ready };
+	const TTest *const tests[] = { heartbeats, older_callers, wrong_use_while_serving, wrong_state_for_ready };
 	const struct { const TTest *test; int n; } loops[] = {
 		{ fenced_incumbent, 4 }, { fenced_successor, 2 }, { wrong_use, 2 },
 	};
