@@ -31,15 +31,9 @@ struct giver {
 	uint8_t states[MOVE_INLINE];
 };
 
-static void watch(handoff *h, uint32_t events)
+static int watch(handoff *h, uint32_t events)
 {
-	struct giver *g = h->giver;
-
-	if (events == g->watched || g->chan.fd < 0)
-		return;
-	sys_epoll_ctl(h->ep, !events ? EPOLL_CTL_DEL : g->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-	              g->chan.fd, events);
-	g->watched = events;
+	return h_watch(h, h->giver->chan.fd, &h->giver->watched, events);
 }
 
 static void drop_batch(struct giver *g)
@@ -107,9 +101,13 @@ static bool hear(handoff *h)
 	struct msg m;
 	int n;
 
-	while ((n = chan_recv(&g->chan, &m)) > 0)
-		if (give_hear(&g->g, &m, &a) > 0)
+	while ((n = chan_recv(&g->chan, &m)) > 0) {
+		int e = give_hear(&g->g, &m, &a);
+		if (e > 0)
 			note_answer(g, &a);
+		else if (e < 0)
+			return false;   /* it may go on for ever */
+	}
 	if (n == 0 || n == -ENOMEM)
 		return true;
 	give_lost(&g->g, n == -EBADMSG && !g->chan.torn ? "the successor sent what is not the protocol"
@@ -162,11 +160,16 @@ static int wait_until(handoff *h, bool (*done)(const struct giver *))
 	int e;
 
 	while (!(e = may_give(h)) && !done(g)) {
-		watch(h, EPOLLIN | (chan_pending(&g->chan) ? EPOLLOUT : 0u));
+		if (watch(h, EPOLLIN | (chan_pending(&g->chan) ? EPOLLOUT : 0u))) {
+			give_lost(&g->g, "the channel cannot be watched (no memory, or max_user_watches)");
+			continue;
+		}
 		h_poll(h, -1);
 		h_dispatch(h);
 	}
 	h_wake(h);   /* events may have come for the caller's own loop */
+	if (e == -ECANCELED && g->g.answered != g->g.sent)
+		h_fail(h, e, "the attempt has ended, and the successor had not answered: handoff_seal_failed, and serve");
 	return e;
 }
 

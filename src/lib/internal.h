@@ -113,6 +113,9 @@ HIDDEN void h_forget(handoff *h, int type);   /* it was answered before it was t
 HIDDEN void h_wake(handoff *h);              /* the descriptor is readable if events wait */
 HIDDEN void h_unwake(handoff *h);
 HIDDEN int h_poll(handoff *h, int timeout_ms);
+/* The epoll set asks for these events of fd, 0: for none; *watched: for which it did. An error is
+ * possible only where it did for none. */
+HIDDEN int h_watch(const handoff *h, int fd, uint32_t *watched, uint32_t events);
 HIDDEN void h_drop(handoff *h);
 
 /* wire.c: messages out and in */

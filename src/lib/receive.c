@@ -37,15 +37,9 @@ struct taker {
 	void *state;             /* of one that lay beside */
 };
 
-static void watch(handoff *h, uint32_t events)
+static int watch(handoff *h, uint32_t events)
 {
-	struct taker *k = h->taker;
-
-	if (events == k->watched || k->chan.fd < 0)
-		return;
-	sys_epoll_ctl(h->ep, !events ? EPOLL_CTL_DEL : k->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-	              k->chan.fd, events);
-	k->watched = events;
+	return h_watch(h, h->taker->chan.fd, &h->taker->watched, events);
 }
 
 /*
@@ -75,8 +69,7 @@ int take_open(handoff *h, int fd, uint64_t limit)
 	}
 	chan_init(&h->taker->chan, fd);
 	take_init(&h->taker->t, limit);
-	watch(h, EPOLLIN);
-	return 0;
+	return watch(h, EPOLLIN);
 }
 
 static void drop_batch(struct taker *k)
@@ -163,20 +156,28 @@ static void start_batch(handoff *h, const struct msg *m)
 	}
 }
 
+/* What sending an answer, or its rest, has come to. */
+static void note_sent(handoff *h, int e)
+{
+	struct taker *k = h->taker;
+
+	if (e == -EPIPE || e == -ECONNRESET) {
+		k->deaf = true;   /* what it sent is still read */
+	} else if (e < 0) {
+		give_up(h, "an answer could not be sent");
+		return;
+	}
+	if (k->watched)
+		watch(h, EPOLLIN | (chan_pending(&k->chan) && !k->deaf ? EPOLLOUT : 0u));
+}
+
 static void send_answer(handoff *h, uint64_t kept)
 {
 	struct taker *k = h->taker;
 	struct msg m = { .type = MSG_answer };
-	int e;
 
 	take_answer(&k->t, kept, &m);
-	e = k->deaf ? 0 : chan_send(&k->chan, &m, NULL, 0);
-	if (e == -EPIPE || e == -ECONNRESET)
-		k->deaf = true;   /* what it sent is still read */
-	else if (e)
-		give_up(h, "an answer could not be sent");
-	if (!h->canceled && k->watched)
-		watch(h, EPOLLIN | (chan_pending(&k->chan) ? EPOLLOUT : 0u));
+	note_sent(h, k->deaf ? 0 : chan_send(&k->chan, &m, NULL, 0));
 }
 
 static void hear(handoff *h, const struct msg *m)
@@ -216,12 +217,8 @@ void take_turn(handoff *h)
 
 	if (!k || !k->watched || !d_is_successor(&h->d))
 		return;
-	if (chan_pending(&k->chan)) {
-		if (chan_flush(&k->chan) < 0)
-			k->deaf = true;
-		if (!chan_pending(&k->chan) || k->deaf)
-			watch(h, EPOLLIN);
-	}
+	if (chan_pending(&k->chan) && !k->deaf)
+		note_sent(h, chan_flush(&k->chan));
 	read_some(h);
 }
 
@@ -334,11 +331,24 @@ EXPORT int handoff_reject(handoff *h, int fd)
 
 /* ---------------------------------------------------------------- Taking --- */
 
+/* 0: all has left, or the time is up; or -errno. */
+static int flush_until(struct chan *c, uint64_t until)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLOUT };
+	uint64_t now;
+	int e;
+
+	while ((e = chan_flush(c)) > 0 && (now = sys_now_ms()) < until)
+		/* a socket that has room while the kernel has none for the message is writable at once */
+		if (sys_poll(&p, 1, (int)(until - now)) > 0 && chan_flush(c) > 0)
+			sys_poll(NULL, 0, 1);
+	return e < 0 ? e : 0;
+}
+
 void take_over(handoff *h)
 {
 	struct taker *k = h->taker;
 	struct msg m = { .type = MSG_taking };
-	struct pollfd p = { .events = POLLOUT };
 	int e;
 
 	if (!k)
@@ -346,11 +356,9 @@ void take_over(handoff *h)
 	watch(h, 0);
 	if (k->t.batches == 0 || k->deaf)
 		return;
-	p.fd = k->chan.fd;
 	e = chan_send(&k->chan, &m, NULL, 0);
-	while (!e && chan_pending(&k->chan) && sys_poll(&p, 1, TAKING_MS) > 0)
-		if ((e = chan_flush(&k->chan)) > 0)
-			e = 0;
+	if (!e && chan_pending(&k->chan))
+		e = flush_until(&k->chan, sys_now_ms() + TAKING_MS);
 	if (e == -EPIPE || e == -ECONNRESET)   /* O is dead: nobody else touches them */
 		return;
 	if (e || chan_pending(&k->chan))   /* O might go on with what this process would answer */

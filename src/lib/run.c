@@ -381,3 +381,15 @@ int h_poll(handoff *h, int timeout_ms)
 
 	return sys_poll(&p, 1, timeout_ms);
 }
+
+int h_watch(const handoff *h, int fd, uint32_t *watched, uint32_t events)
+{
+	int e;
+
+	if (events == *watched || fd < 0)
+		return 0;
+	e = sys_epoll_ctl(h->ep, !events ? EPOLL_CTL_DEL : *watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, events);
+	if (!e)
+		*watched = events;
+	return e;
+}

@@ -92,12 +92,11 @@ int give_hear(struct give *g, const struct msg *m, struct give_answer *ret)
 	if (m->type == MSG_answer && g->state != GIVE_DONE)
 		return give_answered(g, m, ret);
 	/* N says it behind Commit only, and there is no Commit before the seal */
-	if (m->type == MSG_taking && g->state == GIVE_DONE && !g->taking) {
+	if (g->state == GIVE_DONE) {   /* what lies now may do so in touching them, too: as if it were one */
+		bool first = m->type == MSG_taking && !g->taking;
 		g->taking = true;
-		return 0;
+		return first ? 0 : -1;
 	}
-	if (g->state == GIVE_DONE)   /* it lies, and still: a Taking that was said is said */
-		return -1;
 	return give_break(g, "the successor sent what only the incumbent may send, or too early");
 }
 

@@ -351,18 +351,21 @@ START_TEST(fails_in_the_seal)
 	hear(MSG_batch);
 	fail_somehow(_i);
 	ck_assert_str_eq(puppet_heard(&p), over ? "-125" : "-32");
+	if (over)
+		ASK(&p, "error", "the attempt has ended, and the successor had not answered*");
 	gives_up(all_cases[_i] == S_GONE);
 	puppet_end(&p);
 }
 END_TEST
 
 /* Sealed, then told to serve again: what N has said decides. */
-static const struct { const char *say; int taking, torn, garbage; const char *gone; } ways_back[] = {
-	{ "nothing", 0, 0, 0, "0" },
-	{ "Taking", 1, 0, 0, "1" },
-	{ "Taking, and garbage", 1, 0, 1, "1" },
-	{ "garbage: it may have been a Taking", 0, 0, 1, "1" },
-	{ "half a Taking: it died before it could touch any", 0, 1, 0, "0" },
+static const struct { const char *say; int taking, torn, garbage, lie; const char *gone; } ways_back[] = {
+	{ "nothing", 0, 0, 0, 0, "0" },
+	{ "Taking", 1, 0, 0, 0, "1" },
+	{ "Taking, and garbage", 1, 0, 1, 0, "1" },
+	{ "garbage: it may have been a Taking", 0, 0, 1, 0, "1" },
+	{ "half a Taking: it died before it could touch any", 0, 1, 0, 0, "0" },
+	{ "an Answer to nothing: who lies may touch them, too", 0, 0, 0, 1, "1" },
 };
 
 START_TEST(back_after_the_seal)
@@ -376,6 +379,8 @@ START_TEST(back_after_the_seal)
 		simple(MSG_taking);
 	if (ways_back[_i].torn)
 		ck_assert_int_eq(write(t.fd, frame, (size_t)n - 1), n - 1);
+	if (ways_back[_i].lie)
+		answer(3, 0);
 	if (ways_back[_i].garbage)
 		ck_assert_int_eq(write(t.fd, "\xff\xff\xff\xff\xff\xff", 6), 6);
 	if (_i % 2 || ways_back[_i].torn)
@@ -831,11 +836,14 @@ START_TEST(no_descriptors)
 	struct rlimit r, old;
 
 	puppet_start(&p, "successor");
-	ck_assert_str_eq(puppet_ask(&p, "open data=%s moves", stage_dir), "0");
-	puppet_say(&p, "begin");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s moves nonblock", stage_dir), "0");
+	ASK(&p, "begin", "-11");
 	stage_get(&p, MSG_hello);
-	if (_i)
+	if (_i) {
 		stage_ack_with(&p, 1, open_transfer(), 100);
+		ASK(&p, "poll 20000", "1");
+		ASK(&p, "begin", "-11");   /* it has its end */
+	}
 	ck_assert_int_eq(prlimit(p.pid, RLIMIT_NOFILE, NULL, &old), 0);
 	r = old;
 	r.rlim_cur = 4;   /* fewer than it has: no new one */
@@ -844,7 +852,10 @@ START_TEST(no_descriptors)
 		stage_ack_with(&p, 1, open_transfer(), 100);
 	else
 		batch(1, 2);
-	ck_assert_str_eq(puppet_heard(&p), "-125");
+	do
+		ASK(&p, "poll 20000", "1");
+	while (!strcmp(puppet_ask(&p, "begin"), "-11"));
+	ck_assert_str_eq(p.line, "-125");
 	stage_eof(&p);
 	ck_assert_int_eq(prlimit(p.pid, RLIMIT_NOFILE, &old, NULL), 0);
 	ck_assert(strstr(puppet_ask(&p, "error"), "descriptors were lost on the way"));

@@ -99,6 +99,9 @@ START_TEST(all_is_answered)
 	ck_assert(g.taking);
 	ck_assert_int_eq(give_hear(&g, taking(), &a), -1);   /* a second one is a lie, and the first stays */
 	ck_assert(g.taking && g.state == GIVE_DONE);
+	g.taking = false;
+	ck_assert_int_eq(give_hear(&g, &(struct msg){ .type = MSG_end }, &a), -1);
+	ck_assert(g.taking && g.state == GIVE_DONE);   /* who lies may touch them, too */
 }
 END_TEST
 
