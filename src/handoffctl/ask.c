@@ -27,6 +27,16 @@ int ask_connect(const char *socket)
 	return fd;
 }
 
+int ask_connect_within(const char *socket, uint64_t limit_ms)
+{
+	const uint64_t end = sys_now_ms() + limit_ms;
+	int fd;
+
+	while ((fd = ask_connect(socket)) == -EAGAIN && sys_now_ms() < end)
+		sys_poll(NULL, 0, ASK_RETRY_MS);
+	return fd == -EAGAIN ? -ETIMEDOUT : fd;
+}
+
 int ask_knock(const char *socket)
 {
 	const int fd = ask_connect(socket);

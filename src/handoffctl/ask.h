@@ -14,6 +14,10 @@
  * supervisor's queue is full, -ENAMETOOLONG, -ENOENT, -ECONNREFUSED, -EACCES, ... */
 int ask_connect(const char *socket);
 
+/* The same, and waits for a place in a full queue; -ETIMEDOUT: there was none for limit_ms. */
+int ask_connect_within(const char *socket, uint64_t limit_ms);
+#define ASK_CONNECT_MS 10000
+
 /* Whether somebody is behind that socket: 0 (a full queue too), or -errno. */
 int ask_knock(const char *socket);
 

@@ -9,6 +9,7 @@
 #include "handoffctl/records.h"
 
 #define NAME "handoffctl"
+#define LOG_MAX 2000   /* bytes of the daemons' lines */
 
 /* What to do; the first row that fits. NULL fits everything. */
 static const struct advice {
@@ -231,6 +232,28 @@ static void explain(const struct out *o, const json_t *r)
 
 /* ---- the journal, where the daemons' lines went there ---- */
 
+/* The last lines that f has, as far as they fit. */
+static size_t read_last(FILE *f, char out[LOG_MAX])
+{
+	enum { KEPT = LOG_MAX + 1 };   /* one more: whether a line ends there */
+	char buf[2 * KEPT];
+	const char *from = buf, *end;
+	size_t n = 0, got;
+
+	while ((got = fread(buf + n, 1, sizeof buf - n, f)) > 0)
+		if ((n += got) > KEPT) {
+			memmove(buf, buf + n - KEPT, KEPT);
+			n = KEPT;
+		}
+	if (n == KEPT) {
+		end = memchr(buf, '\n', n);
+		from = end ? end + 1 : buf + n;
+	}
+	n -= (size_t)(from - buf);
+	memcpy(out, from, n);
+	return n;
+}
+
 /* By the pid of the process that failed; only numbers and fixed words get to the shell. */
 static json_t *journal_lines(const json_t *r)
 {
@@ -239,7 +262,7 @@ static json_t *journal_lines(const json_t *r)
 	const uint64_t pid = record_uint(json_object_get(r, incumbent ? "from" : "to"), "pid");
 	const uint64_t since = record_uint(r, "asked_ms") / 1000;
 	const uint64_t until = since + record_uint(r, "total_us") / 1000000 + 2;
-	char command[300], log[2000];
+	char command[300], log[LOG_MAX];
 	size_t n;
 	FILE *p;
 
@@ -249,7 +272,7 @@ static json_t *journal_lines(const json_t *r)
 	         " --since=@%" PRIu64 " --until=@%" PRIu64 " 2>/dev/null </dev/null", pid, since, until);
 	if (!(p = popen(command, "r")))
 		return json_null();
-	n = fread(log, 1, sizeof log, p);
+	n = read_last(p, log);
 	pclose(p);
 	return n ? json_text((struct span){ log, n }) : json_null();
 }

@@ -12,7 +12,6 @@
 #include "handoffctl/ask.h"
 #include "handoffctl/place.h"
 
-#define CONNECT_MS  10000   /* for a place in the supervisor's queue */
 #define SILENCE_MS  10000   /* then it is asked whether it is there at all */
 #define ALIVE_MS    10000   /* in which it must answer that */
 #define AGAIN_MS    15000   /* for a lost supervisor to come back */
@@ -295,20 +294,6 @@ static int loop(struct follow *f)
 	}
 }
 
-/* Waits while the supervisor's queue is full. */
-static int first_connection(struct follow *f)
-{
-	const uint64_t end = sys_now_ms() + CONNECT_MS;
-	int fd;
-
-	while ((fd = ask_connect(f->socket)) == -EAGAIN) {
-		if (sys_now_ms() >= end)
-			return -ETIMEDOUT;
-		sys_poll(NULL, 0, ASK_RETRY_MS);
-	}
-	return fd;
-}
-
 int follow(struct ctl *c, const struct msg *request, const struct follow_how *how)
 {
 	struct follow f = { .c = c, .how = how, .chan = { .fd = -1 } };
@@ -317,7 +302,7 @@ int follow(struct ctl *c, const struct msg *request, const struct follow_how *ho
 	if (r)
 		return r;
 	f.abort = ASK_INIT(f.socket);
-	fd = first_connection(&f);
+	fd = ask_connect_within(f.socket, ASK_CONNECT_MS);
 	r = fd < 0 ? fd : catch_signals();
 	if (r < 0 && fd >= 0)
 		sys_close(fd);

@@ -135,6 +135,8 @@ uint64_t record_uint(const json_t *record, const char *key)
 
 struct fetch {
 	const struct records_wanted *wanted;
+	struct out *out;
+	int code;                  /* of a refusal that was reported; 0: none */
 	struct chan chan;
 	json_t *found;             /* oldest first */
 	uint64_t before;           /* the number of the oldest that has come */
@@ -165,6 +167,9 @@ static int take_answer(struct fetch *f)
 	int r;
 
 	while ((r = chan_recv(&f->chan, &m)) == 1) {
+		if (m.type == MSG_op_result && m.op_result.code)
+			f->code = out_error(f->out, (int)m.op_result.code, "%.*s", (int)m.op_result.message.n,
+			                    m.op_result.message.p);
 		if (m.type == MSG_op_result)
 			return 1;
 		if (m.type != MSG_handoff) {
@@ -201,7 +206,7 @@ static int ask_some(struct fetch *f)
 
 static int ask_all_of_them(struct fetch *f, const char *socket)
 {
-	const int fd = ask_connect(socket);
+	const int fd = ask_connect_within(socket, ASK_CONNECT_MS);
 	int r;
 
 	if (fd < 0)
@@ -209,18 +214,20 @@ static int ask_all_of_them(struct fetch *f, const char *socket)
 	chan_init(&f->chan, fd);
 	do
 		r = ask_some(f);
-	while (!r && f->came && f->before > 1 && !f->enough);
+	while (!r && !f->code && f->came && f->before > 1 && !f->enough);
 	return r;
 }
 
 int records_fetch(struct ctl *c, const struct records_wanted *w, json_t **ret)
 {
-	struct fetch f = { .wanted = w, .chan = { .fd = -1 }, .found = json_array() };
+	struct fetch f = { .wanted = w, .out = &c->out, .chan = { .fd = -1 }, .found = json_array() };
 	char *socket, *name;
 	int e, r = place_find(c, &socket, &name);
 
 	if (!r && (e = ask_all_of_them(&f, socket)) < 0)
 		r = place_error(c, name, socket, e, f.chan.error);
+	if (!r)
+		r = f.code;
 	chan_close(&f.chan);
 	free(socket);
 	free(name);

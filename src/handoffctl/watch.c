@@ -12,8 +12,6 @@
 #include "handoffctl/json.h"
 #include "handoffctl/place.h"
 
-#define CONNECT_MS 10000
-
 static void print_json(const struct msg *m)
 {
 	json_t *j = json_object();
@@ -107,13 +105,10 @@ static int follow_events(struct ctl *c, struct chan *chan)
 static int start(struct chan *chan, const char *socket)
 {
 	const struct msg m = { .type = MSG_op_watch };
-	const uint64_t end = sys_now_ms() + CONNECT_MS;
-	int fd;
+	const int fd = ask_connect_within(socket, ASK_CONNECT_MS);
 
-	while ((fd = ask_connect(socket)) == -EAGAIN && sys_now_ms() < end)
-		sys_poll(NULL, 0, ASK_RETRY_MS);
 	if (fd < 0)
-		return fd == -EAGAIN ? -ETIMEDOUT : fd;
+		return fd;
 	chan_init(chan, fd);
 	return chan_send(chan, &m, NULL, 0);
 }

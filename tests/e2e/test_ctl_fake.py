@@ -41,6 +41,13 @@ class Upgrade(Case):
             "committed: kvd is served by the new one.",
             "  pause 0.41 ms, serving after 31 ms, total 2.15 s, pid 5, version 2.0, build ab12"])
 
+    def test_records_that_are_refused(self):
+        for command in ("history", "explain"):
+            self.supervisor(answer(result(4, "refused", "busy")), name=command)
+            code, out, err = self.ctl(command, command)
+            self.assertEqual((code, out), (4, ""))
+            self.assertIn("busy", err)
+
     def test_a_stall_that_nobody_knows(self):
         """A supervisor that was started again in the middle does not have the limit."""
         self.supervisor(answer(result(0, "committed", "yes")))
