@@ -65,6 +65,14 @@ static int replace(const struct conf *c, const char *dir)
 	return e;
 }
 
+void conf_keep_nothing(const char *dir)
+{
+	char path[4200];
+
+	snprintf(path, sizeof path, "%s/config", dir);
+	sys_unlink(path);
+}
+
 int conf_keep(struct conf *c, const char *dir, uint32_t *last)
 {
 	uint32_t sum;
@@ -75,19 +83,12 @@ int conf_keep(struct conf *c, const char *dir, uint32_t *last)
 	sum = crc32_of(c->text, strlen(c->text));
 	if (sum != *last)
 		e = replace(c, dir);
-	if (!e)
-		*last = sum;
+	if (e)   /* what is there is another's by now */
+		conf_keep_nothing(dir);
+	*last = e ? 0 : sum;
 	free(c->text);
 	c->text = NULL;
 	return e;
-}
-
-void conf_keep_nothing(const char *dir)
-{
-	char path[4200];
-
-	snprintf(path, sizeof path, "%s/config", dir);
-	sys_unlink(path);
 }
 
 /* What is read says what runs, and as whom: nobody else may have had a hand in it. */

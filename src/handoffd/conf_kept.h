@@ -9,8 +9,8 @@
 
 /*
  * Keeps c's text in dir, if it is another than the one of last (a checksum, 0 at first), and
- * lets go of it. What was kept before is replaced as a whole. 0 or -errno. Does not wait for
- * the disk: a crash of the host leaves no daemon.
+ * lets go of it. What was kept before is replaced as a whole. 0, or -errno: then nothing is
+ * kept. Does not wait for the disk: a crash of the host leaves no daemon.
  */
 int conf_keep(struct conf *c, const char *dir, uint32_t *last);
 /* Nothing is kept any more: the service has been stopped. */

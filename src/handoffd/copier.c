@@ -232,6 +232,8 @@ void copier_settle(struct service *s)
 			kill_it(p);
 		return;
 	}
+	if (!rest)   /* after the next handoff or start it is another file, or there is room */
+		p->tries = 0;
 	if (!rest && p->again)
 		event_del(p->again);
 	/* dirty: the copies that the record on disk names are not removed before it names others */

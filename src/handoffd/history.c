@@ -117,8 +117,10 @@ static void fill_failure(const struct service *s, struct msg *m, char *log, size
 	if (s->s.outcome == OUTCOME_COMMITTED)
 		return;
 	MSG_SET(m, handoff, cause, SPAN(s->history.cause));
-	tail_read(s->conf, s->history.mark, log, size);
-	SET_TEXT(m, log, log, 2048);
+	if (s->history.mark >= 0) {
+		tail_read(s->conf, s->history.mark, log, size);
+		SET_TEXT(m, log, log, 2048);
+	}
 	MSG_SET(m, handoff, failed_role, SPAN(c.role));
 	MSG_SET(m, handoff, failed_phase, SPAN(c.phase));
 	if (c.timer)
@@ -184,6 +186,12 @@ static void write_later(struct service *s, struct msg *m)
 
 /* ------------------------------------------------------------- one attempt --- */
 
+/* Else nobody knows by its end where the one that failed has written. */
+static bool same_output(const struct conf *o, const struct conf *n)
+{
+	return !n || (!o->output || !n->output ? o->output == n->output : !strcmp(o->output, n->output));
+}
+
 void history_begin(struct service *s)
 {
 	struct history *h = &s->history;
@@ -199,7 +207,7 @@ void history_begin(struct service *s)
 	h->from = h->to = (struct history_daemon){ 0 };
 	if (!h->begun)
 		return;
-	h->mark = tail_mark(s->conf);
+	h->mark = same_output(s->conf, s->new_conf) ? tail_mark(s->conf) : -1;
 	if (s->o)
 		look_at(&h->from, s->o);
 	m.handoff.number = h->ring.newest + 1;

@@ -38,7 +38,7 @@ struct history {
 	struct history_step steps[HISTORY_STEPS];
 	const struct s_row *failed;    /* the row that ended it; NULL: none */
 	char cause[1025];              /* in words; a cold start that follows forgets its own */
-	off_t mark;                    /* what the daemons have written before it ends here: tail.h */
+	off_t mark;                    /* what the daemons have written before it ends here: tail.h; -1: not known */
 	struct history_daemon from, to;
 	struct event *write;           /* made active by hand: it runs behind what is under way */
 	uint8_t *item;                 /* to be written then; NULL: nothing */

@@ -208,8 +208,12 @@ int service_restart(struct service *s, char *err, size_t size)
 		return nobody ? 5 : 2;
 	}
 	conf_free(s->conf);
-	exe_close(&s->old_exe);
-	s->old_exe = s->exe;
+	if (s->exe_served && !exe_is(&exe, s->exe.path, &s->exe.id)) {
+		exe_close(&s->old_exe);
+		s->old_exe = s->exe;
+	} else {   /* it never served, or does again: the previous one is the same as before */
+		exe_close(&s->exe);
+	}
 	s->conf = c;
 	s->conf_error[0] = '\0';
 	service_keep_conf(s, c);

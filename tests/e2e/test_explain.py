@@ -156,6 +156,28 @@ class Output(ExplainCase):
         self.assertIn("kvd[%d]" % record["to"]["pid"], record["log"])
         self.assertNotIn("of the last week", record["log"])
 
+    def test_a_file_that_is_not_the_incumbents(self):
+        """The successor had another: what the incumbent's has is not the cause."""
+        s = self.kvd(start=False)
+        s.configure(output=s.path("kvd.out"))
+        s.start()
+        s.configure(output=s.path("new.out"))
+        self.use(s, NEW, "ready:unhealthy")
+        self.assert_outcome(s.upgrade(), 1, "aborted")
+        self.assertIn("kvd", harness.read_file(s.path("new.out")))
+        self.assertEqual(self.explain(s)[1]["log"], None)
+
+    def test_the_journal(self):
+        """Its last lines, as many as fit, and none that is cut."""
+        s = self.aborted(output="/dev/null")
+        fake = s.path("bin", "journalctl")
+        lines = ["%04d %s" % (i, "x" * 300) for i in range(30)]
+        with open(fake, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\ncat <<'E'\n%s\nE\n" % "\n".join(lines))
+        os.chmod(fake, 0o755)
+        s.env["PATH"] = "%s:%s" % (s.path("bin"), os.environ["PATH"])
+        self.assertEqual(self.explain(s)[1]["log"].splitlines(), lines[-6:])
+
     def test_what_is_no_file_costs_nothing(self):
         s = self.aborted(output="/dev/null")
         self.assertEqual(self.explain(s)[1]["log"], None)

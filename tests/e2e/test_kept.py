@@ -415,6 +415,16 @@ class Copies(KeptCase):
         self.wait_kept(s)
         self.assertLessEqual(len(self.kept(s)), 2)
 
+    def test_a_restart_does_not_lose_it(self):
+        """Of the previous executable it is made when there is time: its file stays open."""
+        s = self.kvd()
+        child = self.slow(s)
+        code, text = self.rollback(s)
+        self.assertEqual(code, 0, text)
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)
+        harness.wait_until(lambda: not harness.is_alive(child), "its end")
+        self.wait_kept(s)
+
     def test_a_handoff_does_not_wait_for_it(self):
         s = self.kvd()
         child = self.slow(s)

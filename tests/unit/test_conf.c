@@ -753,6 +753,10 @@ START_TEST(kept)
 		ck_assert_int_eq(conf_keep(c, kvd, &sum), -ENOSPC);
 		fault_off();
 		conf_free(c);
+		ck_assert_str_eq(kept_command(file), "none");   /* two is not in use any more */
+		c = read_good("service kvd {\n command = /bin/two\n}\n");
+		ck_assert_int_eq(conf_keep(c, kvd, &sum), 0);
+		conf_free(c);
 		ck_assert_str_eq(kept_command(file), "/bin/two");
 	}
 	kept_of_others(kvd);
