@@ -155,6 +155,106 @@ static void check_stop(struct world *w)
 		violated(w, "a stop took %u ms", (unsigned)((w->now - w->struck_at) / MS));
 }
 
+/* ------------------------------------------------------------ promptness --- */
+
+/* Since when S goes on, the attempt cannot come to its end any more. NULL: it can. */
+static const char *hopeless(enum s_state was, enum s_event e, const struct msg *m)
+{
+	switch (e) {
+	case S_E_N_GONE:
+		/* in OEXIT O was told to exit: it says whether it does */
+		return (was >= S_WARM && was <= S_TELL_O) || was == S_R_COMMITTED ? "N is dead" : NULL;
+	case S_E_O_STATUS:
+	case S_E_O_SERVING:
+		return (was >= S_DRAIN && was <= S_CHECK) || was == S_OEXIT ? "O serves again" : NULL;
+	case S_E_O_BROKEN:
+		return was >= S_DRAIN && was <= S_CHECK ? "O is not heard any more" : NULL;
+	case S_E_O_SEAL_FAILED: return was == S_SEAL ? "O cannot seal" : NULL;
+	case S_E_N_READY:
+		return was == S_READY && m && !m->ready.healthy ? "N is not healthy" : NULL;
+	case S_E_ABORT: return was >= S_WARM && was <= S_READY ? "an operator aborts it" : NULL;
+	case S_E_STOP: return was >= S_WARM && was <= S_READY ? "an operator stops all" : NULL;
+	default: return NULL;
+	}
+}
+
+/* What S knows it acts upon, at once: no timer is there to be waited for. */
+void check_super_knows(struct world *w, enum s_state was, enum s_event e, const struct msg *m)
+{
+	const struct s *s = &w->sup.s;
+	const char *why = hopeless(was, e, m);
+	bool goes_on = s->state == S_R_COMMITTED || (s->state > S_IDLE && s->state < S_ABORT);
+
+	if (why && goes_on)
+		violated(w, "%s, S knows it and goes on with h%u (%s)", why, w->sup.hand,
+		         s_state_desc[s->state].id);
+	if (e == S_E_RESTART && was == S_IDLE && s->state == S_IDLE && !s->o_gone)
+		violated(w, "a restart was asked for and nothing comes of it");
+}
+
+/* Nobody is killed who was not asked first, nor bothered with what does not concern it. */
+void check_super_acts(struct world *w, enum s_action a)
+{
+	const struct sup *u = &w->sup;
+	const struct proc *o = proc_find(w, u->o);
+	bool asked = u->s.state == S_STOPPING || u->s.state == S_RESTARTING;
+
+	if (a == S_A_PREPARE)
+		w->prepared[u->hand] = true;
+	if (a == S_A_RESUME_O && !w->prepared[u->hand] && !(w->seen & 1u << F_KILL_S))
+		violated(w, "%s is told to resume and was never told to prepare", pname(u->o));
+	if (a != S_A_KILL_O || asked || !o || o->life != ALIVE)
+		return;
+	if (w->j.phase == BOOT_IDLE && w->j.served)
+		violated(w, "%s has served, nothing is under way, and S kills it", pname(u->o));
+	if (u->s.o_connected && o->conn.s_open && o->conn.accepted && !o->conn.told)
+		violated(w, "%s is connected and is killed, it was told nothing", pname(u->o));
+}
+
+/* Each bind(2) that fails makes the wait for the next one longer. */
+void check_bind(struct world *w)
+{
+	struct sup *u = &w->sup;
+
+	if (u->unbound_at != NEVER && w->now < u->unbound_at + 150 * MS)
+		violated(w, "S binds again and again");
+	u->unbound_at = w->now;
+}
+
+/* On its way back to serve: it says so when it does. */
+static bool on_its_way(enum d_state st)
+{
+	return st == D_UNDRAIN || st == D_UNSEAL || st == D_RELOCK || st == D_REOPEN || st == D_EXIT;
+}
+
+/* A daemon does what it is told, or answers; its own time and its application move it on. */
+void check_daemon_obeys(struct world *w, struct proc *p, enum d_state was, enum d_event e)
+{
+	const char *event = d_event_name[e], *state = d_state_id[was];
+
+	switch (e) {
+	case D_E_EOF: case D_E_ABORT:
+		/* in LOCK the answer of flock(2) comes first */
+		if (was <= D_READY && was != D_LOCK && p->d.state != D_EXIT)
+			violated(w, "%s is to end (%s in %s) and stays", pname(p->pid), event, state);
+		break;
+	case D_E_TIMEOUT:
+		if (d_tick(&p->d, w->now / MS) == D_E_TIMEOUT)
+			violated(w, "%s was to wait no longer in %s and does nothing", pname(p->pid), state);
+		break;
+	case D_E_COMMIT: case D_E_RESUME: case D_E_SEAL_REQUEST:
+		if (p->d.state == was && !p->q.n && !on_its_way(was))
+			violated(w, "%s is told %s in %s and does not react", pname(p->pid), event, state);
+		break;
+	case D_E_APP_BEGIN: case D_E_APP_READY: case D_E_APP_DRAINED: case D_E_APP_SEALED:
+	case D_E_APP_SEAL_FAILED: case D_E_APP_RESUMED:
+		if (p->d.state == was && was != D_EXIT)
+			violated(w, "%s: %s in %s, and nothing comes of it", pname(p->pid), event, state);
+		break;
+	default: break;
+	}
+}
+
 /* The world has settled: 5, 6, 7. */
 void check_end(struct world *w)
 {
@@ -178,6 +278,9 @@ void check_end(struct world *w)
 		         w->j.cur, v);
 	if (w->fmt != v)
 		violated(w, "at rest %s was not told that its commit is final", pname(p->pid));
+	/* its Final may have gone into the channel that it had lost */
+	if (p->conn.again && !p->conn.final)
+		violated(w, "at rest %s has registered again and was not told Final", pname(p->pid));
 	if (!p->listens || !w->sup.listens)
 		violated(w, "at rest a listening socket is in one hand only");
 	/* 6: a supervisor that dies costs nothing but an attempt */

@@ -270,10 +270,13 @@ static void act(struct world *w, struct proc *p, enum d_action a)
 
 static void give(struct world *w, struct proc *p, enum d_event e)
 {
+	enum d_state was = p->d.state;
+
 	if (e == D_E_NONE)
 		return;
 	d_step(&p->d, e, w->now / MS, &p->q);
 	p->qi = 0;
+	check_daemon_obeys(w, p, was, e);
 }
 
 static void receive(struct world *w, struct proc *p)
@@ -304,7 +307,7 @@ static void reconnect(struct world *w, struct proc *p)
 		p->connect_at = w->now + MS + rnd(w, 10 * MS);   /* ECONNREFUSED */
 		return;
 	}
-	*c = (struct conn){ .s_open = true, .d_open = true };
+	*c = (struct conn){ .s_open = true, .d_open = true, .again = true };
 	say(w, pname(p->pid), "connects to S again");
 	give(w, p, D_E_CONNECTED);
 }

@@ -113,6 +113,7 @@ static void conn_init(struct conn *c)
 {
 	c->s_open = c->d_open = c->accepted = true;
 	c->s_reset = c->d_reset = c->s_eof = c->has_hello = false;
+	c->again = c->told = c->final = false;
 	pipe_clear(&c->to_s);
 	pipe_clear(&c->to_d);
 }

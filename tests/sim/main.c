@@ -6,53 +6,24 @@
 
 #include "sim.h"
 
-
 static struct world world;
-static struct s_row s_copy[256];
-static struct d_row d_copy[160];
 
 struct options {
 	uint64_t runs, seed;
-	bool verbose, coverage, histogram, dump, rows;
+	bool verbose, coverage, histogram, dump, rows, each_rule;
 	const struct mutant *mutant;
+	const char *without;
 };
 
 static int usage(void)
 {
 	fputs("usage: sim [--runs N] [--seed S] [--mutant NAME] [--list-mutants] [-v] [--coverage] "
-	      "[--histogram] [--trace]\n"
+	      "[--histogram] [--trace] [--without RULE] [--each-rule]\n"
 	      "  runs handoffs of the real machines over a simulated kernel, seeds S, S+1, ...\n"
-	      "  sim --seed S -v tells the story of one run\n",
+	      "  sim --seed S -v tells the story of one run\n"
+	      "  sim --each-rule removes each rule in turn; that must be noticed (--runs N: seeds anew)\n",
 	      stderr);
 	return 2;
-}
-
-static const struct mutant *find_mutant(const char *name)
-{
-	for (const struct mutant *m = mutants; m->name; m++)
-		if (!strcmp(m->name, name))
-			return m;
-	return NULL;
-}
-
-static void become(const struct mutant *m)
-{
-	unsigned n = 0;
-
-	do
-		s_copy[n] = s_table[n];
-	while (s_table[n++].rule && n < sizeof s_copy / sizeof *s_copy - 4);
-	n = 0;
-	do
-		d_copy[n] = d_table[n];
-	while (d_table[n++].rule && n < sizeof d_copy / sizeof *d_copy - 4);
-	if (m->s)
-		m->s(s_copy);
-	if (m->d)
-		m->d(d_copy);
-	sim_s_table = s_copy;
-	sim_d_table = d_copy;
-	sim_flags = m->flags;
 }
 
 /* For tests/model/compare.py: ROLE STATE EVENT GUARD NEXT ACTIONS RULE */
@@ -78,7 +49,9 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "mutant", required_argument, NULL, 'm' }, { "list-mutants", no_argument, NULL, 'l' },
 		{ "verbose", no_argument, NULL, 'v' }, { "coverage", no_argument, NULL, 'c' },
 		{ "histogram", no_argument, NULL, 'h' }, { "dump-cells", no_argument, NULL, 'd' },
-		{ "rows", no_argument, NULL, 'R' }, { "trace", no_argument, NULL, 'T' }, { NULL },
+		{ "rows", no_argument, NULL, 'R' }, { "trace", no_argument, NULL, 'T' },
+		{ "without", required_argument, NULL, 'w' },
+		{ "each-rule", no_argument, NULL, 'e' }, { NULL },
 	};
 	int c;
 
@@ -92,10 +65,18 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'd': o->dump = true; break;
 		case 'R': o->rows = true; break;
 		case 'T': sim_trace = true; break;
+		case 'e': o->each_rule = true; break;
 		case 'm':
-			o->mutant = find_mutant(optarg);
-			if (!o->mutant) {
+			o->mutant = mutant_find(optarg);
+			if (!o->mutant && !o->without) {
 				fprintf(stderr, "sim: no mutant is called %s; see --list-mutants\n", optarg);
+				return 2;
+			}
+			break;
+		case 'w':
+			o->without = optarg;
+			if (!mutant_without(optarg)) {
+				fprintf(stderr, "sim: no row bears the rule \"%s\"\n", optarg);
 				return 2;
 			}
 			break;
@@ -111,7 +92,7 @@ static int parse(int argc, char **argv, struct options *o)
 static int summary(const struct options *o, double seconds)
 {
 	/* few runs cannot be asked to have seen everything; mutants need not */
-	bool require = o->runs >= 100000 && !o->mutant;
+	bool require = o->runs >= 100000 && !o->mutant && !o->without;
 	unsigned rows = 0, cells = 0;
 
 	fprintf(sim_trace ? stderr : stdout,
@@ -120,7 +101,7 @@ static int summary(const struct options *o, double seconds)
 	       (unsigned long long)o->seed, (unsigned long long)(o->seed + o->runs - 1), seconds);
 	if (o->dump)
 		cover_dump(o->runs / 5000 + 1);
-	if (!o->mutant) {
+	if (!o->mutant && !o->without) {
 		cells = cover_histogram(o->histogram || require, require);
 		rows = cover_rows(o->coverage, require);
 	}
@@ -137,10 +118,12 @@ int main(int argc, char **argv)
 
 	if (e)
 		return e < 0 ? 0 : e;
+	if (o.each_rule)
+		return rules_check(&world, o.runs) != 0;
 	if (!o.runs)
 		o.runs = o.verbose ? 1 : 100000;
 	if (o.mutant)
-		become(o.mutant);
+		mutant_become(o.mutant);
 	if (o.rows) {
 		print_rows();
 		return 0;
@@ -149,10 +132,11 @@ int main(int argc, char **argv)
 		sim_run(&world, o.seed + i, o.verbose);
 		if (!world.failed)
 			continue;
-		printf("VIOLATION in run %llu, seed %llu: %s\n  the story: sim --seed %llu -v%s%s\n",
+		printf("VIOLATION in run %llu, seed %llu: %s\n  the story: sim --seed %llu -v%s%s%s\n",
 		       (unsigned long long)i + 1, (unsigned long long)world.seed, world.violation,
-		       (unsigned long long)world.seed, o.mutant ? " --mutant " : "",
-		       o.mutant ? o.mutant->name : "");
+		       (unsigned long long)world.seed,
+		       o.mutant ? " --mutant " : o.without ? " --without '" : "",
+		       o.mutant ? o.mutant->name : o.without ? o.without : "", o.without ? "'" : "");
 		return 1;
 	}
 	return summary(&o, (double)(clock() - start) / CLOCKS_PER_SEC);

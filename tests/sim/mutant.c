@@ -2,6 +2,9 @@
  * that a table or a driver can express, and some of our own. */
 #include "sim.h"
 
+static struct s_row s_copy[256];
+static struct d_row d_copy[160];
+
 static struct s_row *s_find(struct s_row *t, enum s_state st, enum s_event e)
 {
 	while (t->rule && (t->state != st || t->event != e))
@@ -238,3 +241,60 @@ const struct mutant mutants[] = {
 	{ "warm-cache-trusted", "N trusts its warm cache", .flags = M_WARM_TRUST },
 	{ NULL }
 };
+
+const struct mutant *mutant_find(const char *name)
+{
+	for (const struct mutant *m = mutants; m->name; m++)
+		if (!strcmp(m->name, name))
+			return m;
+	return NULL;
+}
+
+static void copy_tables(void)
+{
+	unsigned n = 0;
+
+	do
+		s_copy[n] = s_table[n];
+	while (s_table[n++].rule && n < sizeof s_copy / sizeof *s_copy - 4);
+	n = 0;
+	do
+		d_copy[n] = d_table[n];
+	while (d_table[n++].rule && n < sizeof d_copy / sizeof *d_copy - 4);
+	sim_s_table = s_copy;
+	sim_d_table = d_copy;
+	sim_flags = 0;
+}
+
+void mutant_become(const struct mutant *m)
+{
+	copy_tables();
+	if (!m)
+		return;
+	if (m->s)
+		m->s(s_copy);
+	if (m->d)
+		m->d(d_copy);
+	sim_flags = m->flags;
+}
+
+bool mutant_without(const char *rule)
+{
+	struct s_row *s = s_copy;
+	struct d_row *d = d_copy;
+	bool found = false;
+
+	copy_tables();
+	for (const struct s_row *r = s_table; r->rule; r++)
+		if (strcmp(r->rule, rule))
+			*s++ = *r;
+		else
+			found = true;
+	for (const struct d_row *r = d_table; r->rule; r++)
+		if (strcmp(r->rule, rule))
+			*d++ = *r;
+		else
+			found = true;
+	s->rule = d->rule = NULL;
+	return found;
+}

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Proves that the simulator can fail: every rule that is broken on purpose must be
-# caught within a bounded number of runs.
+# caught within a bounded number of runs, and so must the loss of each rule of the tables.
 # usage: tests/sim/mutants.sh [NAME...]     SIM: the program, RUNS: how many at most
 sim=${SIM:-./tests/sim/sim}
 runs=${RUNS:-20000}
@@ -10,6 +10,8 @@ if [ ! -x "$sim" ]; then
 	echo "$sim is not there: run make check, or set SIM" >&2
 	exit 2
 fi
+rules=
+[ $# -gt 0 ] || rules=yes
 [ $# -gt 0 ] || set -- $("$sim" --list-mutants | cut -d' ' -f1)
 if [ $# -eq 0 ]; then
 	echo "$sim lists no mutants" >&2
@@ -33,6 +35,13 @@ if "$sim" --runs "$runs" >/dev/null; then
 else
 	failed=$((failed + 1))
 	echo "VIOLATED    without any mutant: run $sim --runs $runs"
+fi
+if [ "$rules" ]; then
+	if "$sim" --each-rule; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

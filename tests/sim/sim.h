@@ -12,6 +12,7 @@
  * check.c    the guarantees
  * cover.c    what was seen: rows, histogram
  * mutant.c   rules broken on purpose
+ * rules.c    for each rule of the tables: that its loss is noticed
  * world.c    one run
  */
 #ifndef SIM_H
@@ -41,6 +42,8 @@ struct conn {               /* a daemon's stream to S */
 	bool s_reset, d_reset;  /* the other end was closed with data unread: ECONNRESET, not EOF */
 	bool s_eof;             /* S has read the end */
 	bool has_hello;         /* a Hello of a reconnect waits for its sockets */
+	/* ghosts: it is not the daemon's first; what S has sent over it */
+	bool again, told /* Resume or Commit */, final;
 	struct msg hello;
 	struct pipe_ to_s, to_d;
 };
@@ -92,6 +95,7 @@ struct sup {
 	uint64_t jseq;
 	unsigned jslot;         /* the one to write next */
 	unsigned kill_pid;      /* at kill_n_at */
+	uint64_t unbound_at;    /* a ghost: the last bind(2) that failed */
 	uint64_t busy, beat_at, kill_n_at, cont_at, restart_at;
 };
 
@@ -176,11 +180,22 @@ struct world {
 	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
 	bool unheard;           /* O has ended its channel itself */
+	bool prepared[MAX_HAND + 1];  /* O was sent Prepare */
 	bool begun[MAX_HAND + 1], badbin[MAX_HAND + 1];
 	enum s_outcome out[MAX_HAND + 1];
 	struct { unsigned kind, phase; } open[MAX_FAULT * 4];   /* histogram: outcome to come */
 	unsigned nopen;
 };
+
+/* ---- mutant.c ---- */
+const struct mutant *mutant_find(const char *name);
+void mutant_become(const struct mutant *m);        /* NULL: the law again */
+bool mutant_without(const char *rule);             /* its rows removed; false: there are none */
+
+/* ---- rules.c ---- */
+/* Each rule's mutant and how it was caught, as rules.def has it. runs 0: at the seeds that are
+ * written down there; else the first seed that does, up to runs. How many were not caught. */
+unsigned rules_check(struct world *w, uint64_t runs);
 
 /* ---- world.c ---- */
 uint64_t rnd(struct world *w, uint64_t below);     /* 0 to below - 1 */
@@ -234,6 +249,10 @@ void check_writer_starts(struct world *w, struct proc *p);
 void check_write(struct world *w, struct proc *p);
 void check_leaves(struct world *w, struct proc *p);
 void check_outcome(struct world *w, unsigned hand, enum s_outcome o);
+void check_super_knows(struct world *w, enum s_state was, enum s_event e, const struct msg *m);
+void check_super_acts(struct world *w, enum s_action a);
+void check_bind(struct world *w);
+void check_daemon_obeys(struct world *w, struct proc *p, enum d_state was, enum d_event e);
 void check_end(struct world *w);
 bool world_settled(struct world *w);
 

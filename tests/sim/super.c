@@ -4,11 +4,14 @@
 static void give(struct world *w, enum s_event e, const struct msg *m)
 {
 	struct sup *u = &w->sup;
+	enum s_state was;
 
 	if (e == S_NOW)
 		return;
+	was = u->s.state;
 	s_step(&u->s, e, m, w->now / MS, &u->q);
 	u->qi = 0;
+	check_super_knows(w, was, e, m);
 }
 
 /* -------------------------------------------------------------- messages --- */
@@ -17,10 +20,13 @@ static void send_to(struct world *w, unsigned pid, struct msg *m)
 {
 	struct proc *p = proc_find(w, pid);
 
-	if (p && p->conn.s_open && p->conn.accepted)
+	if (p && p->conn.s_open && p->conn.accepted) {
+		p->conn.told |= m->type == MSG_resume || m->type == MSG_commit;
+		p->conn.final |= m->type == MSG_commit && m->commit.final;
 		send_msg(w, p, false, m);
-	else
+	} else {
 		say(w, "S", "  %s: nobody is connected", msg_name(m->type));
+	}
 }
 
 static void send_begin(struct world *w, bool sealed)
@@ -315,6 +321,7 @@ static void listen_(struct world *w)
 
 	if (!u->listens && anybody_listens(w)) {
 		say(w, "S", "  EADDRINUSE");
+		check_bind(w);
 		u->answer = S_E_NOT_LISTENING;
 		return;
 	}
@@ -369,6 +376,7 @@ static void act(struct world *w, enum s_action a)
 	struct sup *u = &w->sup;
 	struct proc *p = proc_find(w, u->n);
 
+	check_super_acts(w, a);
 	switch (a) {
 	case S_A_JOURNAL_STARTED: case S_A_JOURNAL_PID: case S_A_JOURNAL_COMMITTED:
 	case S_A_JOURNAL_OUTCOME: case S_A_JOURNAL_COLD: case S_A_JOURNAL_SERVES: journal(w, a); break;
@@ -589,6 +597,7 @@ void sup_start(struct world *w)
 
 	u->alive = true;
 	u->booted = u->listens = u->stopped = false;
+	u->unbound_at = NEVER;
 	u->restart_at = NEVER;
 	u->busy = w->now + latency(w);
 }
@@ -607,13 +616,24 @@ static void read_o(struct world *w)
 	give(w, S_E_O_READ, NULL);
 }
 
+static void expire(struct world *w, enum s_event e)
+{
+	const struct s *s = &w->sup.s;
+	enum s_state was = s->state;
+
+	give(w, e, NULL);
+	if (s->state == was && s_tick(s, w->now / MS) == e)
+		violated(w, "S was to wait no longer in %s (%s) and does nothing", s_state_desc[was].id,
+		         s_event_name[e]);
+}
+
 static void timers_turn(struct world *w)
 {
 	struct sup *u = &w->sup;
 	enum s_event e = s_tick(&u->s, w->now / MS);
 
 	if (e)
-		give(w, e, NULL);
+		expire(w, e);
 	else if (beating(u) && u->beat_at <= w->now)
 		beats(w);
 	else

@@ -132,6 +132,7 @@ static void set_up(struct world *w, uint64_t seed, bool verbose)
 		w->rnd ^= rnd(w, 0);
 	w->verbose = verbose;
 	w->sup.restart_at = w->sup.beat_at = w->sup.kill_n_at = w->sup.cont_at = NEVER;
+	w->sup.unbound_at = NEVER;
 	pick_timers(w);
 	w->fast = chance(w, 2);
 	w->pdeath = !chance(w, 4);
