@@ -287,9 +287,10 @@ class Slow(Story):
 
     # what: faults of the successor
     STORIES = {"5 s before Hello": ["warmup:delay=5000"],
-               "longer than every limit but start-timeout, before Hello": ["warmup:delay=12000"],
                "4 s of opening": ["open:delay=4000"],
-               "8 s of opening": ["open:delay=8000"]}
+               "8 s of opening": ["open:delay=8000"],
+               # longer than every limit but start-timeout; the last, as it is waited for
+               "60 s before Hello": ["warmup:delay=60000"]}
 
     def test_all_of_them_commit(self):
         running = []
