@@ -173,8 +173,23 @@ static const char *hopeless(enum s_state was, enum s_event e, const struct msg *
 	case S_E_N_READY:
 		return was == S_READY && m && !m->ready.healthy ? "N is not healthy" : NULL;
 	case S_E_ABORT: return was >= S_WARM && was <= S_READY ? "an operator aborts it" : NULL;
+	case S_E_O_STANDBY: return was == S_DRAIN || was == S_SEAL ? "O lost its channel" : NULL;
 	case S_E_STOP: return was >= S_WARM && was <= S_READY ? "an operator stops all" : NULL;
 	default: return NULL;
+	}
+}
+
+/* There S waits for this, or it is asked of it: it goes on, or at least does something. */
+static bool heeds(const struct s *s, enum s_state was, enum s_event e)
+{
+	switch (e) {
+	case S_E_N_SERVING: return was == S_TAKE || was == S_COLD_TAKE || was == S_R_COMMITTED;
+	case S_E_N_READY: return was == S_COLD_READY;
+	case S_E_RESTART: return was == S_IDLE && !s->o_gone;
+	case S_E_STOP:
+		return was == S_PROBATION || was == S_COLD || was == S_COLD_WARM || was == S_COLD_READY ||
+		       was == S_R_IDLE;
+	default: return false;
 	}
 }
 
@@ -188,8 +203,9 @@ void check_super_knows(struct world *w, enum s_state was, enum s_event e, const 
 	if (why && goes_on)
 		violated(w, "%s, S knows it and goes on with h%u (%s)", why, w->sup.hand,
 		         s_state_desc[s->state].id);
-	if (e == S_E_RESTART && was == S_IDLE && s->state == S_IDLE && !s->o_gone)
-		violated(w, "a restart was asked for and nothing comes of it");
+	if (s->state == was && !w->sup.q.n && heeds(s, was, e))
+		violated(w, "S is told %s in %s, and nothing comes of it", s_event_name[e],
+		         s_state_desc[was].id);
 }
 
 /* Nobody is killed who was not asked first, nor bothered with what does not concern it. */
@@ -237,13 +253,24 @@ void check_daemon_obeys(struct world *w, struct proc *p, enum d_state was, enum 
 		/* in LOCK the answer of flock(2) comes first */
 		if (was <= D_READY && was != D_LOCK && p->d.state != D_EXIT)
 			violated(w, "%s is to end (%s in %s) and stays", pname(p->pid), event, state);
+		if (e == D_E_EOF && was > D_READY && was != D_EXIT && !p->q.n)
+			violated(w, "%s has lost its channel in %s and looks for no other", pname(p->pid), state);
+		break;
+	case D_E_CONNECTED:
+		if (!p->q.n && was != D_EXIT)
+			violated(w, "%s has connected in %s and says nothing", pname(p->pid), state);
+		break;
+	case D_E_LOCKED: case D_E_LOCK_FAILED:
+		if (p->d.state == was && was != D_EXIT && was != D_RELOCK && was != D_SEALED)
+			violated(w, "%s: %s in %s, and nothing comes of it", pname(p->pid), event, state);
 		break;
 	case D_E_TIMEOUT:
 		if (d_tick(&p->d, w->now / MS) == D_E_TIMEOUT)
 			violated(w, "%s was to wait no longer in %s and does nothing", pname(p->pid), state);
 		break;
 	case D_E_COMMIT: case D_E_RESUME: case D_E_SEAL_REQUEST:
-		if (p->d.state == was && !p->q.n && !on_its_way(was))
+		if (p->d.state == was && !p->q.n &&
+		    (!on_its_way(was) || (e == D_E_SEAL_REQUEST && was == D_UNDRAIN)))
 			violated(w, "%s is told %s in %s and does not react", pname(p->pid), event, state);
 		break;
 	case D_E_APP_BEGIN: case D_E_APP_READY: case D_E_APP_DRAINED: case D_E_APP_SEALED:
