@@ -146,8 +146,10 @@ EXPORT int handoff_ready(handoff *h, const struct handoff_state *state)
 		h_step(h, D_E_APP_READY);
 		h->answer = NULL;
 		/* the decision is read when it is asked for: with it this one says that it serves */
-		if ((h->flags & HANDOFF_NONBLOCK) && !h->canceled)
+		if ((h->flags & HANDOFF_NONBLOCK) && !h->canceled) {
+			h_rearm(h);
 			return -EAGAIN;
+		}
 	} else if (h->d.state != D_READY) {
 		return h_fail(h, -EINVAL, "handoff_ready: handoff_begin comes first");
 	}
