@@ -51,7 +51,8 @@ class Queues(DisruptionCase):
         s.configure()
         s.start()
         s.daemon_pid()
-        u = self.held(s)
+        # the queues are looked at behind Commit: the successor is to be slower than that
+        u = self.held(s, "take:delay=500")
         self.connect(("127.0.0.1", s.port), 5)
         self.connect(s.path("local.sock"), 3)
         u.wait()
