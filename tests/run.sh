@@ -13,6 +13,7 @@ TOP=$PWD
 BUILD=${BUILD_DIR:-$TOP/build}
 mkdir -p "$BUILD/test-logs" || exit 2
 BUILD=$(cd "$BUILD" && pwd)
+unset BUILD_DIR # each step is told its own
 LOGS=$BUILD/test-logs
 JOBS=$(nproc)
 export CK_FORK=yes PYTHONDONTWRITEBYTECODE=1

@@ -216,6 +216,7 @@ class Broken(unittest.TestCase):
         os.kill(pid, signal.SIGCONT)
         u.wait()
         self.assertIsNotNone(u.result)
+        harness.wait_until(lambda: checks.has_met_another(r), "it has written, too")
         with self.assertRaisesRegex(AssertionError, "two writers"):
             checks.one_writer(r)
 
