@@ -142,7 +142,7 @@ class Lock(Story):
 
 class Successor(Story):
     def test_dies_right_after_ready(self):
-        """It may serve by then: the supervisor was quick. A probation keeps the incumbent."""
+        """What it had said by then nobody can know: a probation keeps the incumbent for that."""
         s = self.kvd(options={"probation": "60s"})
         load = s.load()
         u = self.begun(s, NEW, "take:die")
