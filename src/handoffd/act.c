@@ -164,6 +164,14 @@ static void show_service(struct service *s)
 	ops_watchers(s, "serves", text);
 }
 
+/* The outcome of an attempt that the supervisor before this one had decided, and had not told:
+ * by now it is known whether somebody serves. */
+static void settle_former(struct service *s)
+{
+	history_settle(s);
+	ops_settle(s);
+}
+
 static enum s_event journal_serves(struct service *s)
 {
 	disruption_over(&s->disruption);
@@ -180,6 +188,7 @@ static enum s_event journal_serves(struct service *s)
 	log_event(LOG_E_SERVES, LOG_L_INFO, "the daemon (pid %d) serves", s->o ? (int)s->o->pid : 0);
 	show_service(s);
 	ops_restarted(s, true);
+	settle_former(s);
 	if (s->reported) {
 		s->reported = false;
 		ops_result(s, s->s.outcome == OUTCOME_COMMITTED ? 0 : 1, outcome_name[s->s.outcome], s->journal.message);
@@ -411,6 +420,8 @@ static void cold_failed(struct service *s)
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);
 	ops_restarted(s, false);
+	if (known)
+		settle_former(s);
 	if (s->reported && known) {
 		char text_[1800];
 		s->reported = false;

@@ -299,6 +299,14 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 
 /* ------------------------------------------------------------------ its life --- */
 
+/* Begun, and not ended; *m borrows from buf. */
+static bool newest_is_open(struct history *h, uint8_t *buf, struct msg *m)
+{
+	return h->ring.newest && !ring_read(&h->ring, h->ring.newest, buf, m) && m->type == MSG_handoff &&
+	       m->handoff.outcome.n == strlen(under_way) &&
+	       !memcmp(m->handoff.outcome.p, under_way, strlen(under_way));
+}
+
 /* It had not ended when its supervisor did, and nobody goes on with it now. */
 static void settle(struct service *s, struct msg *m)
 {
@@ -319,8 +327,11 @@ static void settle_newest(struct service *s)
 	uint8_t buf[HISTORY_SLOT_SIZE];
 	struct msg m;
 
-	if (!h->ring.newest || ring_read(&h->ring, h->ring.newest, buf, &m) || m.type != MSG_handoff ||
-	    m.handoff.outcome.n != strlen(under_way) || memcmp(m.handoff.outcome.p, under_way, strlen(under_way)))
+	if (!newest_is_open(h, buf, &m))
+		return;
+	/* decided, and both daemons had died: the cold start says how it ends */
+	h->unsettled = store_waits(&s->journal, &m.handoff.id);
+	if (h->unsettled)
 		return;
 	if (s->journal.phase == BOOT_IDLE || !hid_equal(&m.handoff.id, &s->journal.id)) {
 		settle(s, &m);
@@ -328,6 +339,16 @@ static void settle_newest(struct service *s)
 	}
 	h->begun = true;
 	history_step(s, "supervisor", "started again: these times count from here");
+}
+
+void history_settle(struct service *s)
+{
+	uint8_t buf[HISTORY_SLOT_SIZE];
+	struct msg m;
+
+	if (s->history.unsettled && newest_is_open(&s->history, buf, &m))
+		settle(s, &m);
+	s->history.unsettled = false;
 }
 
 void history_open(struct service *s)

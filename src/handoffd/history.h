@@ -32,6 +32,7 @@ struct history {
 	int fd;                        /* -1: there is none */
 	struct ring ring;
 	bool begun;                    /* the newest record is of an attempt that has not ended */
+	bool unsettled;                /* of one that is decided; history_settle() ends it */
 	bool complained;               /* of the disk, once */
 	uint64_t base_us;              /* monotonic: what the steps count from */
 	unsigned nsteps;
@@ -51,6 +52,9 @@ struct times { uint64_t pause, serving, total, stall; };
 /* Opens the file, and settles what an earlier supervisor left begun. Without it goes on. */
 void history_open(struct service *s);
 void history_close(struct service *s);
+
+/* Whether somebody serves is known: ends the record that waited for it. Nothing else: nothing. */
+void history_settle(struct service *s);
 
 /* An attempt begins; plans are not remembered. */
 void history_begin(struct service *s);

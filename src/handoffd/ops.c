@@ -368,20 +368,36 @@ static const struct result *find_result(struct service *s, const struct hid *id)
 	return NULL;
 }
 
+static void answer_last(struct caller *o)
+{
+	const struct journal *j = &o->all->service->journal;
+
+	answer(o, store_code(j), outcome_name[j->outcome], j->message);
+}
+
+void ops_settle(struct service *s)
+{
+	/* what this supervisor has decided itself, ops_result tells */
+	for (struct caller *o = s->ops && !s->reported ? s->ops->callers.list : NULL; o; o = o->next)
+		if (o->waits == WAITS_ATTEMPT && hid_equal(&o->id, &s->journal.last_id))
+			answer_last(o);
+}
+
 static void on_outcome(struct caller *o, const struct msg *m)
 {
 	struct service *s = o->all->service;
 	const struct hid *id = &m->op_outcome.id;
 	const struct result *r = find_result(s, id);
-	enum s_outcome last = s->journal.outcome;
 
 	o->id = *id;
 	if ((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->attempt.id))
 		wait_for(o, WAITS_ATTEMPT, id);
 	else if (r)
 		send_result(o, r);
-	else if (hid_equal(id, &s->journal.last_id) && last != OUTCOME_NONE)
-		answer(o, store_code(&s->journal), outcome_name[last], s->journal.message);
+	else if (store_waits(&s->journal, id) && s->s.state != S_IDLE && !s->s.stop)
+		wait_for(o, WAITS_ATTEMPT, id);   /* told when it is known whether somebody serves */
+	else if (hid_equal(id, &s->journal.last_id) && s->journal.outcome != OUTCOME_NONE)
+		answer_last(o);
 	else
 		answer(o, 6, "unknown", "this supervisor knows nothing of that handoff: see 'handoffctl status'");
 }

@@ -190,5 +190,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 void ops_planned(struct service *s);
 /* The daemon serves after a restart that was asked for, or could not be started. */
 void ops_restarted(struct service *s, bool serves);
+/* Who has asked for an outcome that waited for a cold start is told: by now it is known. */
+void ops_settle(struct service *s);
 
 #endif

@@ -59,6 +59,11 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 int store_journal(struct store *s, const struct journal *j);
 /* The same, of the executables; survives a reboot. Blocks on the disk. */
 int store_current(struct store *s, const struct current *c);
+/* Both daemons died in the last handoff, which was this one, and none has served since. */
+static inline bool store_waits(const struct journal *j, const struct hid *id)
+{
+	return j->phase == BOOT_IDLE && j->outcome != OUTCOME_NONE && !j->served && hid_equal(id, &j->last_id);
+}
 /* The exit code of the last handoff, for who asks later: 5 if nobody served when it had ended. */
 static inline int store_code(const struct journal *j)
 {

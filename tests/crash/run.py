@@ -132,6 +132,7 @@ class Matrix:
         self.outcomes = collections.Counter()  # (class of boundary, deed, roles, outcome)
         self.done = collections.defaultdict(list)  # boundary: [(case, outcome, failure)]
         self.stalls = {}  # (deed, roles): (seconds, case)
+        self.failed = []  # "CASE: WHY"
         self.count = 0
 
     def run(self):
@@ -157,10 +158,11 @@ class Matrix:
     def _work(self):
         worker = Worker()
         while (case := self._next()) is not None:
-            self._note(case, *worker.case(case))
+            result = worker.case(case)
+            self._note(case, *result, worker.why)
         worker.finish()
 
-    def _note(self, case, outcome, failure, stall):
+    def _note(self, case, outcome, failure, stall, why):
         b = case.boundary
         with self.lock:
             self.count += 1
@@ -169,6 +171,7 @@ class Matrix:
             before = self.stalls.get((case.deed, case.roles), (0, ""))
             self.stalls[case.deed, case.roles] = max(before, (stall, str(case)))
             if failure:
+                self.failed.append("%s: %s" % (case, why))
                 print("# FAILED %s\n# again: make check-crash CRASH_ARGS=%s" % (case, case))
                 print("\n".join("#   " + x for x in failure.splitlines()))
             elif self.count % 50 == 0:
@@ -208,6 +211,8 @@ class Matrix:
         for (_, _, _, outcome), n in self.outcomes.items():
             ends[outcome] += n
         print("# outcomes: %s" % ", ".join("%s %d" % x for x in sorted(ends.items())))
+        for line in self.failed:  # at the end, where a CI shows it
+            print("# FAILED %s" % line)
 
 
 class Worker:
@@ -216,6 +221,7 @@ class Worker:
     def __init__(self):
         self.p = None
         self.ran = 0
+        self.why = None  # the last failure, in a line
 
     def case(self, case):
         """(outcome, failure or None, stall)"""
@@ -227,7 +233,8 @@ class Worker:
                 if run.facts is not None:
                     run.check()
                     return run.outcome, None, run.stall
-            except Exception:  # whatever it is, it is the case that failed
+            except Exception as e:  # whatever it is, it is the case that failed
+                self.why = str(e).split("\n", maxsplit=1)[0]
                 failure = traceback.format_exc()
                 if self.p is not None:
                     failure += self.p.story()

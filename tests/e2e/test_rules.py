@@ -633,21 +633,40 @@ class Back(RuleCase):
         self.assertEqual((r["code"], r["stall_us"]), (5, u.result["stall_us"]), r)
         self.assertGreater(r["stall_us"], 0)
 
-    def test_both_die_and_the_supervisor(self):
-        """Its follower says of that handoff that nobody served when it had ended."""
+    def all_are_dead(self):
+        """The next supervisor starts a daemon; whoever asks for the outcome waits for that."""
         s, u, cold, handoff = self.nobody_is_left()
         s.kill_supervisor()
         self.kill(cold.pid)
         harness.wait_until(lambda: not harness.is_alive(cold.pid), "its end")
         s.launch()
         cold = self.puppet()
-        _, said, _ = receive(self.ask_outcome(s, handoff))
-        self.assertEqual((said[1], said[2]), (5, "aborted"), said)
+        c = self.ask_outcome(s, handoff)
+        s.wait_status(lambda x: x["state"] == "cold" and not x["leftovers"], "nothing is in its way")
+        self.assertEqual(self.record(s)["outcome"], "under way")
+        return s, u, cold, c
+
+    def is_told(self, s, u, c, code):
+        _, said, _ = receive(c)
+        self.assertEqual((said[1], said[2]), (code, "aborted"), said)
         u.wait()
-        self.assertEqual(u.code, 5, u.lines)
+        self.assertEqual((u.code, u.result["outcome"]), (code, "aborted"), u.lines)
+        harness.wait_until(lambda: self.record(s)["outcome"] == "aborted", "the record's end")
+        self.assertEqual(self.record(s)["code"], code)
+
+    def test_both_die_and_the_supervisor(self):
+        s, u, cold, c = self.all_are_dead()
         cold.serve(s.data_dir)
+        self.is_told(s, u, c, 1)
         s.wait_state("idle")
-        self.assertEqual((self.record(s)["code"], self.record(s)["outcome"]), (5, "aborted"))
+
+    def test_both_die_and_the_supervisor_and_no_start_succeeds(self):
+        s, u, cold, c = self.all_are_dead()
+        cold.exit(5)
+        self.is_told(s, u, c, 5)
+        self.puppet().serve(s.data_dir)
+        s.wait_state("idle")
+        self.assertEqual(self.record(s)["code"], 5)  # as it was when it ended
 
     def test_the_incumbent_is_away(self):
         s, o = self.puppet_o(**SOON)
