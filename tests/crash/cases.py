@@ -52,7 +52,6 @@ class Upgrade:
         if self.old:
             version = p.info()["version"][0]
             u = p.upgrade("--binary", p.binary_of(p.other(version), *self.old))
-            p.mend()  # a cold start of it is as good as any
             if u.code:
                 raise AssertionError("preparing: %s\n%s" % (u.result, p.log()))
 
@@ -122,6 +121,7 @@ SCENARIOS = {
     "seal-fails": Upgrade(old=["seal:fail-once"], ends="aborted"),
     "slow": Upgrade(old=["seal:progress"], new=["begin:delay=%d" % (2.5 * BEAT)]),
     "probation": Upgrade(probation=200),
+    "rollback": Upgrade(new=["commit:die"], ends="rolled back", probation=200),
     "stray": Upgrade(old=["drain:stray=600000"]),
     "refused": Upgrade(new=["--data-dir DIR/other-data"], ends="aborted"),
     "plan": Plan(ends="plan"),
@@ -284,7 +284,7 @@ class Facts:
 
     def __init__(self, p, supervisor, before):
         trace = list(p.controller.trace)
-        n = next((x.pid for x in trace if x.boundary.role == "N"), None)
+        n = self.successor = next((x.pid for x in trace if x.boundary.role == "N"), None)
 
         def has(role, when, op, name, pid):
             return any(x.boundary[:4] == (role, when, op, name) and x.pid == pid for x in trace)
@@ -297,6 +297,9 @@ class Facts:
         self.maybe_serving = n and has("N", "before", "send", "Status", n)
         self.serving = n and has("N", "after", "send", "Status", n)
         self.untied = n and has("N", "after", "tie", "Off", n)  # it does not end with S
+        # all connections that move are with the successor, too, and it has said so
+        self.given = any(x.boundary[:4] == ("O", "before", "send", "SealComplete")
+                         for x in trace[:before])
         self.aborting = any(x.boundary.name in ("ResumeAfterAbort", "SealFailed", "Abort")
                             for x in trace[:before])
         self.late = bool(LATE.search(p.new_log()))  # a time limit has expired
@@ -310,9 +313,9 @@ def law(case, ends, f):
     if not f.started:
         known = "S" in case.roles and not f.maybe_started
         return {"refused", "unknown"} | (undecided if known else any_)
-    freely = not case.deed.startswith("kill") or ends == "aborted" or f.aborting or f.late
+    freely = not case.deed.startswith("kill") or ends != "committed" or f.aborting or f.late
     if case.deed == "abort" and not (f.aborting or f.late):
-        return {"committed"} if f.decided else undecided
+        return {ends} if f.decided else undecided
     if freely or case.roles not in ("O", "N"):
         if not f.maybe_decided:
             return undecided

@@ -40,8 +40,9 @@ def outcome_is_true(r):
         return
     require(r.result is not None, "handoffctl ended without a result: %s", r.lines)
     outcome = r.result["outcome"]
-    require(r.code in CODES[outcome] and r.code == r.result["code"], "exit code %s: %s", r.code,
-            r.result)
+    # 5 as well if the successor that was committed has died in the meantime, too
+    codes = CODES[outcome] | ({5} if r.now["pid"] != r.facts.successor else set())
+    require(r.code in codes and r.code == r.result["code"], "exit code %s: %s", r.code, r.result)
     new = r.now["version"] != r.before["version"]
     require(new == (outcome == "committed"), "%s, and before was %s, now is %s", r.result,
             r.before, r.now)
@@ -52,7 +53,7 @@ def outcome_is_true(r):
 
 def outcome_is_lawful(r):
     """It is one that the rules allow for this case."""
-    if r.scenario.ends not in ("committed", "aborted"):
+    if r.scenario.ends not in ("committed", "aborted", "rolled back"):
         return
     allowed = law(r.case, r.scenario.ends, r.facts)
     require(r.result["outcome"] in allowed, "%s, allowed are %s: %s", r.result["outcome"],
@@ -99,6 +100,23 @@ def no_request_fails(r):
     load = r.load.stop()
     excused = load["fresh"]["reset"] if load["lag_us"] > NEWCOMER_US else 0
     require(load["failed"] <= excused, "%s requests failed: %s\n%s", load["failed"], load,
+            r.load.errors())
+
+
+def no_connection_is_lost(r):
+    """Those that stay open are those of the beginning, unless everybody who had them was hurt: the
+    incumbent until it has sealed, then also the successor, who has them alone once it says so."""
+    f, outcome = r.facts, r.result and r.result["outcome"]
+    # who goes on without the incumbent has all that it had given
+    had = not (r.case.roles == "O" and f.given and outcome == "committed")
+    hurt = r.case.deed != "abort" and ("O" in r.case.roles and had or
+                                       "N" in r.case.roles and f.maybe_serving)
+    died = outcome != "aborted" and "rolled back" in (outcome, r.scenario.ends)
+    if r.scenario.kind == "a cold start" or hurt or died:
+        return
+    load = r.load.stop()
+    kept = load["keepalive"]
+    require(not kept["lost"] + kept["closed_idle"], "connections were lost: %s\n%s", kept,
             r.load.errors())
 
 
@@ -149,5 +167,6 @@ def no_cgroup_is_left(r):
 
 
 CHECKS = [somebody_serves, who_serves_is_said, outcome_is_true, outcome_is_lawful, abort_is_true,
-          next_upgrade_commits, no_write_is_lost, no_request_fails, one_writer, no_process_is_left,
-          no_descriptor_is_left, no_file_is_left, no_cgroup_is_left]
+          next_upgrade_commits, no_write_is_lost, no_request_fails, no_connection_is_lost,
+          one_writer, no_process_is_left, no_descriptor_is_left, no_file_is_left,
+          no_cgroup_is_left]

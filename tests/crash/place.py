@@ -279,8 +279,8 @@ class Place(harness.Service):
         return {r: p for r, p in found.items() if p and harness.is_alive(p)}
 
     def binary_of(self, version, *faults):
-        """A program of this version that misbehaves in this way, at a path of its own; until
-        mend() is called."""
+        """A program of this version, at a path of its own, that misbehaves in this way the first
+        time that it is started: a cold start of it is as good as any."""
         plain = self.path("bin", "kvd-v%s" % version)
         if not faults:
             return plain
@@ -289,16 +289,10 @@ class Place(harness.Service):
             f.write(" ".join(faults))
         if not os.path.exists(path):
             with open(path, "w", encoding="utf-8") as f:
-                f.write("#!/bin/sh\nexec %s \"$@\" $(cat %s.faults)\n" %
-                        (shlex.quote(plain), shlex.quote(path)))
+                f.write("#!/bin/sh\nexec %s \"$@\" $(cat %s.faults; : >%s.faults)\n" %
+                        (shlex.quote(plain), shlex.quote(path), shlex.quote(path)))
             os.chmod(path, 0o755)
         return path
-
-    def mend(self):
-        """From here on nobody is started with faults."""
-        for name in os.listdir(self.path("bin")):
-            if name.endswith(".faults"):
-                os.truncate(self.path("bin", name), 0)
 
     def other(self, version):
         return "2" if version == "1" else "1"

@@ -22,7 +22,7 @@ from place import Boundary  # noqa: E402
 
 def facts(**known):
     names = ("maybe_started started maybe_decided decided maybe_serving serving untied "
-             "aborting late").split()
+             "aborting late given successor").split()
     return types.SimpleNamespace(**dict(dict.fromkeys(names, False), **known))
 
 
@@ -100,6 +100,14 @@ class Checks(unittest.TestCase):
         with self.p.client() as c:
             c.delete(*c.keys())
         self.assert_found(checks.no_write_is_lost)
+
+    def test_a_lost_connection(self):
+        self.r.result = {"outcome": "aborted"}
+        self.r.load = self.p.load(*run.LOAD)
+        checks.no_connection_is_lost(self.r)
+        self.r.load = self.p.load(*run.LOAD)
+        self.assertEqual(self.p.ctl("restart", self.p.name).returncode, 0)
+        self.assert_found(checks.no_connection_is_lost)
 
     def test_a_file(self):
         with open(self.p.path("run", "kvd", "stale.sock"), "wb"):
@@ -212,7 +220,6 @@ class Broken(unittest.TestCase):
         harness.wait_until(lambda: harness.Process(pid).state == "T", "it is stopped")
         c.held.go()
         r.load.wait_ok(100)
-        p.mend()
         os.kill(pid, signal.SIGCONT)
         u.wait()
         self.assertIsNotNone(u.result)
