@@ -69,6 +69,35 @@ tests_unit_test_kvd_resp_SOURCES = tests/unit/test_kvd_resp.c examples/kvd/versi
 tests_unit_test_kvd_resp_LDADD = $(KVD_TEST_LIBS)
 endif
 
+# httpd: an HTTP server, which has no data; versions 1 and 2 are one source
+EXTRA_DIST += examples/httpd/httpd.conf
+if HAVE_HTTP_PARSER
+noinst_LTLIBRARIES += libhttpd.la
+libhttpd_la_SOURCES = examples/httpd/httpd.h examples/httpd/life.c examples/httpd/move.c \
+	examples/httpd/http.c examples/httpd/net.c examples/httpd/reply.c
+libhttpd_la_LIBADD = $(EVENT_LIBS) -lhttp_parser
+
+noinst_PROGRAMS += examples/httpd/httpd examples/httpd/httpd-v2
+HTTPD_LIBS = libhttpd.la libhandoff.la $(EVENT_LIBS)
+examples_httpd_httpd_SOURCES = examples/httpd/main.c
+examples_httpd_httpd_CFLAGS = $(PIE_C)
+examples_httpd_httpd_LDFLAGS = $(PIE_LD)
+examples_httpd_httpd_LDADD = $(HTTPD_LIBS)
+examples_httpd_httpd_v2_SOURCES = examples/httpd/main.c
+examples_httpd_httpd_v2_CPPFLAGS = $(AM_CPPFLAGS) -DHTTPD_VERSION='"2.0"'
+examples_httpd_httpd_v2_CFLAGS = $(PIE_C)
+examples_httpd_httpd_v2_LDFLAGS = $(PIE_LD)
+examples_httpd_httpd_v2_LDADD = $(HTTPD_LIBS)
+
+if HAVE_CHECK
+check_PROGRAMS += tests/unit/test_httpd
+TESTS += tests/unit/test_httpd
+tests_unit_test_httpd_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/examples/httpd
+tests_unit_test_httpd_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_httpd_LDADD = libhttpd.la libhandoff.la $(EVENT_LIBS) $(CHECK_LIBS)
+endif
+endif
+
 # minimal: what a reader copies from
 noinst_PROGRAMS += examples/minimal
 examples_minimal_SOURCES = examples/minimal.c

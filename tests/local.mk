@@ -131,7 +131,7 @@ include $(top_srcdir)/tests/fuzz/local.mk
 EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
 	tests/e2e/harness.py tests/e2e/fakeserver.py tests/e2e/fakesupervisor.py \
 	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
-	tests/e2e/test_kvd_alone.py tests/e2e/test_minimal.py tests/e2e/test_mend.py
+	tests/e2e/test_kvd_alone.py tests/e2e/test_httpd.py tests/e2e/test_minimal.py tests/e2e/test_mend.py
 
 # ---- upgrades, deaths, clients and exit codes, with everything real (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \

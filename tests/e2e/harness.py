@@ -27,7 +27,7 @@ import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("BUILD_DIR") or os.path.join(TOP, "build"))
-PLACES = ("examples/kvload", "examples/kvd", "examples", "src/handoffd", "src/handoffctl",
+PLACES = ("examples/kvload", "examples/kvd", "examples/httpd", "examples", "src/handoffd", "src/handoffctl",
           "tests/e2e", "tests/lib", ".")
 MARK = "MARK_OF_HANDOFF_TEST"  # not HANDOFF_...: a supervisor keeps its own from daemons
 PATIENCE = 60  # seconds: the machine may be slow; nothing waits this long for nothing
