@@ -1,6 +1,7 @@
 #include "handoffd/copier.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
+
+#define CLOSE_MS 1000   /* at its supervisor's end */
 
 /* ---- the child ---- */
 
@@ -255,6 +258,15 @@ bool copier_reaped(struct service *s, pid_t pid, int status)
 	return true;
 }
 
+/* SIGKILL has been sent. On a slow disk its fdatasync comes to an end first; it holds nothing
+ * of the service's, so nobody has to wait long for that. */
+static void await(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	sys_poll(&p, 1, CLOSE_MS);
+}
+
 void copier_close(struct service *s)
 {
 	if (s->copier.again)
@@ -262,5 +274,6 @@ void copier_close(struct service *s)
 	if (!s->copier.end)
 		return;
 	sys_pidfd_signal(s->copier.pidfd, SIGKILL);
+	await(s->copier.pidfd);
 	forget(&s->copier);
 }

@@ -483,7 +483,7 @@ class Service:
     def assert_nothing_left(self):
         """No process of this service lives, except for one that is just about to go."""
         try:
-            wait_until(lambda: not self.leftovers(), "no process is left", 5)
+            wait_until(lambda: not self.leftovers(), "no process is left", 20)
         except AssertionError:
             raise AssertionError("left behind:\n%s\n%s" % (
                 "\n".join(map(repr, self.leftovers())), self.log())) from None

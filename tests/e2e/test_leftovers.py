@@ -153,7 +153,7 @@ class Leftovers(Case):
         for _, s, _, pids in self.each():
             self.assertEqual(s.stop(), 0)
             self.assertEqual([p for p in pids if harness.is_alive(p)], [], s.log())
-            self.assertEqual(s.leftovers(), [])
+            s.assert_nothing_left()
 
     def test_stop_while_they_go(self):
         """Of several daemons at once."""
@@ -161,14 +161,14 @@ class Leftovers(Case):
         self.wait_helpers(s, 1)
         self.upgrade(s, NEW, *leaving("deaf", "stray"))
         self.assertEqual(s.stop(), 0)
-        self.assertEqual(s.leftovers(), [], s.log())
+        s.assert_nothing_left()
 
     def test_stop_after_stop_timeout(self):
         """A daemon that had to be killed leaves no more time to those it has left."""
         s = self.kvd(*leaving("deaf"), "exit:hang", options={"stop-timeout": "1s"})
         self.wait_helpers(s, 1)
         self.assertEqual(s.stop(), 0)
-        self.assertEqual(s.leftovers(), [], s.log())
+        s.assert_nothing_left()
         self.assertIn("is ended by force", s.log())
 
 
@@ -315,7 +315,8 @@ class Cgroups(Case):
         self.upgrade(s, OLD)
         self.one_group(s)
         self.assertEqual(s.stop(), 0)
-        self.assertEqual((s.leftovers(), self.groups()), ([], {}))
+        s.assert_nothing_left()
+        self.assertEqual(self.groups(), {})
 
     def test_started_while_both_live(self):
         """In a session of its own, too, it is known whose it is."""
