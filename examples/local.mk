@@ -11,10 +11,16 @@ examples_kvload_kvload_SOURCES = \
 	examples/kvload/stats.c examples/kvload/stats.h \
 	examples/kvload/keys.c examples/kvload/keys.h \
 	examples/kvload/resp.c examples/kvload/resp.h \
-	examples/kvload/hist.c examples/kvload/hist.h
+	examples/kvload/hist.c examples/kvload/hist.h examples/kvload/http.h
+examples_kvload_kvload_CPPFLAGS = $(AM_CPPFLAGS)
 examples_kvload_kvload_CFLAGS = $(PIE_C)
 examples_kvload_kvload_LDFLAGS = $(PIE_LD)
 examples_kvload_kvload_LDADD = $(EVENT_LIBS) -lm
+if HAVE_HTTP_PARSER
+examples_kvload_kvload_SOURCES += examples/kvload/http.c
+examples_kvload_kvload_CPPFLAGS += -DKVLOAD_HTTP
+examples_kvload_kvload_LDADD += -lhttp_parser
+endif
 
 # kvd: a key-value store whose binary can be replaced; versions 1 and 2 are one source
 noinst_LTLIBRARIES += libkvd.la

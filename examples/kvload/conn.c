@@ -166,7 +166,7 @@ static void on_readable(struct conn *c)
 		return;
 	}
 	c->in_len += n;
-	n = resp_parse(c->in, c->in_len, &reply);
+	n = c->target->parse(c->in, c->in_len, &reply);
 	if (n == 0 && c->in_len < c->size)
 		return;
 	/* One request, one reply: more of it was never asked for. */
@@ -176,6 +176,8 @@ static void on_readable(struct conn *c)
 	}
 	c->in_len = 0;
 	c->out_len = c->out_sent = 0;
+	if (reply.last)
+		conn_close(c);
 	c->ops->reply(c, &reply);
 }
 

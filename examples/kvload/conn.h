@@ -15,8 +15,9 @@
 struct conn;
 
 /* Called from the event loop. closed: err is 0 for EOF, else a negative errno
- * (-EPROTO: no RESP2); the connection is closed already and may be opened again
- * or freed in it. */
+ * (-EPROTO: not its protocol); the connection is closed already and may be opened
+ * again or freed in it. A reply that is the server's last one: it is closed in
+ * reply already, and closed is not called. */
 struct conn_ops {
 	void (*ready)(struct conn *c);
 	void (*reply)(struct conn *c, const struct resp *reply);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -72,7 +73,10 @@ static bool all_done(const struct load *l)
 
 static void send_request(struct client *c)
 {
-	int r = conn_send(&c->conn, request_encode(c->load->keys, &c->request, c->conn.out));
+	const char *same = c->load->o->target.request;
+	size_t n = same != NULL ? (size_t)sprintf(c->conn.out, "%s", same)
+	                        : request_encode(c->load->keys, &c->request, c->conn.out);
+	int r = conn_send(&c->conn, n);
 
 	/* Nothing left: the next connection can send the same request. */
 	if (r < 0) {
@@ -113,12 +117,17 @@ static void keepalive_ready(struct conn *conn)
 		next_keepalive(c);
 }
 
+static void keepalive_closed(struct conn *conn, int err);
+
 static void keepalive_reply(struct conn *conn, const struct resp *reply)
 {
 	struct client *c = (struct client *)conn;
 
 	request_reply(c->load->keys, &c->request, reply, c->load->stats, c->kind);
-	next_keepalive(c);
+	if (reply->last)
+		keepalive_closed(conn, 0);
+	else
+		next_keepalive(c);
 }
 
 static void lose_keepalive(struct client *c, bool late)
@@ -190,7 +199,7 @@ static void fresh_reply(struct conn *conn, const struct resp *reply)
 	bool ping = c->request.op == OP_PING;
 
 	if (!request_reply(c->load->keys, &c->request, reply, c->load->stats, c->kind) ||
-	    c->left == 0 || ping) {
+	    c->left == 0 || ping || reply->last) {
 		fresh_end(c);
 		return;
 	}

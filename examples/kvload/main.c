@@ -12,6 +12,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 
+#include "http.h"
 #include "load.h"
 
 #define FAILED 1
@@ -20,13 +21,14 @@
 struct options {
 	struct load_options load;
 	const char *target, *state, *prefix;
+	char http[HTTP_MAX_PATH + 64];   /* the request; "": the server speaks RESP2 */
 	unsigned keys, value_size;
 	bool verify, verify_only, has_seed;
 };
 
 enum { OPT_TARGET = 256, OPT_KEEPALIVE, OPT_KEEPALIVE_RATE, OPT_FRESH_RATE, OPT_DURATION, OPT_KEYS,
 	OPT_VALUE_SIZE, OPT_TIMEOUT, OPT_SEED, OPT_PREFIX, OPT_STATE, OPT_REPORT, OPT_VERIFY,
-	OPT_JSON, OPT_HELP };
+	OPT_JSON, OPT_HELP, OPT_HTTP };
 
 struct option_row {
 	int id;
@@ -50,6 +52,9 @@ static const struct option_row rows[] = {
 	{ OPT_VERIFY, "verify", NULL, "at the end, read every key back" },
 	{ OPT_JSON, "json", NULL, "the result as JSON" },
 	{ OPT_HELP, "help", NULL, "this text" },
+#ifdef KVLOAD_HTTP
+	{ OPT_HTTP, "http", "PATH", "the server speaks HTTP/1.1: GET PATH and nothing else, 2xx is right" },
+#endif
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
@@ -140,6 +145,16 @@ static int parse_seed(struct options *o, const char *text)
 	return 0;
 }
 
+static int parse_path(struct options *o, const struct option_row *row, const char *text)
+{
+	if (text[0] != '/' || strlen(text) > HTTP_MAX_PATH || strpbrk(text, " \t\r\n") != NULL)
+		return bad(row->name, text, "a path that begins with / is wanted");
+#ifdef KVLOAD_HTTP
+	http_get(o->http, text);
+#endif
+	return 0;
+}
+
 static int take_option(struct options *o, const struct option_row *row, const char *arg)
 {
 	switch (row->id) {
@@ -177,6 +192,8 @@ static int take_option(struct options *o, const struct option_row *row, const ch
 	case OPT_JSON:
 		o->load.json = true;
 		return 0;
+	case OPT_HTTP:
+		return parse_path(o, row, arg);
 	case OPT_HELP:
 		help();
 		exit(fflush(stdout) == 0 ? 0 : FAILED);
@@ -190,6 +207,19 @@ static int wrong_usage(const char *what)
 	return -EINVAL;
 }
 
+/* Nothing is written, so nothing is remembered. */
+static int use_http(struct options *o)
+{
+	if (o->verify || o->state != NULL || o->prefix != NULL)
+		return wrong_usage("--http goes without --verify, --state and --prefix");
+	o->keys = 0;
+	o->load.target.request = o->http;
+#ifdef KVLOAD_HTTP
+	o->load.target.parse = http_parse;
+#endif
+	return 0;
+}
+
 static int check_options(struct options *o)
 {
 	if (o->target == NULL)
@@ -200,6 +230,8 @@ static int check_options(struct options *o)
 		if (o->load.fresh_rate <= 0)
 			return wrong_usage("no requests: --keepalive-rate and --fresh-rate are 0");
 	}
+	if (o->http[0] != '\0')
+		return use_http(o);
 	if (o->keys < 2 * (o->load.keepalive + 1))
 		return wrong_usage("--keys must be more than twice --keepalive");
 	return 0;
@@ -261,7 +293,7 @@ static int run(struct options *o, struct keys *k, struct stats *s)
 	int r;
 
 	if (!o->verify_only) {
-		if (target_probe(&o->load.target, timeout_ms, err, sizeof(err)) < 0) {
+		if (!o->load.target.request && target_probe(&o->load.target, timeout_ms, err, sizeof(err)) < 0) {
 			fprintf(stderr, "kvload: %s: %s\n", o->target, err);
 			return FAILED;
 		}

@@ -46,12 +46,12 @@ struct request request_pick(struct keys *k, const struct share *share, uint64_t 
 	struct request r = { .op = OP_PING, .due_us = due_us };
 	unsigned try, i = 0;
 
-	for (try = 0; try < TRIES; try++) {
+	for (try = 0; share->count > 0 && try < TRIES; try++) {
 		i = share->first + random_below(rng, share->count) * share->step;
 		if (!k->key[i].busy)
 			break;
 	}
-	if (try == TRIES)
+	if (share->count == 0 || try == TRIES)
 		return r;
 	r = request_read(k, i, due_us);
 	if (k->key[i].unknown != 0 || random_below(rng, 100) < READ_PERCENT)

@@ -5,6 +5,7 @@
 #ifndef KVLOAD_RESP_H
 #define KVLOAD_RESP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -19,6 +20,7 @@ struct resp {
 	const char *text;   /* SIMPLE, ERROR, BULK: into the buffer that was read */
 	size_t len;
 	int64_t integer;    /* INTEGER */
+	bool last;          /* the server has said that it ends the connection */
 };
 
 /*

@@ -54,7 +54,7 @@ int target_parse(const char *text, struct target *ret)
 	unsigned long port;
 	size_t n;
 
-	memset(ret, 0, sizeof(*ret));
+	*ret = (struct target){ .parse = resp_parse };
 	if (strncmp(text, "unix:", 5) == 0)
 		return parse_unix(text + 5, ret);
 	if (colon == NULL || colon == text || (size_t)(colon - text) >= sizeof(host))

@@ -15,10 +15,12 @@
 struct target {
 	struct sockaddr_storage sa;
 	socklen_t len;
+	ssize_t (*parse)(const char *buf, size_t len, struct resp *ret);   /* its replies */
+	const char *request; /* every request, where there are no keys; NULL: keys decide */
 };
 
 /* "ADDRESS:PORT", "[V6]:PORT" or "unix:PATH" (numbers, no names: a load
- * generator waits for no resolver). -EINVAL: none of them. */
+ * generator waits for no resolver), of a server that speaks RESP2. -EINVAL: none of them. */
 int target_parse(const char *text, struct target *ret);
 
 /* Connects and asks PING; blocks up to timeout_ms. 0, or -1 and a sentence. */

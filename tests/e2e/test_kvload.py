@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import harness
 from fakeserver import FakeServer
@@ -21,6 +23,28 @@ def nth(what, n, command=None):
         state["done"] = True
         return what
     return misbehave
+
+
+class Web(BaseHTTPRequestHandler):
+    """What it does is in the path."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(503 if self.path == "/503" else 200)
+        if self.path == "/close":
+            self.send_header("Connection", "close")
+        if self.path == "/chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"3\r\nabc\r\n0\r\n\r\n")
+            return
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"abc")
+
+    def log_message(self, *_args):
+        pass
 
 
 class Kvload(unittest.TestCase):
@@ -184,6 +208,43 @@ class Kvload(unittest.TestCase):
         self.assertGreaterEqual(r["fresh"]["connections"], 295)
         self.assertGreaterEqual(r["fresh"]["max_us"], 250000)
         self.assertGreaterEqual(r["fresh"]["p90_us"], 50000)
+
+    def http(self, path, *args):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return self.run_kvload("127.0.0.1:%d" % server.server_port, "--http", path, "--duration",
+                               "1", *args)
+
+    def test_http(self):
+        for path in ("/", "/chunked"):
+            code, r, err = self.http(path, "--fresh-rate", "50", "--keepalive", "4",
+                                     "--keepalive-rate", "100")
+            self.assertEqual((code, r["failed"], err), (0, 0, ""))
+            self.assertEqual(r["keepalive"]["connections"], 4)
+            self.assertGreaterEqual(r["keepalive"]["ok"], 90)
+            self.assertEqual(r["keepalive"]["ok"] + r["fresh"]["ok"], r["requests"])
+
+    def test_http_error(self):
+        code, r, err = self.http("/503", "--fresh-rate", "0", "--keepalive", "4", "--keepalive-rate", "100")
+        self.assertEqual((code, r["failed"]), (1, r["requests"]), r)
+        self.assertEqual(r["keepalive"]["error_reply"], r["requests"])
+        self.assertIn("HTTP/1.1 503", err)
+
+    def test_http_connection_that_the_server_ends(self):
+        """The reply says so: the next request goes over another connection, and none fails."""
+        code, r, err = self.http("/close", "--fresh-rate", "20", "--keepalive", "2",
+                                 "--keepalive-rate", "50")
+        self.assertEqual((code, r["failed"], err), (0, 0, ""))
+        self.assertGreaterEqual(r["keepalive"]["connections"], r["keepalive"]["ok"])
+        self.assertEqual(r["keepalive"]["closed_idle"], r["keepalive"]["ok"])
+
+    def test_http_usage(self):
+        for args in (["--http", "none"], ["--http", "/a b"], ["--http", "/", "--verify"],
+                     ["--http", "/", "--state", "x"]):
+            code, r, err = self.run_kvload("127.0.0.1:1", *args)
+            self.assertEqual((code, r), (2, None), err)
 
     def test_signals(self):
         s = self.server()
