@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -255,12 +256,33 @@ int net_listen(struct server *sv, int fd)
 	return 0;
 }
 
+/* A listening socket that whoever has started us holds, too: systemd's first is 3. */
+static int inherited(struct server *sv, const char *number)
+{
+	int yes = 0;
+	socklen_t n = sizeof(yes);
+	char *end;
+	const long fd = strtol(number, &end, 10);
+
+	if (*number < '0' || *number > '9' || *end || fd > INT_MAX)
+		return -EBADF;
+	if (getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) < 0)
+		return -errno;
+	if (!yes)
+		return -EINVAL;
+	evutil_make_socket_nonblocking((int)fd);
+	evutil_make_socket_closeonexec((int)fd);
+	return net_listen(sv, (int)fd);
+}
+
 int net_bind(struct server *sv, const char *address)
 {
 	struct sockaddr_storage sa;
 	int n = sizeof(sa), fd, r;
 	const int one = 1;
 
+	if (!strncmp(address, "fd:", 3))
+		return inherited(sv, address + 3);
 	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&sa, &n) < 0)
 		return -EDESTADDRREQ;
 	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -18,8 +18,11 @@ tests_bench_nothing_CFLAGS = $(PIE_C)
 tests_bench_nothing_LDFLAGS = $(PIE_LD) -no-install
 tests_bench_nothing_LDADD = libhandoff.la
 
-.PHONY: bench soak
+EXTRA_DIST += tests/bench/peers.py
+.PHONY: bench bench-peers soak
 bench: $(BENCH_NEEDS) tests/bench/bench tests/bench/nothing
 	tests/bench/bench --build . $(BENCH_ARGS)
 soak: $(BENCH_NEEDS) tests/bench/soak tests/bench/nothing
 	tests/bench/soak --build . $(BENCH_ARGS)
+bench-peers: handoffd handoffctl examples/httpd/httpd examples/httpd/httpd-v2 examples/kvload/kvload
+	BUILD_DIR=. /usr/bin/python3 $(srcdir)/tests/bench/peers.py $(BENCH_ARGS)

@@ -113,9 +113,12 @@ class Alone(harness.TestCase):
 
     def start(self, *arguments):
         self.port = harness.free_port()
+        self.launch("--listen", "127.0.0.1:%d" % self.port, *arguments)
+
+    def launch(self, *arguments, **options):
         self.process = subprocess.Popen(
-            [harness.program(OLD), "--listen", "127.0.0.1:%d" % self.port, *arguments],
-            env=harness.environment("/tmp"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            [harness.program(OLD), *arguments], env=harness.environment("/tmp"),
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
         self.addCleanup(self.process.stderr.close)
         self.addCleanup(self.process.wait)
         self.addCleanup(self.process.kill)
@@ -208,10 +211,18 @@ class Alone(harness.TestCase):
             w.sock.shutdown(socket.SHUT_WR)  # else the server would wait a little for that
         self.assertEqual(self.process.wait(harness.PATIENCE), 0)
 
+    def test_a_socket_that_it_is_started_with(self):
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            self.port = s.getsockname()[1]
+            self.launch("--listen", "fd:%d" % s.fileno(), pass_fds=[s.fileno()])
+        self.assertIn("httpd 1.0", self.wire().ask())
+
     def test_options(self):
         for arguments, code in ((["--help"], 0), (["--version"], 0), (["--idle", "x"], 2),
                                 (["--fault", "x"], 2), (["--what"], 2), (["what"], 2),
-                                ([], 1), (["--listen", "nowhere"], 1)):
+                                ([], 1), (["--listen", "nowhere"], 1),
+                                (["--listen", "fd:0"], 1), (["--listen", "fd:99"], 1),
+                                (["--listen", "fd:x"], 1)):
             with self.subTest(arguments=arguments):
                 p = subprocess.run([harness.program(OLD), *arguments], text=True, check=False,
                                    env=harness.environment("/tmp"), stdin=subprocess.DEVNULL,
