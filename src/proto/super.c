@@ -42,7 +42,9 @@ ROW("IDLE incumbent dead", IDLE, NOW, O_GONE, NOTHING, COLD, NULL)
 ROW("stop", IDLE, NOW, STOP, DO(A(TERM_O)), STOPPING, NULL)
 ROW("IDLE start", IDLE, START, STARTABLE, DO(A(BEGIN_ATTEMPT), A(JOURNAL_STARTED)), STARTING, NULL)
 ROW("IDLE registers again", IDLE, O_SERVING, ALWAYS, DO(A(FINAL)), IDLE, NULL)
+/* the journal was lost, and with it the attempt in which O stands by */
 ROW("IDLE registers again", IDLE, O_STANDBY, ALWAYS, DO(A(RESUME_O)), IDLE, NULL)
+ROW("IDLE registers again", IDLE, O_STATUS, STANDBY, DO(A(FINAL)), IDLE, NULL)
 ROW("restart asked for", IDLE, RESTART, O_ALIVE, DO(A(TERM_O)), RESTARTING, NULL)
 
 ROW("IDLE start", STARTING, JOURNALED, ALWAYS, DO(A(SPAWN)), SPAWNING, NULL)
@@ -233,6 +235,7 @@ static bool holds(const struct s *s, enum s_guard g, const struct msg *m)
 	case S_G_UNTOUCHED: return !o_gone && !s->prepared;
 	case S_G_SERVED: return s->served;
 	case S_G_STOP: return s->stop;
+	case S_G_STANDBY: return s->o_standby;
 	case S_G_STARTABLE: return !o_gone && s->o_connected && !s->o_standby && !s->stop;
 	case S_GUARD_COUNT: break;
 	}
@@ -337,7 +340,6 @@ static void note(struct s *s, enum s_event e, const struct msg *m)
 		s->o_connected = true;
 		s->o_standby = e == S_E_O_STANDBY;
 		break;
-	case S_E_O_STATUS: s->o_standby = false; break;
 	case S_E_STOP: s->stop = true; break;
 	case S_E_O_SEALED:
 		if (s->state != S_SEAL || !m)
@@ -372,6 +374,7 @@ static void effect(struct s *s, enum s_action a, uint64_t now)
 		s->why = NULL;
 		break;
 	case S_A_MAY: s->may = true; break;
+	case S_A_FINAL: s->o_standby = false; break;
 	case S_A_PROMOTE:
 		s->o_present = s->n_present;
 		s->o_gone = s->n_gone;

@@ -93,6 +93,7 @@ enum s_event {
 	X(UNTOUCHED)     /* O is alive and was never sent Prepare: it serves */ \
 	X(SERVED)        /* the journal says that the incumbent has served */ \
 	X(STOP)          /* a stop was asked for */ \
+	X(STANDBY)       /* O has registered, and did not serve */ \
 	X(STARTABLE)     /* O is connected, does not stand by, and no stop was asked for */
 
 enum s_guard {

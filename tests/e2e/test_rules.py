@@ -738,6 +738,28 @@ class Restart(RuleCase):
         s.wait_state("idle")
         self.assertEqual(s.daemon_pid(), pid)
 
+    def test_the_journal_has_lost_the_attempt(self):
+        """A copy from before it was put back: the incumbent stands by, and nobody else knows. It
+        is told to serve, and when it does, that its commit is final."""
+        s, o = self.puppet_o(**SOON)
+        journal = s.path("run", s.name, "journal")
+        with open(journal, "rb") as f:
+            before = f.read()
+        self.upgrade_to_kvd(s)
+        self.prepared(o)
+        s.kill_supervisor()
+        with open(journal, "wb") as f:
+            f.write(before)
+        s.launch()
+        harness.wait_until(lambda: s.status() is not None, "the new supervisor")
+        self.again(s, o, "DRAINED")
+        o.receive(RESUME)
+        self.took(s, "restart IDLE silent, it has served")
+        self.assertIn("stands by", s.upgrade().result["message"])
+        self.say(o, D_STATUS, serving=True)
+        self.assertTrue(o.receive(COMMIT)[1])
+        self.took(s, "IDLE registers again")
+
     def test_a_start_that_never_ended(self):
         s = self.kvd(**SOON)
         s.flags = ["--debug"]

@@ -57,6 +57,8 @@
  *            -DBREAK     a fault may be the end of a channel whose both ends live:
  *                        by S (a frame that it cannot read) or by an incumbent
  *            -DJFAULT    a fault may be a journal write, a fork or a lock that fails
+ *            -DJLOST     a fault may be a restart without the journal, nothing being
+ *                        decided: the flock says which incumbent lives
  *            -DREACH=X   no quiescent state has X (probe.sh)
  *            -DNT_xxx    timer T_xxx never fires (ablation)
  *            -DM_xxx     breaks one rule (mutation), see run_mutants.sh
@@ -269,6 +271,7 @@ bit smay;		/* N of handoff sh may have served		*/
 bit sL = 1;		/* S has the listening sockets			*/
 bit soc = 1;		/* O is connected, as far as S knows		*/
 bit sprep;		/* O was sent Prepare, or a restart cannot know	*/
+bit sstand;		/* O has registered again and did not serve	*/
 bit sok;		/* the answer of a journal write, of a fork	*/
 
 /* ... and its journal (tmpfs, one atomic rename per update)		   */
@@ -859,7 +862,38 @@ inline final()
 	:: soc -> ssend(sinc, COMMIT, sh, 1)
 	:: else
 	fi;
-	ACT(A_FINAL)
+	sstand = 0; ACT(A_FINAL)
+}
+inline adopt()
+{	to(I_FINAL); jserves = 1; ACT(A_JOURNAL_SERVES); LOG(("S: adopts incumbent %d\n", sinc))
+}
+/* the journal has lost its attempt: it is ended under its own id */
+#ifdef JLOST
+#define SERVES_OR_LOST true
+#else
+#define SERVES_OR_LOST IS_SERVING
+#endif
+inline stands_by(x)
+{	to(x); sh = h; sstand = 1;
+#ifndef M_STANDBY_NO_RESUME
+	ssend(sinc, RESUME, sh, 0);
+#endif
+	ACT(A_RESUME_O);
+	LOG(("S: %d stands by in an attempt that nobody knows\n", sinc))
+}
+inline lose()
+{
+#ifdef JLOST
+	if
+	:: ncr && F && jph == J_STARTED && lock < NSLOT && INCUMBENT(lock) ->
+		ncr--; LOG(("*** the journal is lost, the flock says %d\n", lock));
+		jph = J_IDLE; jinc = lock; jsucc = NONE; jserves = 1; sh = 0;
+		jout[jh] = O_ABORTED		/* true, and nobody says so */
+	:: true
+	fi
+#else
+	skip
+#endif
 }
 inline cold_done()
 {	to(I_FINAL);
@@ -924,7 +958,8 @@ end:	do
 	/* ---- restart ----------------------------------------------------------- */
 	:: atomic { sst == S_DOWN -> sst = S_BOOT; LOG(("S: restarted\n")) }
 	:: atomic { sst == S_BOOT ->
-		sinc = jinc; ssucc = jsucc; sh = jh; smay = (jph == J_COMMITTED); sprep = (jph != J_IDLE);
+		sh = jh; lose();
+		sinc = jinc; ssucc = jsucc; smay = (jph == J_COMMITTED); sprep = (jph != J_IDLE);
 		LOG(("S: journal: phase %d, handoff %d\n", jph, jh));
 		if
 		:: jph == J_IDLE -> to(S_R_IDLE); RULE("restart: BOOT")
@@ -942,13 +977,16 @@ end:	do
 			RULE("restart: BOOT")
 		fi }
 	:: atomic { sst == S_R_IDLE && HASO -> recvO();
-		assert(m == REG && v == P_SERVING);	/* idle: nobody drains or has sealed */
-		to(I_FINAL); jserves = 1; ACT(A_JOURNAL_SERVES);
-		LOG(("S: adopts incumbent %d\n", sinc)); RULE("restart IDLE registers: O_SERVING") }
+		assert(SERVES_OR_LOST);		/* idle: nobody drains or has sealed */
+		if
+		:: IS_SERVING -> adopt(); RULE("restart IDLE registers: O_SERVING")
+		:: IS_STANDBY -> stands_by(S_R_IDLE); RULE("restart IDLE registers: O_STANDBY")
+		:: IS_STATUS -> adopt(); RULE("restart IDLE registers: O_STATUS")
+		fi }
 	:: atomic { sst == S_R_IDLE && GONE(sinc) -> to(S_COLD); sclose(sinc); RULE("restart IDLE dead: NOW") }
 	/* a silent incumbent that has served is left alone (no handoff until it
 	 * registers); one whose cold start never ended is killed */
-	:: atomic { sst == S_R_IDLE && F && sinc != NONE && !dead(sinc) && !sc[sinc] && jserves ->
+	:: atomic { sst == S_R_IDLE && F && sinc != NONE && !dead(sinc) && (!sc[sinc] || sstand) && jserves ->
 		to(S_IDLE); LOG(("S: %d serves, not registered\n", sinc)); RULE("restart IDLE silent, it has served: TIMEOUT") }
 	:: atomic { sst == S_R_IDLE && T_REG && sinc != NONE && !dead(sinc) && !sc[sinc] && !jserves ->
 		to(S_R_IDLE); LOG(("S: cold-started %d silent, kills it\n", sinc)); skill(sinc); ACT(A_KILL_O);
@@ -976,13 +1014,20 @@ end:	do
 #else
 			to(I_FINAL); RULE("IDLE registers again: O_SERVING")
 #endif
-		:: IS_STANDBY -> assert(false)		/* the attempt has ended by its Status */
-		:: m != REG				/* stale */
+		:: IS_STANDBY ->
+			assert(SERVES_OR_LOST);		/* the attempt has ended by its Status */
+			stands_by(S_IDLE); RULE("IDLE registers again: O_STANDBY")
+#ifndef M_STANDBY_NO_FINAL
+		:: IS_STATUS && sstand -> to(I_FINAL); RULE("IDLE registers again: O_STATUS")
+#else
+		:: IS_STATUS && sstand -> sstand = 0
+#endif
+		:: m != REG && !(IS_STATUS && sstand)	/* stale */
 #ifdef M_UNHEARD
 		:: m == REG && v == P_SERVING
 #endif
 		fi }
-	:: atomic { sst == S_IDLE && soc && HERE(sinc) && jh < NHAND && (jh+1 < NHAND || STARTLAST) ->
+	:: atomic { sst == S_IDLE && soc && !sstand && HERE(sinc) && jh < NHAND && (jh+1 < NHAND || STARTLAST) ->
 		to(S_STARTING); sh = jh + 1; jh = sh; jout[sh] = O_UNBORN; sok = 1; ssucc = NONE;
 		ACT(A_BEGIN_ATTEMPT); ACT(A_JOURNAL_STARTED);
 		if
@@ -1346,7 +1391,7 @@ proctype Crash()
 	:: atomic { ncr && F && sst != S_DOWN ->
 		LOG(("*** S crashes\n"));
 		sst = S_DOWN; sinc = NONE; ssucc = NONE; sh = 0; srev = 0;
-		scold = 0; smay = 0; sL = 0; soc = 0; sprep = 0; sok = 0; ncr--;
+		scold = 0; smay = 0; sL = 0; soc = 0; sstand = 0; sprep = 0; sok = 0; ncr--;
 		sc[0] = 0; purge(d2s[0]);
 		sc[1] = 0; purge(d2s[1]);
 		sc[2] = 0; purge(d2s[2]);

@@ -211,28 +211,14 @@ void cover_dump(uint64_t min)
 
 /* ------------------------------------------------------------------ rows --- */
 
-static const char *excused(const char *table, const char *rule, const char *state,
-                           const char *event)
-{
-	for (unsigned i = 0; i < sizeof cover_never / sizeof *cover_never; i++)
-		if (!strcmp(cover_never[i].table, table) && !strcmp(cover_never[i].state, state) &&
-		    !strcmp(cover_never[i].event, event) && !strcmp(cover_never[i].rule, rule))
-			return cover_never[i].reason;
-	return NULL;
-}
-
 static unsigned row(bool print, const char *table, const char *rule, const char *state,
                     const char *event, uint64_t n)
 {
-	const char *reason = excused(table, rule, state, event);
-
 	if (print)
 		printf("%s %-45s %-12s %-15s %10llu\n", table, rule, state, event, (unsigned long long)n);
-	if (n)
-		return 0;
-	printf("%s: %s [%s] %s at %s%s%s\n", reason ? "never taken, as expected" : "NEVER TAKEN", table,
-	       rule, state, event, reason ? ": " : "", reason ? reason : "");
-	return !reason;
+	if (!n)
+		printf("NEVER TAKEN: %s [%s] %s at %s\n", table, rule, state, event);
+	return !n;
 }
 
 unsigned cover_rows(bool print, bool require)

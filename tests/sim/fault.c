@@ -12,6 +12,7 @@ static const unsigned char weight[F_COUNT] = {
 	[F_HANG_N] = 6,  [F_HELPER] = 3,     [F_BREAK_O] = 2, [F_BREAK_N] = 1, [F_OP_ABORT] = 3,
 	[F_OP_STOP] = 2, [F_OP_RESTART] = 2, [F_JOURNAL] = 3, [F_SPAWN] = 1,   [F_LOCK] = 1,
 	[F_SEAL] = 2,    [F_UNHEALTHY] = 1,  [F_STALE] = 1,   [F_BAD] = 2,
+	[F_LOST] = 1,
 };
 
 static bool is_soft(enum fault_kind k)
@@ -106,7 +107,7 @@ static void plan_scene(struct world *w)
 {
 	uint64_t fence = (uint64_t)w->timer[TIMER_FENCE] * MS;
 
-	switch (rnd(w, 12)) {
+	switch (rnd(w, 13)) {
 	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
@@ -174,6 +175,13 @@ static void plan_scene(struct world *w)
 		w->upgrades++;
 		w->hasty = true;
 		break;
+	case 11:  /* the journal is lost with an attempt, and O is not back yet when S asks the lock */
+		add(w, F_LOST, AT_STEP, 0, 0);
+		add(w, F_KILL_S, AT_O, D_DRAINING + (unsigned)rnd(w, 2), (unsigned)rnd(w, 3));
+		if (chance(w, 2))
+			then(add(w, F_HANG_O, AT_O, D_UNDRAIN, 0))->length =
+				(uint64_t)w->timer[TIMER_DEAD] * MS * (1 + rnd(w, 4)) / 2;
+		break;
 	default:  /* a restarted S, an incumbent that is silent for long */
 		add(w, F_KILL_S, AT_STEP, 0, (unsigned)rnd(w, 100));
 		add(w, F_HANG_O, AT_STEP, 0, (unsigned)rnd(w, 100))->length =
@@ -238,6 +246,19 @@ bool fault_strikes(struct world *w, enum fault_kind k)
 	say(w, "*", "FAULT: %s", fault_name[k]);
 	fault_note(w, k);
 	return true;
+}
+
+/* A supervisor starts and the journal is not there. That is made up for as long as the lock says
+ * who serves, and nothing was decided: an O that has sealed, or an N that nobody knows, needs an
+ * operator then. */
+bool fault_may_lose(const struct world *w)
+{
+	for (unsigned i = 0; i < w->nproc; i++) {
+		const struct proc *p = &w->proc[i];
+		if (p->life == ALIVE && p->pid == w->lock)
+			return w->j.phase != BOOT_COMMITTED && !d_is_successor(&p->d);
+	}
+	return false;
 }
 
 static struct proc *target(struct world *w, bool n)

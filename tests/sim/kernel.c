@@ -246,6 +246,18 @@ static unsigned number_of(struct span s)
 	return s.n == 1 ? (unsigned)(s.p[0] - '0') : (unsigned)((s.p[0] - '0') * 10 + s.p[1] - '0');
 }
 
+/* Without a journal the lock says who may be serving, as in handoffd/boot.c. */
+static void guess_incumbent(struct world *w, struct journal *ret)
+{
+	const struct proc *p = proc_find(w, w->lock);
+
+	ret->cur = w->kept;
+	if (p && p->life == ALIVE) {
+		ret->inc = p->pid;
+		ret->served = true;
+	}
+}
+
 void journal_load(struct world *w, struct journal *ret, uint64_t *ret_seq, unsigned *ret_next)
 {
 	uint64_t best = 0, seq;
@@ -275,6 +287,8 @@ void journal_load(struct world *w, struct journal *ret, uint64_t *ret_seq, unsig
 		};
 	}
 	*ret_seq = best;
+	if (!best)
+		guess_incumbent(w, ret);
 }
 
 /* The new record is being written: until journal_end it may be torn by a crash. */
@@ -317,6 +331,8 @@ static void journal_landed(struct world *w, unsigned bytes)
 		w->begun[w->j.hand] = true;
 	if (w->j.phase == BOOT_COMMITTED)
 		w->decided[w->j.hand] = true;
+	if (w->j.phase == BOOT_IDLE)
+		w->kept = w->j.cur;
 	if (w->j.phase == BOOT_IDLE && w->j.outcome && w->j.hand &&
 	    (old.phase != BOOT_IDLE || old.hand != w->j.hand))
 		check_outcome(w, w->j.hand, (enum s_outcome)w->j.outcome);
@@ -330,6 +346,20 @@ bool journal_end(struct world *w, bool fail)
 	if (!fail)
 		w->sup.jslot ^= 1;
 	return !fail;
+}
+
+/* All of it, between two supervisors. An attempt under way is ended by nobody. */
+void journal_lose(struct world *w)
+{
+	uint64_t seq;
+	unsigned next;
+
+	memset(w->slot, 0, sizeof w->slot);
+	w->lost[w->j.hand] |= w->j.phase != BOOT_IDLE;
+	for (unsigned i = 0; i < w->nopen; i++)
+		cover_cell(w->open[i].kind, w->open[i].phase, OUTCOME_NONE);
+	w->nopen = 0;
+	journal_load(w, &w->j, &seq, &next);
 }
 
 /* -------------------------------------------------------------------- S --- */

@@ -106,7 +106,7 @@ struct sup {
 	X(HELPER, "kill O, helper stays") \
 	X(BREAK_O, "break O's channel") X(BREAK_N, "break N's channel") \
 	X(OP_ABORT, "operator aborts") X(OP_STOP, "stop") X(OP_RESTART, "restart daemon") \
-	X(JOURNAL, "journal write fails") X(SPAWN, "spawn fails") X(LOCK, "lock fails") \
+	X(JOURNAL, "journal write fails") X(LOST, "journal lost") X(SPAWN, "spawn fails") X(LOCK, "lock fails") \
 	X(SEAL, "seal fails") X(UNHEALTHY, "unhealthy") X(STALE, "stale open") \
 	X(BAD, "bad binary") X(SLOW, "hook over its time")
 enum fault_kind {
@@ -164,6 +164,7 @@ struct world {
 	uint8_t slot[2][JSIZE], jnew[JSIZE];
 	unsigned jlen;
 	struct journal j;       /* the truth on disk */
+	unsigned kept;          /* the current binary, in a record of its own */
 	/* the operator */
 	unsigned upgrades;      /* still to be asked for */
 	uint64_t op_at, last_fault;
@@ -179,6 +180,7 @@ struct world {
 	unsigned nhand, cold_starts;
 	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
+	bool lost[MAX_HAND + 1];      /* with the journal: nobody can report it */
 	bool unheard;           /* O has ended its channel itself */
 	bool prepared[MAX_HAND + 1];  /* O was sent Prepare */
 	bool begun[MAX_HAND + 1], badbin[MAX_HAND + 1];
@@ -223,6 +225,7 @@ void conn_close_s(struct proc *p);
 void sup_die(struct world *w);
 void journal_begin(struct world *w, const struct journal *j);
 bool journal_end(struct world *w, bool fail);
+void journal_lose(struct world *w);
 void journal_load(struct world *w, struct journal *ret, uint64_t *ret_seq, unsigned *ret_next);
 
 /* ---- super.c ---- */
@@ -240,6 +243,7 @@ void daemon_start(struct world *w, struct proc *p);
 void fault_plan(struct world *w);
 void fault_check(struct world *w);                 /* after each step */
 bool fault_strikes(struct world *w, enum fault_kind k);   /* armed: takes it */
+bool fault_may_lose(const struct world *w);        /* the journal */
 void fault_note(struct world *w, enum fault_kind k);
 unsigned fault_phase(const struct world *w);
 

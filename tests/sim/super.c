@@ -486,7 +486,7 @@ static bool startable(struct world *w)
 	const struct sup *u = &w->sup;
 	struct proc *o = proc_find(w, u->o);
 
-	return u->s.state == S_IDLE && u->s.o_connected && !u->s.stop && !u->s.o_gone &&
+	return u->s.state == S_IDLE && u->s.o_connected && !u->s.o_standby && !u->s.stop && !u->s.o_gone &&
 	       !(o && o->conn.has_hello);   /* it registers: its sockets are still to come */
 }
 
@@ -565,6 +565,8 @@ static void boot(struct world *w)
 	struct sup *u = &w->sup;
 	struct s_boot b = { 0 };
 
+	if (fault_may_lose(w) && fault_strikes(w, F_LOST))
+		journal_lose(w);
 	journal_load(w, &u->j, &u->jseq, &u->jslot);
 	u->booted = true;
 	u->o = u->j.inc;

@@ -554,6 +554,30 @@ START_TEST(restarted_idle)
 }
 END_TEST
 
+/* The journal has lost the attempt in which O stands by: before and after S gives up waiting. */
+START_TEST(restarted_and_o_stands_by)
+{
+	boot(BOOT_IDLE, true, false, true);
+	step(S_E_O_STANDBY);
+	EXPECT(R_IDLE, S_A_RESUME_O);
+	step(S_E_O_STATUS);
+	EXPECT(IDLE, S_A_JOURNAL_SERVES, S_A_FINAL);
+	boot(BOOT_IDLE, true, false, true);
+	step(S_E_TIMEOUT);
+	EXPECT(IDLE);
+	step(S_E_O_STANDBY);
+	EXPECT(IDLE, S_A_RESUME_O);
+	step(S_E_START);
+	EXPECT(IDLE);
+	step(S_E_O_STATUS);
+	EXPECT(IDLE, S_A_FINAL);
+	step(S_E_O_STATUS);
+	EXPECT(IDLE);
+	step(S_E_START);
+	EXPECT(STARTING, S_A_BEGIN_ATTEMPT, S_A_JOURNAL_STARTED);
+}
+END_TEST
+
 START_TEST(restarted_started)
 {
 	boot(BOOT_STARTED, true, true, true);
@@ -827,6 +851,7 @@ int main(void)
 	tcase_add_test(r, cold_start_backs_off);
 	tcase_add_test(r, cold_start_backs_off_after_a_long_life);
 	tcase_add_test(r, restarted_idle);
+	tcase_add_test(r, restarted_and_o_stands_by);
 	tcase_add_test(r, restarted_started);
 	tcase_add_test(r, restarted_started_with_nobody);
 	tcase_add_test(r, restarted_committed);
