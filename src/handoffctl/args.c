@@ -175,6 +175,24 @@ static int take_time(struct parser *p, const struct ctl_option *o, const char *v
 	             "2026-11-21 or '2026-11-21 08:45:00'", o->name, value);
 }
 
+/* As sha256sum(1) writes it. */
+static int take_sha256(struct parser *p, const struct ctl_option *o, const char *value,
+                       struct ctl_sha256 *ret)
+{
+	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+	const size_t size = 2 * sizeof ret->sum.b;
+
+	if (strlen(value) != size || strspn(value, digits) != size)
+		return wrong(p->c, "--%s %s: write the %zu hexadecimal digits of sha256sum(1)", o->name, value, size);
+	for (size_t i = 0; i < size; i++) {
+		const unsigned digit = (unsigned)(strchr(digits, value[i]) - digits) % 16;
+
+		ret->sum.b[i / 2] = (uint8_t)(i % 2 ? ret->sum.b[i / 2] | digit : digit << 4);
+	}
+	ret->given = true;
+	return 0;
+}
+
 static int take_value(struct parser *p, const struct ctl_option *o, const char *value)
 {
 	char *field = (char *)p->c + o->offset;
@@ -193,6 +211,8 @@ static int take_value(struct parser *p, const struct ctl_option *o, const char *
 		return take_number(p, o, value, (unsigned *)field);
 	case CTL_TIME:
 		return take_time(p, o, value, (uint64_t *)field);
+	case CTL_SHA256:
+		return take_sha256(p, o, value, (struct ctl_sha256 *)field);
 	case CTL_TEXT:
 	case CTL_PATH:
 	case CTL_FILE:

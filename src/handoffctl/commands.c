@@ -23,6 +23,8 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"upgrade kvd --binary /opt/kvd-2/bin/kvd --reason 'release 2'\0"
 		"another binary, until the next upgrade\0"
 		"upgrade kvd --deadline 3s --drain-grace 500ms\0a shorter pause, or no upgrade\0"
+		"upgrade kvd --if-changed --sha256 \"$(sha256sum <build/kvd | cut -c-64)\"\0"
+		"these bytes or none, and only if they do not run already\0"
 		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0"
 		"for a script\0",
 		ctl_upgrade },
@@ -81,7 +83,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		ctl_watch },
 	[CTL_COMPLETION] = { "completion", true,
 		"print what makes a shell complete commands, options and services",
-		"NAME is the shell: bash or fish. Where they are not installed:",
+		"NAME is the shell: bash or fish.",
 		"completion bash >/etc/bash_completion.d/handoffctl\0\0"
 		"completion fish >~/.config/fish/completions/handoffctl.fish\0\0",
 		ctl_completion },
@@ -123,6 +125,10 @@ const struct ctl_option ctl_options[] = {
 	  "how long the running daemon may finish what is in flight" },
 	{ "max-stall", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(max_stall), TIMER_DEADLINE,
 	  "refuse if the last ones took longer; exit status 7 if this one did" },
+	{ "sha256", 0, "HEX", BIT(UPGRADE), CTL_SHA256, AT(sha256), 0,
+	  "run only an executable with this sum, from a copy; else refuse" },
+	{ "if-changed", 0, NULL, BIT(UPGRADE), CTL_FLAG, AT(if_changed), 0,
+	  "nothing to do if the files are those of the running daemon" },
 	{ "reason", 0, "TEXT", ATTEMPT | BIT(ABORT) | BIT(RESTART) | BIT(STOP), CTL_TEXT,
 	  AT(reason), 1024, "why, for the logs" },
 	{ "trace-parent", 0, "TEXT", ATTEMPT, CTL_TEXT, AT(trace_parent), 256,

@@ -14,7 +14,7 @@
 
 /* id, code, what it says to a script */
 #define CTL_EXITS(X) \
-	X(OK,            0, "committed, or done") \
+	X(OK,            0, "committed, or done, or nothing to do") \
 	X(NOT_COMMITTED, 1, "not committed, or not done; the incumbent serves") \
 	X(USAGE,         2, "usage or configuration") \
 	X(NO_SUPERVISOR, 3, "no supervisor there, or it does not answer") \
@@ -50,7 +50,7 @@ struct ctl_command {
 };
 extern const struct ctl_command ctl_commands[CTL_COMMANDS + 1];   /* .name NULL at the end */
 
-enum ctl_kind { CTL_FLAG, CTL_TEXT, CTL_PATH, CTL_FILE, CTL_DURATION, CTL_NUMBER, CTL_TIME };
+enum ctl_kind { CTL_FLAG, CTL_TEXT, CTL_PATH, CTL_FILE, CTL_DURATION, CTL_NUMBER, CTL_TIME, CTL_SHA256 };
 
 struct ctl_option {
 	const char *name;
@@ -65,6 +65,7 @@ struct ctl_option {
 extern const struct ctl_option ctl_options[];       /* .name NULL at the end */
 
 struct ctl_duration { bool given; uint32_t ms; };
+struct ctl_sha256 { bool given; struct fprint sum; };
 
 /* One invocation. Texts borrow from argv. */
 struct ctl {
@@ -73,6 +74,8 @@ struct ctl {
 	bool json, help, version, openmetrics;
 	const char *socket, *binary, *reason, *trace_parent, *correlation_id, *tenant;
 	struct ctl_duration deadline, drain, max_stall;
+	struct ctl_sha256 sha256;
+	bool if_changed;
 	const char *id;                      /* of a handoff, or its beginning; NULL: the last one */
 	unsigned count;                      /* 0: all */
 	uint64_t since_ms;                   /* wall time; 0: all */

@@ -51,6 +51,15 @@ void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value)
 	json_put_text(j, key, has ? text : NULL);
 }
 
+void json_put_sum(json_t *j, const char *key, bool has, const struct fprint *value)
+{
+	char text[65];
+
+	if (has)
+		fprint_format(value, text);
+	json_put_text(j, key, has ? text : NULL);
+}
+
 void json_print_line(json_t *j)
 {
 	/* whole or not at all: half an object is none */

@@ -19,6 +19,7 @@ void json_put_text(json_t *j, const char *key, const char *value);   /* NULL: nu
 void json_put_span(json_t *j, const char *key, bool has, struct span value);
 void json_put_uint(json_t *j, const char *key, bool has, uint64_t value);
 void json_put_bool(json_t *j, const char *key, bool has, bool value);
+void json_put_sum(json_t *j, const char *key, bool has, const struct fprint *value);
 void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value);
 
 /* Prints j on a line of stdout, flushes, and releases j. */

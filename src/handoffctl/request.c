@@ -38,6 +38,10 @@ int ctl_upgrade(struct ctl *c)
 		MSG_SET(&m, op_upgrade, binary, SPAN(c->binary_path));
 	if (c->max_stall.given)
 		MSG_SET(&m, op_upgrade, max_stall_ms, c->max_stall.ms);
+	if (c->sha256.given)
+		MSG_SET(&m, op_upgrade, sha256, c->sha256.sum);
+	if (c->if_changed)
+		MSG_SET(&m, op_upgrade, if_changed, true);
 	SET_ATTEMPT(&m, op_upgrade, c);
 	return follow(c, &m, &(struct follow_how){ "handoff", &id, .again = true, .abort = true });
 }

@@ -135,6 +135,7 @@ static json_t *state_object(const struct msg *m)
 	json_put_bool(j, "binary_kept", HAS(m, kept), s->kept);
 	changed = binary_changed(m);
 	json_put_bool(j, "binary_changed", changed >= 0, changed);
+	json_put_sum(j, "sha256", HAS(m, sha256), &s->sha256);
 	json_put_span(j, "previous", HAS(m, previous), s->previous);
 	json_put_bool(j, "previous_kept", HAS(m, previous_kept), s->previous_kept);
 	json_object_set_new(j, "listeners", listeners_array(&s->listeners));
@@ -290,6 +291,8 @@ static void show_timers(const struct msg *m)
 
 static void show_binary(const struct msg *m)
 {
+	char sum[65];
+
 	if (!HAS(m, binary))
 		return;
 	field("binary");
@@ -297,6 +300,11 @@ static void show_binary(const struct msg *m)
 	if (binary_changed(m) == 1)
 		printf(" (the file there is another by now, or gone)");
 	putchar('\n');
+	if (HAS(m, sha256)) {
+		fprint_format(&m->op_state.sha256, sum);
+		field("sha256");
+		puts(sum);
+	}
 	if (!HAS(m, previous))
 		return;
 	field("previous");

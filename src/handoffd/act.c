@@ -122,6 +122,7 @@ static enum s_event journal_outcome(struct service *s)
 		remember(s, s->attempt.back ? KEEP_ROLLED_BACK : KEEP_UPGRADED);
 	} else {
 		listeners_nonblock(&s->listeners);
+		s->keep.litter |= s->new_exe.pinned;
 		exe_close(&s->new_exe);
 		s->new_conf = conf_free(s->new_conf);
 	}
@@ -202,8 +203,9 @@ static enum s_event spawn(struct service *s, bool cold)
 {
 	const struct conf *c = cold || !s->new_conf ? s->conf : s->new_conf;
 	char err[600] = "no memory";
+	struct exe *exe = cold ? &s->exe : &s->new_exe;
 	struct spawn_args a = {
-		.conf = c, .exe = cold ? &s->exe : &s->new_exe, .dir = -1, .runtime_dir = s->runtime_dir,
+		.conf = c, .exe = exe, .dir = -1, .runtime_dir = s->runtime_dir,
 		.lock_dir = c->data_dir ? NULL : s->lock_dir, .role = cold ? "first" : "successor",
 	};
 	struct child child;
@@ -220,6 +222,7 @@ static enum s_event spawn(struct service *s, bool cold)
 	}
 	a.channel = pair[1];
 	a.generation = generation;
+	sums_look(c, &exe->with);
 	snprintf(generation, sizeof generation, "%llu", (unsigned long long)sys_boot_us());
 	a.dir = keep_copy_dir(&s->keep, a.exe);
 	if (a.dir < 0 && a.exe->copy)

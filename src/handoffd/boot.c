@@ -178,6 +178,20 @@ static void adopt_exe(struct service *s, const struct peer *p, const char *binar
 	exe_close(&now);
 }
 
+/* What the attempt under way runs, or ran if it has died, is a copy: a kept one, or a pinned one
+ * that is not on record yet. */
+static void adopt_copy(struct service *s)
+{
+	const uint64_t copy = s->journal.new_copy;
+	const char *path = s->journal.new_binary[0] ? s->journal.new_binary : s->conf->command[0];
+
+	if (s->journal.phase == BOOT_IDLE)
+		return;
+	if (copy && s->new_exe.fd < 0 && copy != s->keep.c.now.copy && copy != s->keep.c.before.copy)
+		keep_pinned(&s->keep, path, copy, &s->new_exe);
+	s->new_exe.copy = copy;
+}
+
 static bool restore(void *arg, const char *name, int fd)
 {
 	struct service *s = arg;
@@ -214,9 +228,10 @@ static int boot(struct service *s, char *err, size_t size)
 	if (e)
 		return e;
 	adopt_exe(s, s->o, s->journal.binary, &s->exe);
+	if (s->o && s->journal.served)
+		keep_recall(&s->keep, &s->exe);
 	adopt_exe(s, s->n, s->journal.new_binary, &s->new_exe);
-	if (s->journal.phase != BOOT_IDLE)
-		s->new_exe.copy = s->journal.new_copy;   /* also of one that has died: what it was */
+	adopt_copy(s);
 	/* after a stop in this boot; neither a crash nor a reboot has been asked for */
 	s->asked = !s->journal.incumbent.pid && !strcmp(s->keep.c.boot, s->store.boot);
 	if (!s->o && !s->n && keep_cold(&s->keep, s->conf, s->journal.binary, s->asked, &s->exe, err, size)) {
@@ -273,7 +288,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	s->totals.since_ms = sys_wall_ms();
 	s->exe.fd = s->new_exe.fd = s->old_exe.fd = s->keep.dir = s->transfer = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
-	s->history.fd = s->disruption.diag = -1;
+	s->history.fd = s->disruption.diag = s->copier.sums = -1;
 	s_init(&s->s, s_table, conf->timer);
 	s->s.trace = service_on_row;
 	s->s.trace_arg = s;
@@ -289,7 +304,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		e = guess_incumbent(s, err, size);
 	if (e)
 		return e;
-	keep_open(&s->keep, s->state_dir, &current);
+	keep_open(&s->keep, s->state_dir, &current, s->journal.phase != BOOT_IDLE ? s->journal.new_copy : 0);
 	if ((s->store.fresh || !s->journal.incumbent.pid) && current.now.named)
 		memcpy(s->journal.binary, current.now.path, sizeof s->journal.binary);
 	history_open(s);
@@ -347,6 +362,7 @@ void service_end(struct service *s)
 	exe_close(&s->new_exe);
 	exe_close(&s->old_exe);
 	copier_close(s);
+	candidate_drop(s, "the supervisor was stopped");
 	keep_close(&s->keep);
 	sys_closep(&s->transfer);
 	/* what the service manager holds goes on listening: a restart of the service refuses nobody */

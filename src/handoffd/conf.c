@@ -13,6 +13,7 @@
 #include "handoffd/conf_scan.h"
 #include "handoffd/conf_value.h"
 #include "handoffd/ids.h"
+#include "proto/slot.h"
 
 
 /* One reading of one file. */
@@ -509,8 +510,10 @@ static int read_all(struct reader *r, char *text)
 		e = resolve(r);
 	if (cfg)
 		cfg_free(cfg);
-	if (!e)
+	if (!e) {
 		r->conf->text = strdup(text);   /* without the room that it was read into */
+		r->conf->sum = crc32_of(text, strlen(text));
+	}
 	free(text);
 	return e;
 }

@@ -36,6 +36,7 @@ struct conf_rlimit { const char *option; int resource; struct rlimit limit; };
 struct conf {
 	char *file;                /* the configuration's path */
 	char *text;                /* as it was read; NULL: conf_keep() has it (conf_kept.h) */
+	uint32_t sum;              /* of that text: whether it is another */
 	char *name;                /* service kvd { ... } */
 	char **command;            /* argv, NULL at the end */
 	char *data_dir;            /* NULL: none */

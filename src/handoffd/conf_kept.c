@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/sys.h"
-#include "proto/slot.h"
 
 /* The file's path from / on, a NUL, the text. */
 static const char *absolute(const char *path, char out[PATH_MAX])
@@ -75,17 +74,15 @@ void conf_keep_nothing(const char *dir)
 
 int conf_keep(struct conf *c, const char *dir, uint32_t *last)
 {
-	uint32_t sum;
 	int e = 0;
 
 	if (!c->text)
 		return 0;
-	sum = crc32_of(c->text, strlen(c->text));
-	if (sum != *last)
+	if (c->sum != *last)
 		e = replace(c, dir);
 	if (e)   /* what is there is another's by now */
 		conf_keep_nothing(dir);
-	*last = e ? 0 : sum;
+	*last = e ? 0 : c->sum;
 	free(c->text);
 	c->text = NULL;
 	return e;

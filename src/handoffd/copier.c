@@ -1,6 +1,7 @@
 #include "handoffd/copier.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,18 +16,40 @@
 
 #define CLOSE_MS 1000   /* at its supervisor's end */
 
+static bool about_candidate(const struct copier *p)
+{
+	return p->job == LOOK || p->job == PIN;
+}
+
+static const struct exe *its_exe(const struct service *s)
+{
+	return about_candidate(&s->copier) ? &s->candidate->exe : s->copier.job == COPY_PREVIOUS ? &s->old_exe : &s->exe;
+}
+
+static const struct conf *its_conf(const struct service *s)
+{
+	return about_candidate(&s->copier) ? s->candidate->conf : s->conf;
+}
+
 /* ---- the child ---- */
 
-/* All but two, and stdin to stderr. Channels and listeners are not for it. */
-static void close_others(int a, int b)
+static void close_range_between(const int *keep, unsigned n)
 {
-	const unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+	int from = 3;
 
-	if (low > 3)
-		sys_close_range(3, low - 1);
-	if (high > low + 1)
-		sys_close_range(low + 1, high - 1);
-	sys_close_range(high + 1, ~0u);
+	for (unsigned i = 0; i < n; i++) {
+		int next = INT_MAX;
+
+		for (unsigned j = 0; j < n; j++)
+			if (keep[j] >= from && keep[j] < next)
+				next = keep[j];
+		if (next == INT_MAX)
+			break;
+		if (next > from)
+			sys_close_range((unsigned)from, (unsigned)next - 1);
+		from = next + 1;
+	}
+	sys_close_range((unsigned)from, ~0u);
 }
 
 static void die_with(pid_t parent)
@@ -36,30 +59,77 @@ static void die_with(pid_t parent)
 		_exit(ECANCELED);
 }
 
-/* Its exit status is 0 or the errno. Signals stay blocked: a write beyond RLIMIT_FSIZE fails. */
-static void __attribute__((noreturn)) child(const struct service *s, pid_t parent)
+/* The copy is what will run, so that is what is hashed: nobody but this user can write to it. */
+static int pin(const struct service *s, int from, struct sums *sums)
+{
+	const struct candidate *c = s->candidate;
+	int copy, e = keep_write(s->keep.dir, &s->keep.c, &c->exe, from, s->copier.number);
+
+	if (e)
+		return e;
+	copy = keep_read(s->keep.dir, &c->exe, s->copier.number);
+	e = copy < 0 ? copy : sums_take(c->conf, copy, sums);
+	if (e || !sum_same(&sums->exe, &c->attempt.pin))
+		keep_sweep(s->keep.dir, &s->keep.c);
+	return e;
+}
+
+static int work(const struct service *s, int from, struct sums *sums)
 {
 	const struct copier *p = &s->copier;
-	const struct exe *e = p->old ? &s->old_exe : &s->exe;
-	int from;
+	int e;
+
+	switch (p->job) {
+	case COPY_CURRENT:
+		e = keep_write(s->keep.dir, &s->keep.c, &s->exe, from, p->number);
+		if (!e && sums_take(s->conf, from, sums))
+			memset(sums, 0, sizeof *sums);   /* then it is not known */
+		return e;
+	case COPY_PREVIOUS:
+		return keep_write(s->keep.dir, &s->keep.c, &s->old_exe, from, p->number);
+	case SUM_CURRENT:
+	case LOOK:
+		return sums_take(its_conf(s), from, sums);
+	case PIN:
+		return pin(s, from, sums);
+	case SWEEP:
+		keep_sweep(s->keep.dir, &s->keep.c);
+	}
+	return 0;
+}
+
+/* Its exit status is 0 or the errno. Signals stay blocked: a write beyond RLIMIT_FSIZE fails. */
+static void __attribute__((noreturn)) child(const struct service *s, pid_t parent, int out)
+{
+	const struct copier *p = &s->copier;
+	struct sums sums = { 0 };
+	int from = -1, e;
 
 	die_with(parent);
-	sys_setpriority(19);
-	sys_ioprio_idle();
-	from = exe_read(s->conf, e);
+	/* somebody waits for what is done for a candidate */
+	if (!about_candidate(p)) {
+		sys_setpriority(19);
+		sys_ioprio_idle();
+	}
+	if (p->job != SWEEP)
+		from = exe_read(its_conf(s), its_exe(s));
 	die_with(parent);   /* again: a change of the user for files has cleared it, prctl(2) */
-	if (from < 0)
+	if (p->job != SWEEP && from < 0)
 		_exit(from == -EACCES ? EPERM : -from);
 	sys_prctl(PR_SET_NAME, (unsigned long)"handoffd-copy");   /* for people */
-	close_others(s->keep.dir, from);
-	_exit(-keep_write(s->keep.dir, &s->keep.c, e, from, p->number));
+	close_range_between((const int[]){ s->keep.dir, from, out }, 3);
+	e = work(s, from, &sums);
+	/* 96 bytes: whole or not at all, pipe(7) */
+	if (!e && sys_write(out, &sums, sizeof sums) != sizeof sums)
+		e = -EIO;
+	_exit(-e);
 }
 
 /* ---- what it leaves ---- */
 
 static struct kept *what(struct service *s)
 {
-	return s->copier.old ? &s->keep.c.before : &s->keep.c.now;
+	return s->copier.job == COPY_PREVIOUS ? &s->keep.c.before : &s->keep.c.now;
 }
 
 static void on_again(evutil_socket_t fd, short what_, void *arg)
@@ -70,14 +140,14 @@ static void on_again(evutil_socket_t fd, short what_, void *arg)
 }
 
 /* Said once for each reason. While it lasts, and no longer, an idle service has a timer. */
-static void failed(struct service *s, const char *why)
+static void not_copied(struct service *s, const char *why)
 {
 	struct copier *p = &s->copier;
 	const unsigned delay = p->tries < 12 ? 1u << p->tries : 3600;
 	char text[sizeof s->keep.why];
 
 	snprintf(text, sizeof text, "no copy of the %sexecutable %.120s could be made: %.120s",
-	         p->old ? "previous " : "", what(s)->path, why);
+	         p->job == COPY_PREVIOUS ? "previous " : "", what(s)->path, why);
 	if (strcmp(text, s->keep.why))
 		log_warning("%s; after a crash what lies at its path by then would run; it is tried again", text);
 	memcpy(s->keep.why, text, sizeof text);
@@ -88,6 +158,26 @@ static void failed(struct service *s, const char *why)
 		event_add(p->again, &(struct timeval){ .tv_sec = delay });
 }
 
+static void failed(struct service *s, const char *why)
+{
+	switch (s->copier.job) {
+	case COPY_CURRENT:
+	case COPY_PREVIOUS:
+		not_copied(s, why);
+		break;
+	case SUM_CURRENT:
+		log_debug("what runs could not be hashed (%s): the next upgrade --if-changed goes ahead", why);
+		s->copier.unhashed = true;
+		break;
+	case SWEEP:
+		s->keep.litter = false;   /* the next copy, or the next supervisor, removes it */
+		break;
+	case LOOK:
+	case PIN:
+		candidate_looked(s, NULL, why);
+	}
+}
+
 static const char *describe(const struct copier *p, char out[100])
 {
 	const int code = p->status != -1 && WIFEXITED(p->status) ? WEXITSTATUS(p->status) : -1;
@@ -95,7 +185,7 @@ static const char *describe(const struct copier *p, char out[100])
 	if (p->late)
 		snprintf(out, 100, "it took longer than start-timeout");
 	else if (code == ESTALE)
-		snprintf(out, 100, "the file has been written to since it was started");
+		snprintf(out, 100, "somebody has written to the file meanwhile");
 	else if (code == EPERM)
 		snprintf(out, 100, "the daemon's user may not read it");
 	else if (code == EACCES)
@@ -107,10 +197,11 @@ static const char *describe(const struct copier *p, char out[100])
 	return out;
 }
 
-static void take(struct service *s)
+/* The record on disk is of what is kept, or the one before. */
+static void take_copy(struct service *s)
 {
 	struct copier *p = &s->copier;
-	struct exe *e = p->old ? &s->old_exe : &s->exe;
+	struct exe *e = p->job == COPY_PREVIOUS ? &s->old_exe : &s->exe;
 	struct kept *w = what(s);
 	int r;
 
@@ -128,8 +219,38 @@ static void take(struct service *s)
 	s->keep.why[0] = '\0';
 	p->tries = 0;
 	log_debug("%s has been copied to %s/exe/%llu", w->path, s->state_dir, (unsigned long long)p->number);
-	if (p->old)
+	if (p->job == COPY_PREVIOUS)
 		exe_close(&s->old_exe);
+}
+
+/* True: they are those of what runs. */
+static bool take_sums(struct service *s, const struct sums *sums)
+{
+	s->copier.unhashed = !keep_sums(&s->keep, &s->exe, sums);
+	return !s->copier.unhashed;
+}
+
+static void take(struct service *s, const struct sums *sums)
+{
+	switch (s->copier.job) {
+	case COPY_CURRENT:
+		take_sums(s, sums);   /* one record has both */
+		take_copy(s);
+		break;
+	case COPY_PREVIOUS:
+		take_copy(s);
+		break;
+	case SUM_CURRENT:
+		if (take_sums(s, sums))
+			s->keep.dirty = store_current(&s->store, &s->keep.c) != 0;
+		break;
+	case SWEEP:
+		s->keep.litter = false;
+		break;
+	case LOOK:
+	case PIN:
+		candidate_looked(s, sums, NULL);
+	}
 }
 
 static void forget(struct copier *p)
@@ -137,6 +258,7 @@ static void forget(struct copier *p)
 	event_free(p->end);
 	p->end = NULL;
 	sys_closep(&p->pidfd);
+	sys_closep(&p->sums);
 }
 
 static void kill_it(struct copier *p)
@@ -150,7 +272,9 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 {
 	struct service *s = arg;
 	struct copier *p = &s->copier;
+	struct sums sums;
 	char why[100];
+	ssize_t n;
 
 	(void)fd;
 	if (what_ & EV_TIMEOUT) {
@@ -159,11 +283,14 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 		return;
 	}
 	service_reap(s);
+	n = sys_read(p->sums, &sums, sizeof sums);
 	forget(p);
 	if (p->late || (!p->ended && p->status != 0))
 		failed(s, describe(p, why));
+	else if (!p->ended && n != sizeof sums)
+		failed(s, "its child has said nothing");
 	else if (!p->ended)
-		take(s);
+		take(s, &sums);
 	service_settle(s);
 }
 
@@ -190,31 +317,46 @@ static int watch(struct service *s, pid_t pid)
 	return -ENOMEM;
 }
 
-static void start(struct service *s, bool old)
+static int fork_child(struct service *s)
 {
 	const pid_t parent = getpid();
 	sigset_t all, before;
+	int out[2], e = sys_pipe(out);
 	pid_t pid;
-	int e;
 
-	s->copier.old = old;
-	if ((e = keep_reopen(&s->keep, s->state_dir))) {
-		failed(s, strerror(-e));
-		return;
-	}
-	s->copier.number = keep_number(&s->keep);
+	if (e)
+		return e;
 	/* no handler of handoffd's may run in the child: they share its signal sockets */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = sys_fork();
 	if (pid == 0)
-		child(s, parent);
+		child(s, parent, out[1]);
 	sigprocmask(SIG_SETMASK, &before, NULL);
+	sys_close(out[1]);
+	s->copier.sums = out[0];
 	e = pid < 0 ? (int)pid : watch(s, pid);
 	if (e && pid > 0) {
 		kill(pid, SIGKILL);   /* not reaped yet: it is that child */
 		sys_waitpid(pid, NULL, 0);
 	}
+	if (e)
+		sys_closep(&s->copier.sums);
+	return e;
+}
+
+static void start(struct service *s, enum copier_job job)
+{
+	int e = 0;
+
+	s->copier.job = job;
+	if (job != SUM_CURRENT && job != LOOK)
+		e = keep_reopen(&s->keep, s->state_dir);
+	if (job == PIN && s->keep.dirty)
+		e = -EROFS;
+	s->copier.number = keep_number(&s->keep);
+	if (!e)
+		e = fork_child(s);
 	if (e)
 		failed(s, strerror(-e));
 }
@@ -225,29 +367,70 @@ static bool lacks(const struct kept *w, const struct exe *e)
 	return !w->copy && !e->script && exe_is(e, w->path, &w->id);
 }
 
+static bool lacks_sums(const struct service *s)
+{
+	const struct kept *w = &s->keep.c.now;
+
+	return !sum_known(&w->sum) && sum_known(&w->with) && !s->copier.unhashed && s->exe.fd >= 0;
+}
+
+/* Nothing else is under way. */
+static bool at_rest(const struct service *s)
+{
+	return s->s.state == S_IDLE && !s->s.stop;
+}
+
+static void keep_up(struct service *s)
+{
+	struct copier *p = &s->copier;
+
+	/* dirty: the copies that the record on disk names are not removed before it names others */
+	if (s->keep.dirty || (p->again && evtimer_pending(p->again, NULL)))
+		return;
+	if (lacks(&s->keep.c.now, &s->exe))
+		start(s, COPY_CURRENT);
+	else if (lacks(&s->keep.c.before, &s->old_exe))
+		start(s, COPY_PREVIOUS);
+	else if (lacks_sums(s))
+		start(s, SUM_CURRENT);
+	else if (s->keep.litter)
+		start(s, SWEEP);
+	else
+		exe_close(&s->old_exe);
+}
+
 void copier_settle(struct service *s)
 {
 	struct copier *p = &s->copier;
-	const bool rest = s->s.state == S_IDLE && !s->s.stop && s->exe_served && peer_connected(s->o);
+	const bool rest = at_rest(s) && s->exe_served && peer_connected(s->o);
 
+	if (s->candidate && !at_rest(s))
+		candidate_drop(s, NULL);
 	if (p->end) {
-		if (!rest && !p->ended)
+		if (!p->ended && !about_candidate(p) && (!rest || s->candidate))
 			kill_it(p);
 		return;
 	}
-	if (!rest)   /* after the next handoff or start it is another file, or there is room */
+	if (!rest) {   /* after the next handoff or start it is another file, or there is room */
 		p->tries = 0;
+		p->unhashed = false;
+	}
 	if (!rest && p->again)
 		event_del(p->again);
-	/* dirty: the copies that the record on disk names are not removed before it names others */
-	if (!rest || s->keep.dirty || (p->again && evtimer_pending(p->again, NULL)))
+	if (s->candidate)
+		start(s, s->candidate->attempt.pinned ? PIN : LOOK);
+	else if (rest)
+		keep_up(s);
+}
+
+void copier_forget_candidate(struct service *s)
+{
+	struct copier *p = &s->copier;
+
+	if (!p->end || p->ended || !about_candidate(p))
 		return;
-	if (lacks(&s->keep.c.now, &s->exe))
-		start(s, false);
-	else if (lacks(&s->keep.c.before, &s->old_exe))
-		start(s, true);
-	else
-		exe_close(&s->old_exe);
+	s->keep.litter |= p->job == PIN;
+	kill_it(p);
 }
 
 bool copier_reaped(struct service *s, pid_t pid, int status)

@@ -1,5 +1,6 @@
 /*
- * copier: the short-lived child that copies an executable to the state directory (keep.h).
+ * copier: the short-lived child that copies executables to the state directory (keep.h), and
+ * hashes what an upgrade would start and what runs (sums.h).
  * It lives only while nothing else is under way: a handoff, a stop and a death of the daemon
  * end it, and it is started again when the service has come to rest. It never outlives handoffd.
  */
@@ -13,6 +14,14 @@
 
 struct service;
 
+enum copier_job {
+	COPY_CURRENT, COPY_PREVIOUS,   /* the first one hashes, too */
+	SUM_CURRENT,
+	SWEEP,                   /* removes copies that came to nothing */
+	LOOK,                    /* hashes the candidate (candidate.c) */
+	PIN,                     /* copies it, and hashes the copy */
+};
+
 struct copier {
 	struct event *end;       /* of the child; NULL: there is none */
 	pid_t pid;
@@ -20,14 +29,18 @@ struct copier {
 	int status;              /* wait status, once reaped; -1 unknown */
 	bool ended;              /* it was killed: what it leaves does not count */
 	bool late;               /* and that because it took too long */
-	bool old;                /* it copies the previous one */
-	uint64_t number;
+	enum copier_job job;
+	uint64_t number;         /* of the copy that it makes */
+	int sums;                /* where it says what it has hashed; -1: there is no child */
+	bool unhashed;           /* what runs could not be hashed: not again before it is another */
 	struct event *again;     /* it has failed, and is tried again: 1 s later, 2 s, ... 1 h */
 	unsigned tries;
 };
 
 /* Starts, or ends, the child as the state of the service asks for. */
 void copier_settle(struct service *s);
+/* The candidate is another, or there is none any more. */
+void copier_forget_candidate(struct service *s);
 /* A child of this process has ended. True: it was the copier. */
 bool copier_reaped(struct service *s, pid_t pid, int status);
 /* At the supervisor's end. */

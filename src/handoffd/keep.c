@@ -49,15 +49,18 @@ static void remove_file(int dir, const char *name, const void *arg)
 	sys_unlinkat(dir, name, 0);
 }
 
+/* Numbers of copies. */
+struct named { uint64_t number[3]; };
+
 static void remove_unnamed(int dir, const char *name, const void *arg)
 {
-	const struct current *c = arg;
-	char a[NAME_SIZE], b[NAME_SIZE];
+	const struct named *named = arg;
+	char text[NAME_SIZE];
 	int sub;
 
-	if ((c->now.copy && !strcmp(name, number_name(c->now.copy, a))) ||
-	    (c->before.copy && !strcmp(name, number_name(c->before.copy, b))))
-		return;
+	for (unsigned i = 0; i < sizeof named->number / sizeof *named->number; i++)
+		if (named->number[i] && !strcmp(name, number_name(named->number[i], text)))
+			return;
 	sub = sys_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (sub >= 0) {
 		for_each(sub, remove_file, NULL);
@@ -66,9 +69,16 @@ static void remove_unnamed(int dir, const char *name, const void *arg)
 	sys_unlinkat(dir, name, sub >= 0 ? AT_REMOVEDIR : 0);
 }
 
-static void sweep(int dir, const struct current *c)
+static void sweep(int dir, const struct current *c, uint64_t spare)
 {
-	for_each(dir, remove_unnamed, c);
+	const struct named named = { { c->now.copy, c->before.copy, spare } };
+
+	for_each(dir, remove_unnamed, &named);
+}
+
+void keep_sweep(int dir, const struct current *c)
+{
+	sweep(dir, c, 0);
 }
 
 /* ---- the copies ---- */
@@ -155,14 +165,14 @@ static void check_copy(const struct keep *k, struct kept *w)
 	}
 }
 
-void keep_open(struct keep *k, const char *state_dir, const struct current *c)
+void keep_open(struct keep *k, const char *state_dir, const struct current *c, uint64_t spare)
 {
 	*k = (struct keep){ .dir = -1, .c = *c };
 	if (keep_reopen(k, state_dir))
 		return;
 	check_copy(k, &k->c.now);
 	check_copy(k, &k->c.before);
-	sweep(k->dir, &k->c);
+	sweep(k->dir, &k->c, spare);
 }
 
 int keep_reopen(struct keep *k, const char *state_dir)
@@ -286,6 +296,27 @@ int keep_of_pid(const struct keep *k, pid_t pid, struct exe *ret)
 	return r ? r : -ENOENT;
 }
 
+int keep_pinned(const struct keep *k, const char *path, uint64_t number, struct exe *ret)
+{
+	struct exe e = { .fd = -1, .copy = number, .pinned = true };
+	struct stat st;
+	int r;
+
+	snprintf(e.path, sizeof e.path, "%s", path);
+	if ((r = keep_read(k->dir, &e, number)) < 0)
+		return r;
+	e.fd = r;
+	if ((r = sys_fstat(e.fd, &st))) {
+		exe_close(&e);
+		return r;
+	}
+	e.dev = st.st_dev;
+	e.ino = st.st_ino;
+	e.id.size = (uint64_t)st.st_size;   /* of what lay at the path nothing else is known */
+	*ret = e;
+	return 0;
+}
+
 /* ---- who serves ---- */
 
 static bool is_now(const struct current *c, const struct exe *e, const char *path)
@@ -293,6 +324,33 @@ static bool is_now(const struct current *c, const struct exe *e, const char *pat
 	if (e->copy)
 		return e->copy == c->now.copy;
 	return !strcmp(c->now.path, path) && exe_id_alike(&c->now.id, &e->id);
+}
+
+void keep_recall(const struct keep *k, struct exe *e)
+{
+	if (is_now(&k->c, e, e->path))
+		e->with = k->c.now.with;
+}
+
+bool keep_sums(struct keep *k, const struct exe *e, const struct sums *sums)
+{
+	struct kept *w = &k->c.now;
+
+	if (!is_now(&k->c, e, e->path) || !sum_same(&w->with, &sums->with))
+		return false;
+	w->sum = sums->exe;
+	w->rest = sums->rest;
+	return true;
+}
+
+/* The sums are those of what it was started with. True: it was something else. */
+static bool started_with(struct kept *w, const struct exe *e)
+{
+	if (!memcmp(&w->with, &e->with, sizeof w->with))
+		return false;
+	w->with = e->with;
+	w->sum = w->rest = (struct fprint){ { 0 } };
+	return true;
 }
 
 bool keep_serves(struct keep *k, struct exe *e, const char *binary, const char *command,
@@ -310,16 +368,17 @@ bool keep_serves(struct keep *k, struct exe *e, const char *binary, const char *
 		e->copy = c->now.copy;
 		c->now.named = named;
 		c->now.held = held;
-		return !same;
+		return started_with(&c->now, e) || !same;
 	}
 	if (e->copy && e->copy == c->before.copy) {
 		c->now = c->before;
 	} else {
-		c->now = (struct kept){ .id = e->id };
+		c->now = (struct kept){ .id = e->id, .copy = e->pinned ? e->copy : 0 };
 		snprintf(c->now.path, sizeof c->now.path, "%s", path);
 	}
 	c->now.named = named;
 	c->now.held = how == KEEP_ROLLED_BACK;
+	started_with(&c->now, e);
 	if (former.path[0])
 		c->before = former;
 	c->before.held = false;
@@ -400,12 +459,24 @@ int keep_write(int dir, const struct current *c, const struct exe *e, int from, 
 	const mode_t mask = umask(0);
 	int r;
 
-	sweep(dir, c);
+	keep_sweep(dir, c);
 	r = check_source(from, e);
 	if (!r)
 		r = write_copy(dir, from, e, number);
 	if (r)
-		sweep(dir, c);
+		keep_sweep(dir, c);
 	umask(mask);
 	return r;
+}
+
+int keep_read(int dir, const struct exe *e, uint64_t number)
+{
+	char name[NAME_SIZE];
+	int sub = sys_openat(dir, number_name(number, name), O_PATH | O_DIRECTORY | O_NOFOLLOW, 0), fd;
+
+	if (sub < 0)
+		return sub;
+	fd = sys_openat(sub, base_name(e->path), O_RDONLY | O_NOFOLLOW, 0);
+	sys_close(sub);
+	return fd;
 }

@@ -13,6 +13,7 @@
 
 #include "base/proc.h"
 #include "handoffd/spawn.h"
+#include "handoffd/sums.h"
 
 /* An executable that has served. */
 struct kept {
@@ -21,6 +22,8 @@ struct kept {
 	bool held;              /* by a rollback: also a start that is asked for runs it */
 	struct exe_id id;       /* of the file at path when it was started */
 	uint64_t copy;          /* the number of its copy; 0: none */
+	struct fprint with;     /* what else it was started with; all 0: not known */
+	struct fprint sum, rest;   /* SHA-256 of it and of that (sums.h); all 0: not known */
 };
 
 /* What the file `current` says. */
@@ -33,11 +36,13 @@ struct keep {
 	int dir;                /* exe/; -1: it cannot be had */
 	struct current c;       /* as on disk, but if dirty */
 	bool dirty;             /* c could not be written: again at the next change */
+	bool litter;            /* a copy may lie there that c does not name */
 	char why[300];          /* why a copy is missing; "" */
 };
 
-/* Takes *c, opens the directory, removes what it does not name. */
-void keep_open(struct keep *k, const char *state_dir, const struct current *c);
+/* Takes *c, opens the directory, removes what neither it nor a handoff under way names:
+ * the copy number spare, 0 none. */
+void keep_open(struct keep *k, const char *state_dir, const struct current *c, uint64_t spare);
 /* Opens the directory, where that has failed. 0, or -errno: there are no copies, why says it. */
 int keep_reopen(struct keep *k, const char *state_dir);
 void keep_close(struct keep *k);
@@ -56,6 +61,13 @@ int keep_before(const struct keep *k, const struct conf *c, struct exe *ret, cha
                 size_t err_size);
 /* The executable of pid, if it is one of the two, or its copy. 0 or -errno. */
 int keep_of_pid(const struct keep *k, pid_t pid, struct exe *ret);
+/* The copy number of path, which `current` does not name yet, as an executable: *ret, as far as
+ * it is known, and only the copy is run. 0 or -errno. */
+int keep_pinned(const struct keep *k, const char *path, uint64_t number, struct exe *ret);
+/* e, which has been adopted, has served: what it was started with is on record. */
+void keep_recall(const struct keep *k, struct exe *e);
+/* What was hashed is what e was started with: now it is on record. False: it is other by now. */
+bool keep_sums(struct keep *k, const struct exe *e, const struct sums *sums);
 
 /* e serves, started as binary, or as command if that is "". The one before becomes the
  * previous one, if it is another. A handoff, which is a rollback or not, decides whether it
@@ -76,5 +88,9 @@ uint64_t keep_number(const struct keep *k);
  * -EACCES: the directory's file system is mounted noexec; -ENOSPC, ...
  */
 int keep_write(int dir, const struct current *c, const struct exe *e, int from, uint64_t number);
+/* Its bytes, for reading: a descriptor or -errno. */
+int keep_read(int dir, const struct exe *e, uint64_t number);
+/* Removes what c does not name. */
+void keep_sweep(int dir, const struct current *c);
 
 #endif

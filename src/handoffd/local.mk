@@ -20,12 +20,13 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/mkdirs.c \
 	src/handoffd/output.c src/handoffd/output.h \
 	src/handoffd/sdnotify.c src/handoffd/sdnotify.h \
-	src/handoffd/spawn.c src/handoffd/spawn.h
+	src/handoffd/spawn.c src/handoffd/spawn.h \
+	src/handoffd/sums.c src/handoffd/sums.h
 
 sbin_PROGRAMS += handoffd
 handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
-	src/handoffd/boot.c src/handoffd/upgrade.c \
+	src/handoffd/boot.c src/handoffd/upgrade.c src/handoffd/candidate.c \
 	src/handoffd/copier.c src/handoffd/copier.h \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/callers.c src/handoffd/callers.h \
@@ -41,4 +42,4 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/unit.c src/handoffd/unit.h
 handoffd_CFLAGS = $(PIE_C)
 handoffd_LDFLAGS = $(PIE_LD)
-handoffd_LDADD = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CBOR_LIBS) $(CONFUSE_LIBS)
+handoffd_LDADD = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CBOR_LIBS) $(CONFUSE_LIBS) $(MD_LIBS)

@@ -197,6 +197,21 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 	history_end(s, r->code, outcome, r->message, &t);
 }
 
+void ops_refused(struct service *s, const struct hid *id, int code, const char *outcome, const char *message)
+{
+	struct result *r;
+
+	if (!s->ops)
+		return;
+	r = &s->ops->results[s->ops->nresults++ % MAX_RESULTS];
+	*r = (struct result){ .id = *id, .code = code };
+	snprintf(r->outcome_text, sizeof r->outcome_text, "%s", outcome);
+	snprintf(r->message, sizeof r->message, "%s", message);
+	for (struct caller *o = s->ops->callers.list; o; o = o->next)
+		if (o->waits == WAITS_ATTEMPT && hid_equal(&o->id, id))
+			send_result(o, r);
+}
+
 void ops_planned(struct service *s)
 {
 	char text[6000], mine[129], its[129];
@@ -294,6 +309,9 @@ static void on_upgrade(struct caller *o, const struct msg *m)
 	COPY_ATTEMPT(&a, &m->op_upgrade);
 	copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
 	a.max_stall_ms = (uint32_t)m->op_upgrade.max_stall_ms;
+	a.pinned = MSG_HAS(m, op_upgrade, sha256);
+	a.pin = m->op_upgrade.sha256;
+	a.if_changed = m->op_upgrade.if_changed;
 	start_asked(o, &a, "an upgrade", &m->op_upgrade.reason);
 }
 
@@ -313,10 +331,20 @@ static void on_plan(struct caller *o, const struct msg *m)
 	start(o, &a);
 }
 
+static bool is_candidate(const struct service *s, const struct hid *id)
+{
+	return s->candidate && hid_equal(id, &s->candidate->attempt.id);
+}
+
 static void on_abort(struct caller *o, const struct msg *m)
 {
 	struct service *s = o->all->service;
 
+	if (s->candidate && (!MSG_HAS(m, op_abort, id) || is_candidate(s, &m->op_abort.id))) {
+		candidate_drop(s, "the abort was asked for before it had begun");
+		answer(o, 0, "aborted", "the handoff that was about to begin does not");
+		return;
+	}
 	if (!s_in_handoff(&s->s) || (MSG_HAS(m, op_abort, id) && !hid_equal(&m->op_abort.id, &s->s.id))) {
 		refuse(o, 1, "no such handoff is under way: nothing to abort");
 		return;
@@ -390,7 +418,7 @@ static void on_outcome(struct caller *o, const struct msg *m)
 	const struct result *r = find_result(s, id);
 
 	o->id = *id;
-	if ((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->attempt.id))
+	if (((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->attempt.id)) || is_candidate(s, id))
 		wait_for(o, WAITS_ATTEMPT, id);
 	else if (r)
 		send_result(o, r);
@@ -437,8 +465,11 @@ static void put_binaries(const struct service *s, struct msg *m, uint64_t id[4])
 	                                                                              : s->conf->command[0]));
 	if (e->fd >= 0) {
 		id[0] = e->id.ino, id[1] = e->id.size, id[2] = e->id.mtime, id[3] = e->id.ctime;
-		MSG_SET(m, op_state, file, ((struct uints){ .n = 4, .v = id }));
+		if (e->id.ino)
+			MSG_SET(m, op_state, file, ((struct uints){ .n = 4, .v = id }));
 		MSG_SET(m, op_state, kept, e->copy > 0);
+		if (sum_known(&s->keep.c.now.sum) && s->exe_served)
+			MSG_SET(m, op_state, sha256, s->keep.c.now.sum);
 	}
 	if (!before->path[0])
 		return;

@@ -12,7 +12,8 @@
  *   callers.c   control.sock: who is there, and how much of it
  *   ops.c       what operators ask for
  *   history.c   what is remembered of each handoff
- *   copier.c    copies of executables
+ *   candidate.c what an upgrade would start, before it begins
+ *   copier.c    copies of executables, sums of files
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
@@ -48,8 +49,18 @@ struct attempt {
 	uid_t uid;                     /* who asked */
 	uint32_t deadline_ms, drain_ms;  /* 0: as configured */
 	uint32_t max_stall_ms;         /* 0: any */
+	bool pinned;                   /* only an executable with this SHA-256: */
+	struct fprint pin;
+	bool if_changed;               /* only if the files or the configuration are others */
 	uint64_t asked_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
 	char why[1200];                /* why it ended, with details; "" */
+};
+
+/* What an upgrade would start, while the copier looks at it. */
+struct candidate {
+	struct attempt attempt;
+	struct conf *conf;
+	struct exe exe;
 };
 
 #define PENDING_MAX 32
@@ -74,6 +85,7 @@ struct service {
 	bool asked;                    /* somebody asked for the cold start: a restart, or after a stop */
 	struct keep keep;
 	struct copier copier;
+	struct candidate *candidate;   /* NULL: none is looked at */
 	struct listeners listeners;
 	struct store store;
 	struct journal journal;
@@ -145,6 +157,9 @@ void service_on_timer(evutil_socket_t fd, short what, void *s);
  * in err: nothing was begun.
  */
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t err_size);
+/* The same, once all that can be refused is known; takes c and exe over, also if it fails. */
+int service_begin(struct service *s, const struct attempt *a, struct conf *c, struct exe *exe,
+                  char *err, size_t err_size);
 /*
  * Reads the configuration again and starts the daemon anew, with what lies at its binary's path;
  * also while cold starts fail. 0, or the exit code of a refusal, as above.
@@ -156,6 +171,18 @@ const char *service_refuses(const struct service *s);
 bool service_nobody_serves(const struct service *s);
 /* A daemon lives that has been told to serve, or is between two such in a handoff. */
 bool service_serves(const struct service *s);
+
+/*
+ * candidate.c. Has what a would start hashed, and copied if it is pinned; takes c and exe
+ * over, also if it fails. 0: the attempt begins, or is refused, when that is done. Else the exit
+ * code of a refusal, as service_upgrade().
+ */
+int candidate_look(struct service *s, const struct attempt *a, struct conf *c, struct exe *exe,
+                   char *err, size_t err_size);
+/* It is done: sums, or NULL and why not. */
+void candidate_looked(struct service *s, const struct sums *sums, const char *why);
+/* The attempt does not begin: why, or NULL: as service_refuses() says. */
+void candidate_drop(struct service *s, const char *why);
 
 /* act.c. Returns the event that answers the action, or S_NOW. */
 enum s_event service_act(struct service *s, enum s_action a);
@@ -186,6 +213,8 @@ void ops_phase(struct service *s, const char *phase, const char *text);
 void ops_watchers(struct service *s, const char *phase, const char *text);
 /* The end of the attempt: exit code and message, as in handoffctl(1), EXIT STATUS. */
 void ops_result(struct service *s, int code, const char *outcome, const char *message);
+/* An attempt that had to wait for its beginning has none. */
+void ops_refused(struct service *s, const struct hid *id, int code, const char *outcome, const char *message);
 /* The end of a plan. */
 void ops_planned(struct service *s);
 /* The daemon serves after a restart that was asked for, or could not be started. */

@@ -336,7 +336,7 @@ static bool by_path(const struct exe *e, int dir)
 	struct stat st;
 	struct exe_id id;
 
-	if (sys_stat(e->path, &st) < 0)
+	if (e->pinned || sys_stat(e->path, &st) < 0)
 		return false;
 	id = exe_id(&st);
 	return dir >= 0 ? exe_id_same(&id, &e->id) : st.st_dev == e->dev && st.st_ino == e->ino;

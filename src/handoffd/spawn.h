@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "handoffd/conf.h"
+#include "proto/msg.h"
 
 /* By what a file is known again, after a reboot too (where its device may bear another number).
  * Who writes into it in place changes the times; all 0: unknown. */
@@ -25,6 +26,8 @@ struct exe {
 	struct exe_id id;       /* of what lay at path when it was resolved */
 	uint64_t copy;          /* the number of its kept copy (keep.h); 0: none */
 	bool script;            /* starts with #!: its interpreter opens it again */
+	bool pinned;            /* only the copy is run: its bytes are the ones that were asked for */
+	struct fprint with;     /* what else it was started with (sums_look()); all 0: not known */
 };
 
 /*

@@ -86,6 +86,9 @@ static void unpack_current(const struct msg *m, struct current *c)
 	c->before.id = (struct exe_id){ r->old_ino, r->old_size, r->old_mtime, r->old_ctime };
 	c->before.copy = r->old_copy;
 	c->now.held = r->held;
+	c->now.with = r->with;
+	c->now.sum = r->sum;
+	c->now.rest = r->rest;
 	copy(c->boot, sizeof c->boot, &r->boot);
 }
 
@@ -234,6 +237,12 @@ int store_current(struct store *s, const struct current *c)
 		MSG_SET(&m, current, ctime, now->id.ctime);
 		MSG_SET(&m, current, copy, now->copy);
 		MSG_SET(&m, current, held, now->held);
+	}
+	if (sum_known(&now->with))
+		MSG_SET(&m, current, with, now->with);
+	if (sum_known(&now->sum)) {
+		MSG_SET(&m, current, sum, now->sum);
+		MSG_SET(&m, current, rest, now->rest);
 	}
 	if (old->path[0]) {
 		MSG_SET(&m, current, old_named, old->named);

@@ -13,6 +13,8 @@ const char *service_refuses(const struct service *s)
 		return "the supervisor is being stopped";
 	if (s_in_handoff(&s->s))
 		return "another handoff is under way";
+	if (s->candidate)
+		return "another handoff is about to begin: its files are being looked at";
 	if (s->s.state == S_RESTARTING)
 		return "the daemon is being restarted";
 	if (s->s.state == S_R_IDLE)
@@ -144,6 +146,43 @@ static int check_stall(struct service *s, const struct attempt *a, char *err, si
 	return 1;
 }
 
+static void set_timers(struct service *s, const struct attempt *a, const struct conf *c)
+{
+	uint32_t *timer = s->s.timer;
+
+	memcpy(timer, c->timer, sizeof s->s.timer);
+	if (a->deadline_ms)
+		timer[TIMER_DEADLINE] = a->deadline_ms;
+	if (a->drain_ms)
+		timer[TIMER_DRAIN] = a->drain_ms;
+	/* --deadline alone may undercut the configured drain-grace */
+	if (timer[TIMER_DRAIN] > timer[TIMER_DEADLINE])
+		timer[TIMER_DRAIN] = timer[TIMER_DEADLINE];
+}
+
+int service_begin(struct service *s, const struct attempt *a, struct conf *c, struct exe *exe,
+                  char *err, size_t size)
+{
+	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
+		listeners_prune(&s->listeners, s->conf);
+		exe_close(exe);
+		conf_free(c);
+		return 2;
+	}
+	conf_free(s->new_conf);
+	exe_close(&s->new_exe);
+	s->new_conf = c;
+	s->new_exe = *exe;
+	s->attempt = *a;
+	if (a->back && !means(c, exe, &s->keep.c.before))
+		memcpy(s->attempt.binary, exe->path, sizeof s->attempt.binary);
+	set_timers(s, a, c);
+	s->s.id = a->id;
+	s->cold_error[0] = '\0';
+	service_event(s, S_E_START, NULL);
+	return 0;
+}
+
 int service_upgrade(struct service *s, const struct attempt *a, char *err, size_t size)
 {
 	const char *no = service_refuses(s);
@@ -153,37 +192,14 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 
 	if (no) {
 		snprintf(err, size, "%s", no);
-		return s_in_handoff(&s->s) ? 4 : service_nobody_serves(s) ? 5 : 1;
+		return s_in_handoff(&s->s) || s->candidate ? 4 : service_nobody_serves(s) ? 5 : 1;
 	}
 	if ((code = check_stall(s, a, err, size)))
 		return code;
 	if ((code = prepare_conf(s, a, false, &c, &exe, err, size)))
 		return code;
-	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
-		listeners_prune(&s->listeners, s->conf);
-		exe_close(&exe);
-		conf_free(c);
-		return 2;
-	}
-	conf_free(s->new_conf);
-	exe_close(&s->new_exe);
-	s->new_conf = c;
-	s->new_exe = exe;
-	s->attempt = *a;
-	if (a->back && !means(c, &exe, &s->keep.c.before))
-		memcpy(s->attempt.binary, exe.path, sizeof s->attempt.binary);
-	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
-	if (a->deadline_ms)
-		s->s.timer[TIMER_DEADLINE] = a->deadline_ms;
-	if (a->drain_ms)
-		s->s.timer[TIMER_DRAIN] = a->drain_ms;
-	/* --deadline alone may undercut the configured drain-grace */
-	if (s->s.timer[TIMER_DRAIN] > s->s.timer[TIMER_DEADLINE])
-		s->s.timer[TIMER_DRAIN] = s->s.timer[TIMER_DEADLINE];
-	s->s.id = a->id;
-	s->cold_error[0] = '\0';
-	service_event(s, S_E_START, NULL);
-	return 0;
+	return a->pinned || a->if_changed ? candidate_look(s, a, c, &exe, err, size)
+	                                  : service_begin(s, a, c, &exe, err, size);
 }
 
 int service_restart(struct service *s, char *err, size_t size)

@@ -57,6 +57,17 @@ void hid_format(const struct hid *id, char out[37])
 	}
 }
 
+void fprint_format(const struct fprint *f, char out[65])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (unsigned i = 0; i < sizeof f->b; i++) {
+		out[2 * i] = digits[f->b[i] >> 4];
+		out[2 * i + 1] = digits[f->b[i] & 15];
+	}
+	out[64] = '\0';
+}
+
 int hid_parse(const char *text, struct hid *ret)
 {
 	static const char digits[] = "0123456789abcdefABCDEF";

@@ -33,6 +33,7 @@ int hid_parse(const char *text, struct hid *ret);   /* 0 or -EINVAL */
 struct uints { unsigned n; const uint64_t *v; struct cbor_in raw; };
 struct texts { unsigned n; const struct span *v; struct cbor_in raw; };
 struct fprint { uint8_t b[FINGERPRINT_SIZE]; };
+void fprint_format(const struct fprint *f, char out[65]);   /* in hexadecimal */
 
 /* Copies a decoded array out, at most max; returns how many. */
 unsigned uints_copy(const struct uints *a, uint64_t *out, unsigned max);

@@ -398,7 +398,7 @@ class Status(Case):
         self.assertEqual(lines, [{
             "service": "kvd", "state": "handoff", "pid": 4711, "build": "ab12", "version": "2.0",
             "epoch": 7, "since_ms": 1700000000000, "supervisor_pid": 77, "binary": "/opt/kvd",
-            "binary_kept": None, "binary_changed": None, "previous": None, "previous_kept": None,
+            "binary_kept": None, "binary_changed": None, "sha256": None, "previous": None, "previous_kept": None,
             "listeners": ["resp tcp:127.0.0.1:6380", "admin unix:/run/a"], "queues": [],
             "handoff": "10111213-1415-1617-1819-1a1b1c1d1e1f", "successor_pid": 12,
             "last": {"handoff": "00010203-0405-0607-0809-0a0b0c0d0e0f", "outcome": "committed",
@@ -412,7 +412,7 @@ class Status(Case):
         self.assertEqual(lines, [{
             "service": "kvd", "state": "cold start", "pid": None, "build": None, "version": None,
             "epoch": 2**63 - 1, "since_ms": None, "supervisor_pid": 77, "binary": None,
-            "binary_kept": None, "binary_changed": None, "previous": None, "previous_kept": None,
+            "binary_kept": None, "binary_changed": None, "sha256": None, "previous": None, "previous_kept": None,
             "listeners": [], "queues": [], "handoff": None, "successor_pid": None, "last": None,
             "refused": None, "warning": None, "leftovers": 0, "timers": dict(zip(TIMERS, DEFAULTS))}])
 

@@ -17,6 +17,7 @@ T handoffctl. $BUILD_DIR says where the programs are.
 import argparse
 import contextlib
 import errno
+import hashlib
 import json
 import mmap
 import multiprocessing
@@ -171,6 +172,8 @@ class Stage:
         self.s.upgrade()
         self.s.upgrade()
         self.served()
+        self.s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "it is copied and hashed")
+        self.s.wait_copied()
         # the connection of who asked last may not be closed yet: not more than it is now
         pid = self.idle()["pid"]
         self.supervisor = self.s.supervisor.pid
@@ -406,6 +409,31 @@ class Refused(Upgrade):
         super().judge(st)
 
 
+class Pinned(Upgrade):
+    """An upgrade to the bytes that lie there, from a copy that was hashed."""
+    name = "pinned"
+
+    def act(self, st):
+        with open(st.s.binary, "rb") as f:
+            wanted = hashlib.sha256(f.read()).hexdigest()
+        self.code, self.result = st.call("upgrade", st.s.name, "--sha256", wanted)
+        st.served()
+
+
+class PinnedWrong(Upgrade):
+    """The same to other bytes: whatever fails, they do not run."""
+    name = "pinnedwrong"
+
+    def act(self, st):
+        self.code, self.result = st.call("upgrade", st.s.name, "--sha256", "0" * 64)
+        st.served()
+
+    def judge(self, st):
+        if self.code == 0:
+            raise Wrong("other bytes than those that were asked for are committed")
+        super().judge(st)
+
+
 class Check(Upgrade):
     """`handoffd --check` of a good configuration."""
     name = "check"
@@ -631,8 +659,8 @@ class Stop:
 
 
 SCENARIOS = {c.name: c for c in (
-    Upgrade, Aborted, RolledBack, Refused, Plan, Check, CheckWrong, Status, Operator, Restart,
-    Crash, Cold, Adopt, Lost, Middle, Stop)}
+    Upgrade, Aborted, RolledBack, Refused, Pinned, PinnedWrong, Plan, Check, CheckWrong, Status,
+    Operator, Restart, Crash, Cold, Adopt, Lost, Middle, Stop)}
 
 
 # --- counting and running ---

@@ -15,7 +15,7 @@ tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz.c tests/fuzz/world.c
 tests_fuzz_fuzz_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS) $(FUZZ_WRAPS)
 tests_fuzz_fuzz_LDADD = tests/wire/libmsgtools.la libhandoffctl.la libhandoffd.la libbase.la libproto.la \
-	$(EVENT_LIBS) $(CBOR_LIBS) $(UUID_LIBS) $(JANSSON_LIBS) $(CONFUSE_LIBS) $(CHECK_LIBS) -lpthread
+	$(EVENT_LIBS) $(CBOR_LIBS) $(UUID_LIBS) $(JANSSON_LIBS) $(CONFUSE_LIBS) $(MD_LIBS) $(CHECK_LIBS) -lpthread
 TESTS += tests/fuzz/replay.sh
 endif
 .PHONY: fuzz

@@ -40,7 +40,7 @@ static void setup(void)
 	log_open("test", LOG_L_ERROR);
 	shell("cp /bin/true %s", path);
 	leak_setup();
-	keep_open(&k, dir, &none);
+	keep_open(&k, dir, &none, 0);
 	ck_assert_int_ge(k.dir, 0);
 }
 
@@ -206,7 +206,7 @@ START_TEST(sweeps)
 	shell("mkdir %s/exe/9 && touch %s/exe/9/x", dir, dir);
 	k.c.before = (struct kept){ .path = "" };
 	keep_close(&k);
-	keep_open(&k, dir, &(struct current){ .now = k.c.now });
+	keep_open(&k, dir, &(struct current){ .now = k.c.now }, 0);
 	ck_assert_uint_eq(entries(), 1);
 	ck_assert_str_eq(cold(false), "path");
 }

@@ -41,7 +41,7 @@ def from_table():
 
 
 CDDL_KINDS = [(re.compile(p), kind) for p, kind in (
-    (r'uuid', 'uuid'), (r'fingerprint', 'fprint'), (r'bool', 'bool'), (r'uint', 'uint'),
+    (r'uuid', 'uuid'), (r'fingerprint|sha256', 'fprint'), (r'bool', 'bool'), (r'uint', 'uint'),
     (r'0\.\.(\d+)', 'uint'), (r'tstr \.size \(0\.\.(\d+)\)', 'text'),
     (r'bstr \.size \(0\.\.(\d+)\)', 'bytes'), (r'\[0\*(\d+) uint\]', 'uints'),
     (r'\[0\*(\d+) tstr\]', 'texts'))]
