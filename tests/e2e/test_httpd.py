@@ -4,9 +4,11 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import unittest
 import zlib
@@ -111,18 +113,32 @@ class Wire:
 class Alone(harness.TestCase):
     """Without a supervisor."""
 
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="handoff-test-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.env = {k: v for k, v in harness.environment(self.dir).items()
+                    if not k.startswith("HANDOFF_")}
+
     def start(self, *arguments):
         self.port = harness.free_port()
         self.launch("--listen", "127.0.0.1:%d" % self.port, *arguments)
 
     def launch(self, *arguments, **options):
         self.process = subprocess.Popen(
-            [harness.program(OLD), *arguments], env=harness.environment("/tmp"),
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
-        self.addCleanup(self.process.stderr.close)
-        self.addCleanup(self.process.wait)
-        self.addCleanup(self.process.kill)
+            [harness.program(OLD), *arguments], env=self.env, stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, **options)
+        self.addCleanup(self.end)
         self.assertIn(b"serves", self.process.stderr.readline())
+
+    def end(self):
+        """In order, and with nothing that a sanitizer would complain of."""
+        self.process.terminate()
+        try:
+            self.assertEqual(self.process.wait(harness.PATIENCE), 0)
+        finally:
+            self.process.kill()
+            self.process.stderr.close()
+        self.assertEqual(os.listdir(self.dir), [])
 
     def wire(self, **options):
         w = Wire(self.port, **options)
@@ -225,7 +241,7 @@ class Alone(harness.TestCase):
                                 (["--listen", "fd:x"], 1)):
             with self.subTest(arguments=arguments):
                 p = subprocess.run([harness.program(OLD), *arguments], text=True, check=False,
-                                   env=harness.environment("/tmp"), stdin=subprocess.DEVNULL,
+                                   env=self.env, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    timeout=harness.PATIENCE)
                 self.assertEqual(p.returncode, code, p.stderr)
@@ -349,6 +365,17 @@ class InTheMiddle(Below):
         self.assertEqual(ids, list(range(1, 81)))
         while b"2.0" not in w.file.readline():  # the last of them goes on with it
             pass
+
+    def test_rollback(self):
+        """... is a handoff like any other."""
+        w, stream = self.wire(), self.stream()
+        self.upgrade(self.s, NEW)
+        self.assertEqual(w.ask(), "httpd 2.0\n")
+        self.s.wait_copied()
+        p = self.s.ctl("rollback", self.s.name)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertEqual(w.ask(), "httpd 1.0\n")
+        self.assertEqual([stream.event() for _ in range(50)], list(range(1, 51)))
 
     def test_last_words(self):
         """A connection that ends with its reply still does, and is seen to end, also while the
@@ -512,6 +539,28 @@ class SomebodyFails(Below):
             u.wait_phase("ready")
             self.s.ctl("abort", self.s.name)
         self.assert_nobody_noticed(self.run_case("--fault", "hang", during=abort, deadline="60s"))
+
+    def test_supervisor_dies(self):
+        """The successor ends with it, and the incumbent goes on before anybody else is there."""
+        def kill(u):
+            u.wait_phase("ready")
+            self.s.kill_supervisor()
+            self.crowd.progress()
+            self.s.start()
+        self.assert_nobody_noticed(self.run_case("--fault", "hang", during=kill, deadline="60s"))
+
+    def test_daemon_dies(self):
+        """Its connections die with it; who comes waits in the queue of the listening socket."""
+        self.httpd()
+        w = self.wire()
+        self.assertEqual(w.ask(), "httpd 1.0\n")
+        pid = self.s.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: not harness.is_alive(pid), "its end")
+        self.assertEqual(self.wire().ask(), "httpd 1.0\n")
+        self.assertRaises((EOFError, ConnectionError), w.ask)
+        self.s.wait_state("idle")
+        self.upgrade(self.s, NEW)
 
     def test_rolled_back(self):
         """The successor may have touched them: they are closed, and nobody is refused."""
