@@ -210,7 +210,8 @@ static void explain(const struct out *o, const json_t *r)
 
 	if (json_is_object(f))
 		say_failure(f);
-	printf("The handoff %s %s ", record_text(r, "handoff"), !strcmp(outcome, "unknown") ? "ended as" :
+	printf("The %s %s %s ", strcmp(record_text(r, "kind"), "rollback") ? "handoff" : "rollback",
+	       record_text(r, "handoff"), !strcmp(outcome, "unknown") ? "ended as" :
 	       !strcmp(outcome, "under way") ? "is" : "was");
 	out_color(stdout, o->color, good ? OUT_GOOD : OUT_BAD);
 	text(outcome);

@@ -44,6 +44,8 @@ static void print_one(const struct out *o, const json_t *r)
 	printf(" -> ");
 	out_text(stdout, SPAN(version_of(r, "to", to)));
 	printf("  uid %" PRIu64, record_uint(r, "uid"));
+	if (!strcmp(record_text(r, "kind"), "rollback"))
+		printf("  rollback");
 	if (*record_text(r, "reason")) {
 		printf("  ");
 		out_text(stdout, SPAN(record_text(r, "reason")));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "handoffctl/archive.h"
 #include "handoffctl/ask.h"
 #include "handoffctl/json.h"
 #include "handoffctl/place.h"
@@ -96,6 +97,7 @@ static json_t *record_object(const struct msg *m)
 	json_put_uint(j, "number", true, m->handoff.number);
 	PUT_UINT(j, "asked_ms", asked_ms);
 	PUT_UINT(j, "uid", uid);
+	PUT_TEXT(j, "kind", kind);
 	json_put_span(j, "outcome", true, m->handoff.outcome);
 	PUT_UINT(j, "code", code);
 	PUT_TEXT(j, "message", message);
@@ -218,6 +220,33 @@ static int ask_all_of_them(struct fetch *f, const char *socket)
 	return r;
 }
 
+/* ---- without a supervisor ---- */
+
+static bool take_from_file(void *arg, const struct msg *m)
+{
+	struct fetch *f = arg;
+
+	take_record(f, m);
+	return !f->enough;
+}
+
+/* e: why its supervisor was not reached. 0, or the exit code. */
+static int read_file(struct ctl *c, struct fetch *f, const char *name, const char *socket, int e)
+{
+	char path[4200] = "";
+	const bool gone = e == -ENOENT || e == -ENOTDIR || e == -ECONNREFUSED;
+	int r = gone && c->name ? archive_read(name, take_from_file, f, path, sizeof path) : -ENOENT;
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return place_error(c, name, socket, e, f->chan.error);
+	if (r)
+		return out_error(&c->out, CTL_NO_SUPERVISOR, "no supervisor of %s runs here, and what it remembers cannot "
+		                 "be read: %s: %s", name, path, strerror(-r));
+	if (!c->json)
+		out_note(&c->out, "no supervisor of %s runs here; this is from %s", name, path);
+	return 0;
+}
+
 int records_fetch(struct ctl *c, const struct records_wanted *w, json_t **ret)
 {
 	struct fetch f = { .wanted = w, .out = &c->out, .chan = { .fd = -1 }, .found = json_array() };
@@ -225,7 +254,7 @@ int records_fetch(struct ctl *c, const struct records_wanted *w, json_t **ret)
 	int e, r = place_find(c, &socket, &name);
 
 	if (!r && (e = ask_all_of_them(&f, socket)) < 0)
-		r = place_error(c, name, socket, e, f.chan.error);
+		r = read_file(c, &f, name, socket, e);
 	if (!r)
 		r = f.code;
 	chan_close(&f.chan);

@@ -16,7 +16,7 @@
 #define STALLS_ASKED      10   /* handoffs that tell what a stall may be: --max-stall */
 #define STEPS_OF_MESSAGES 40   /* a daemon that talks too much does not crowd out the phases */
 
-static const char under_way[] = "under way";
+static const char under_way[] = HISTORY_UNDER_WAY;
 
 /* ------------------------------------------------------------------- parts --- */
 
@@ -62,6 +62,7 @@ static void fill_request(const struct service *s, struct msg *m)
 	m->handoff.id = a->id;
 	MSG_SET(m, handoff, asked_ms, sys_wall_ms() - (sys_now_us() - a->asked_us) / 1000);
 	MSG_SET(m, handoff, uid, a->uid);
+	MSG_SET(m, handoff, kind, SPAN(a->back ? "rollback" : "upgrade"));
 	SET_TEXT(m, old_binary, s->journal.binary[0] ? s->journal.binary : command, 1024);
 	SET_TEXT(m, new_binary, s->new_exe.path, 1024);
 	SET_TEXT(m, reason, a->reason, 1024);

@@ -14,13 +14,12 @@
 
 #include "base/ring.h"
 #include "handoffd/disruption.h"
+#include "handoffd/history_file.h"
 #include "proto/super.h"
 
 struct service;
 struct peer;
 
-#define HISTORY_SLOTS     128u
-#define HISTORY_SLOT_SIZE 16384u
 #define HISTORY_STEPS     64u
 
 struct history_step { char what[64]; uint64_t us; };   /* us: since the request */

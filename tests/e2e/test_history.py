@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import unittest
@@ -118,6 +119,90 @@ class History(HistoryCase):
         s.start()
         self.assertEqual([(r["number"], r["outcome"]) for r in self.history(s)],
                          [(1, "committed"), (2, "committed")])
+
+
+    def test_a_rollback_is_told_from_an_upgrade(self):
+        s = self.kvd()
+        self.upgrade(s, NEW)
+        self.assertEqual(s.ctl("rollback", "kvd").returncode, 0)
+        self.assertEqual([(r["kind"], r["to"]["version"]) for r in self.history(s)],
+                         [("upgrade", "2.0"), ("rollback", "1.0")])
+        first, second = s.ctl("history", "kvd").stdout.splitlines()
+        self.assertNotIn("rollback", first)
+        self.assertIn("rollback", second)
+        self.assertIn("The rollback ", s.ctl("explain", "kvd").stdout)
+
+
+class WithoutSupervisor(HistoryCase):
+    """It is not gone with the supervisor: its file is read."""
+
+    def test_stopped_and_killed(self):
+        s = self.kvd()
+        self.assertEqual(s.ctl("history", "other").returncode, 3)
+        for _ in range(3):
+            self.upgrade(s, NEW)
+        want = self.history(s)
+        s.kill_supervisor()
+        self.assertEqual(self.history(s), want)
+        s.start()
+        s.stop()
+        self.assertEqual(self.history(s), want)
+        self.assertEqual(self.history(s, "-n", "2"), want[1:])
+        self.assertEqual(self.history(s, "--since", "2100-01-01"), [])
+        p = s.ctl("history", "kvd")
+        self.assertEqual((p.returncode, len(p.stdout.splitlines())), (0, 3), p.stderr)
+        self.assertIn("no supervisor of kvd runs here; this is from " + self.file(s), p.stderr)
+        for args in ([], [want[0]["handoff"][:8]]):
+            p = s.ctl("explain", "kvd", *args)
+            self.assertEqual(p.returncode, 0, p.stderr)
+            self.assertIn("was committed", p.stdout)
+        self.assertEqual(s.ctl("explain", "kvd", "00000000").returncode, 1)
+
+    def test_one_that_had_not_ended(self):
+        """What it came to the next supervisor says, which has the journal."""
+        s = self.kvd()
+        self.use(s, NEW, "warmup:hang")
+        u = s.start_upgrade("--reason", "half")
+        u.wait_phase("warm")
+        s.kill_supervisor()
+        [r] = self.history(s)
+        self.assertEqual((r["outcome"], r["code"], r["reason"]), ("unknown", 6, "half"))
+        s.start()
+        u.wait()
+        [r] = self.history(s)
+        self.assertEqual((r["handoff"], r["outcome"]), (u.result["handoff"], "aborted"))
+
+    def test_damaged_and_not_there(self):
+        s = self.kvd()
+        for _ in range(2):
+            self.upgrade(s, NEW)
+        s.stop()
+        with open(self.file(s), "r+b") as f:
+            f.seek(SLOT_SIZE + 100)
+            f.write(b"torn")
+        self.assertEqual([r["number"] for r in self.history(s)], [2])
+        os.truncate(self.file(s), 5)
+        self.assertEqual(self.history(s), [])
+        os.unlink(self.file(s))
+        p = s.ctl("history", "kvd")
+        self.assertEqual((p.returncode, p.stdout), (3, ""))
+        self.assertIn("no supervisor of kvd runs here", p.stderr)
+        os.mkfifo(self.file(s))     # must not hold it up
+        self.assertNotEqual(s.ctl("history", "kvd").stdout, None)
+
+    @unittest.skipIf(os.getuid() != 0, "needs root, to be another user")
+    def test_who_may_not_read_it(self):
+        s = self.kvd()
+        self.upgrade(s, NEW)
+        s.stop()
+        os.chmod(s.dir, 0o755)
+        ctl = s.path("handoffctl")
+        shutil.copy(harness.program("handoffctl"), ctl)
+        p = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ctl, "history", "kvd"],
+                           env=s.env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, timeout=harness.PATIENCE, check=False)
+        self.assertEqual((p.returncode, p.stdout), (3, ""), p.stderr)
+        self.assertIn("%s: Permission denied" % self.file(s), p.stderr)
 
 
 def numbered(slot, number):

@@ -1,0 +1,159 @@
+"""What scripts read: every key is always there, and has the type that handoffctl(1) says."""
+
+import json
+import os
+import re
+import signal
+import unittest
+
+import harness
+from handoffs import HandoffCase
+
+NEW = "kvd-v2"
+KINDS = {"number": int, "boolean": bool, "text": str, "array": list, "object": dict}
+
+# The keys of each object, as JSON OUTPUT has them.
+STATUS = """service state pid build version epoch since_ms supervisor_pid binary binary_kept
+    binary_changed sha256 previous previous_kept listeners queues handoff successor_pid last refused
+    warning leftovers timers""".split()
+RECORD = """handoff number kind asked_ms uid outcome code message reason trace_parent correlation_id
+    tenant from to pause_us serving_us total_us stall_us connections_left queues failed steps
+    log""".split()
+PHASE = "event phase us ms text".split()
+RESULT = """event outcome handoff message pause_us serving_us total_us stall_us pid build version
+    code""".split()
+PARTS = {
+    "queues": ["listener waiting backlog drops".split(), "listener deepest backlog drops".split()],
+    "last": ["handoff outcome message".split()],
+    "from": ["pid build version binary".split()],
+    "to": ["pid build version binary".split()],
+    "failed": ["role phase timer cause".split()],
+    "steps": ["us who what".split()],
+}
+
+
+def documented():
+    """{key: kind}, from the manual's list of types."""
+    with open(os.path.join(harness.TOP, "man", "handoffctl.1"), encoding="utf-8") as f:
+        text = f.read()
+    section = re.search(r"The types are:\n(.*?)^\.El", text, re.S | re.M)[1]
+    found = {}
+    for item in section.split(".It ")[1:]:
+        kind, _, words = item.partition("\n")
+        for line in re.findall(r"^\.Li (.*)$", words, re.M):
+            found.update({w: kind for w in re.findall(r"\w+", line)})
+    return found
+
+
+class JsonCase(HandoffCase):
+    """Objects are compared with the manual, and with the lists above."""
+
+    def setUp(self):
+        super().setUp()
+        self.kinds = documented()
+        self.seen = {}
+
+    def assert_value(self, key, value):
+        kind = self.kinds.get(key, "text")
+        if value is not None:
+            # bool is an int to Python, and not to JSON
+            self.assertIs(type(value), KINDS[kind], "%s: %r" % (key, value))
+            self.seen.setdefault(key, value)
+        for part in value if kind == "array" else [value] if kind == "object" else []:
+            if key == "listeners":
+                self.assertIs(type(part), str)
+            elif key == "timers" and part is not None:
+                self.assertLessEqual({type(x) for x in part.values()}, {int})
+            elif part is not None:
+                self.assertIn(list(part), PARTS[key], key)
+                for k, v in part.items():
+                    self.assert_value(k, v)
+
+    def assert_object(self, o, keys):
+        self.assertEqual(sorted(o), sorted(keys))
+        for key, value in o.items():
+            self.assert_value(key, value)
+
+    def assert_lines(self, lines, objects):
+        """A result, and the phases before it."""
+        for x in lines:
+            self.assert_object(x, objects[x["event"]])
+
+    def lines(self, s, *args):
+        return [json.loads(x) for x in s.ctl("--json", *args).stdout.splitlines()]
+
+
+class Types(JsonCase):
+    def test_status_and_list(self):
+        """While it serves, in a handoff, after one, while nobody serves, and with nobody there."""
+        s = self.kvd(listen={"resp": "tcp:127.0.0.1:%d" % harness.free_port(), "admin": "unix:@" + str(id(self))})
+
+        def look(state):
+            status = s.wait_state(state)
+            self.assert_object(status, STATUS)
+            [listed] = json.loads(s.ctl("--json", "list").stdout)
+            self.assert_object(listed, STATUS)
+            return status
+        look("idle")
+        self.use(s, NEW, "warmup:hang")
+        u = s.start_upgrade()
+        u.wait_phase("warm")
+        self.assertIsNotNone(look("warm")["handoff"])
+        self.assertEqual(s.ctl("abort", "kvd").returncode, 0)
+        u.wait()
+        self.upgrade(s, NEW)
+        s.wait_status(lambda x: x["sha256"], "what runs is hashed")
+        self.assertEqual(look("idle")["previous"], s.binary)
+        os.rename(s.data_dir, s.data_dir + ".away")
+        os.kill(s.daemon_pid(), signal.SIGKILL)
+        s.wait_status(lambda x: x["warning"], "nobody serves")
+        self.assertIsNotNone(look("cold")["refused"])
+        os.rename(s.data_dir + ".away", s.data_dir)
+        look("idle")
+        # each of them was there once
+        self.assertEqual(set(STATUS) - set(self.seen), set())
+        s.kill_supervisor()
+        [listed] = json.loads(s.ctl("--json", "list").stdout)
+        self.assert_object(listed, STATUS)
+        self.assertEqual(listed["state"], "no supervisor")
+        s.start()
+
+    def test_results(self):
+        s = self.kvd()
+        objects = {"phase": PHASE, "result": RESULT, "note": ["event", "message"],
+                   "error": ["event", "code", "message"]}
+        self.use(s, NEW)
+        for args in (["upgrade", "kvd"], ["upgrade", "kvd", "--if-changed"], ["rollback", "kvd"],
+                     ["restart", "kvd"], ["abort", "kvd"], ["upgrade", "kvd", "--binary", s.conf],
+                     ["upgrade", "other"], ["stop", "kvd"]):
+            lines = self.lines(s, *args)
+            self.assert_lines(lines, objects)
+            self.assertIn(lines[-1]["event"], ("result", "error"), args)
+        self.assertEqual(set(RESULT) - set(self.seen), set())
+
+    def test_history_and_explain(self):
+        s = self.kvd()
+        self.use(s, NEW, "ready:hang")
+        u = s.upgrade("--reason", "a", "--trace-parent", "b", "--correlation-id", "c", "--tenant", "d")
+        self.assertEqual(u.code, 1)
+        self.use(s, NEW)
+        self.upgrade(s, NEW)
+        self.assertEqual(s.ctl("rollback", "kvd").returncode, 0)
+        records = self.lines(s, "history", "kvd")
+        self.assertEqual([r["outcome"] for r in records], ["aborted", "committed", "committed"])
+        for r in records:
+            self.assert_object(r, RECORD)
+        [r] = self.lines(s, "explain", "kvd", records[0]["handoff"])
+        self.assert_object(r, RECORD)
+        self.assertEqual(set(RECORD) - set(self.seen), {"log"} - set(self.seen))
+
+    def test_the_manual_names_no_others(self):
+        """A type of a key that no object has would be checked by nothing."""
+        keys = set(STATUS + RECORD + PHASE + RESULT) | {"at_ms"}
+        keys |= {k for parts in PARTS.values() for part in parts for k in part}
+        self.assertEqual(set(self.kinds) - keys, set())
+        self.assertGreater(len(self.kinds), 30)
+
+
+if __name__ == "__main__":
+    unittest.main()
