@@ -151,6 +151,8 @@ static int parse_path(struct options *o, const struct option_row *row, const cha
 		return bad(row->name, text, "a path that begins with / is wanted");
 #ifdef KVLOAD_HTTP
 	http_get(o->http, text);
+#else
+	(void)o; /* without http-parser there is no such option */
 #endif
 	return 0;
 }

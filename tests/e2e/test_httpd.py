@@ -20,13 +20,6 @@ OLD, NEW = "httpd", "httpd-v2"
 EXAMPLE = os.path.join(harness.TOP, "examples", "httpd", "httpd.conf")
 
 
-def setUpModule():
-    try:
-        harness.program(OLD)
-    except FileNotFoundError:
-        raise unittest.SkipTest("httpd was not built: libhttp-parser-dev is missing") from None
-
-
 def text(s):
     """The example, with this service's program, port and options."""
     conf = harness.read_file(EXAMPLE)
