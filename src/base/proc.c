@@ -13,13 +13,8 @@
 
 static ssize_t read_file(const char *path, char *buf, size_t size)
 {
-	int fd = sys_open(path, O_RDONLY, 0);
-	ssize_t n;
+	const ssize_t n = sys_read_file(path, 0, buf, size - 1);
 
-	if (fd < 0)
-		return fd;
-	n = sys_read(fd, buf, size - 1);
-	sys_close(fd);
 	if (n >= 0)
 		buf[n] = '\0';
 	return n;

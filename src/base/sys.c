@@ -57,6 +57,19 @@ ssize_t sys_read(int fd, void *buf, size_t n)
 	return result(TEMP_FAILURE_RETRY(read(fd, buf, cut(n, fault))));
 }
 
+ssize_t sys_read_file(const char *path, int flags, void *buf, size_t size)
+{
+	const int fd = sys_open(path, O_RDONLY | flags, 0);
+	size_t got = 0;
+	ssize_t n = fd;
+
+	while (fd >= 0 && got < size && (n = sys_read(fd, (char *)buf + got, size - got)) > 0)
+		got += (size_t)n;
+	if (fd >= 0)
+		sys_close(fd);
+	return n < 0 ? n : (ssize_t)got;
+}
+
 ssize_t sys_write(int fd, const void *buf, size_t n)
 {
 	FAULT(WRITE);

@@ -47,6 +47,9 @@ extern int (*sys_fault)(enum sys_call call);
 extern uint64_t sys_fs_type_override;
 
 ssize_t sys_read(int fd, void *buf, size_t n);
+/* The first bytes of a file, fewer than size only if it ends there. A single read(2) may come short
+ * before that. flags: beside O_RDONLY | O_CLOEXEC. */
+ssize_t sys_read_file(const char *path, int flags, void *buf, size_t size);
 ssize_t sys_write(int fd, const void *buf, size_t n);
 ssize_t sys_pread(int fd, void *buf, size_t n, off_t at);
 ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at);

@@ -35,13 +35,8 @@ static int write_file(int group, const char *file, const char *text)
 static int own_path(char *ret, size_t size)
 {
 	char buf[4096 + 512], *line = buf;
-	int fd = sys_open("/proc/self/cgroup", O_RDONLY, 0);
-	ssize_t n;
+	const ssize_t n = sys_read_file("/proc/self/cgroup", 0, buf, sizeof buf - 1);
 
-	if (fd < 0)
-		return fd;
-	n = sys_read(fd, buf, sizeof buf - 1);
-	sys_close(fd);
 	if (n < 0)
 		return (int)n;
 	buf[n] = '\0';

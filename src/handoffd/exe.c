@@ -48,12 +48,7 @@ struct head {
 
 static int read_head(const char *path, struct head *ret)
 {
-	const int fd = sys_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
-
-	if (fd < 0)
-		return fd;
-	ret->n = sys_read(fd, ret->u.bytes, sizeof ret->u.bytes - 1);
-	sys_close(fd);
+	ret->n = sys_read_file(path, O_NOCTTY | O_NONBLOCK, ret->u.bytes, sizeof ret->u.bytes - 1);
 	if (ret->n < 0)
 		return ret->n;
 	ret->u.bytes[ret->n] = '\0';

@@ -325,15 +325,10 @@ void listeners_close(struct listeners *l, bool remove)
 
 int listeners_capped(const struct conf *c, unsigned i)
 {
-	const int fd = sys_open("/proc/sys/net/core/somaxconn", O_RDONLY, 0);
 	char text[32];
-	ssize_t n;
+	const ssize_t n = sys_read_file("/proc/sys/net/core/somaxconn", 0, text, sizeof text - 1);
 	int cap;
 
-	if (fd < 0)
-		return 0;
-	n = sys_read(fd, text, sizeof text - 1);
-	sys_close(fd);
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';
