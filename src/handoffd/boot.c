@@ -104,7 +104,7 @@ static int is_ours(const struct service *s, pid_t pid)
 /* It says nothing about what is there. */
 static bool is_lack(int e)
 {
-	return e == -EMFILE || e == -ENFILE || e == -ENOMEM || e == -EIO || e == -EINTR;
+	return e == -EMFILE || e == -ENFILE || e == -ENOMEM || e == -EIO || e == -EINTR || e == -EACCES;
 }
 
 /* 1: it does, and is a daemon of this service; 0: not; -errno: nobody can say. */
