@@ -31,6 +31,7 @@ allowed_skip()
 	*": no cgroup can be made here: "*) ;;
 	"systemd: systemd: "*" by root only" | "systemd: systemd: no namespaces may be made here") ;;
 	"systemd: systemd: "*"cgroup v2"*) ;;
+	*": no memory controller of cgroup v1 here") ;;
 	*": needs root, to be another user") ;;
 	*": no network namespace can be made here") ;;
 	*) return 1 ;;

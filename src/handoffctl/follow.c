@@ -32,6 +32,12 @@ struct follow {
 	struct ask abort;          /* on a connection of its own */
 };
 
+/* As ExecReload: what waits for this process is systemd. */
+static bool is_reload(void)
+{
+	return getenv("MAINPID") != NULL;
+}
+
 /* ---- signals: a byte in a pipe, so that poll sees those that came before it, too ---- */
 
 static int signal_pipe[2] = { -1, -1 };
@@ -55,7 +61,10 @@ static int catch_signals(void)
 	if (r < 0)
 		return r;
 	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
+	/* the unit is being stopped: handoffd is told so, too, and settles the handoff. An exit with
+	 * an error would make the unit that is stopped a failed one; a death by SIGTERM does not */
+	if (!is_reload())
+		sigaction(SIGTERM, &sa, NULL);
 	return 0;
 }
 
@@ -176,7 +185,7 @@ static int lost(struct follow *f, int e)
 		return unknown(f, "the supervisor closed the connection before the result of the "
 		               "%s; see its log, and handoffctl status", f->how->what);
 	/* systemd starts a dead supervisor again only when its ExecReload process has ended */
-	if (getenv("MAINPID"))
+	if (is_reload())
 		return unknown(f, "the supervisor went away; it finishes the handoff, or takes it "
 		               "back, when systemd has started it again; see handoffctl status");
 	out_note(&f->c->out, "the connection to the supervisor was lost; waiting for it, to ask "

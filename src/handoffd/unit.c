@@ -25,7 +25,7 @@ static bool serves(const struct service *s)
 /* A start, a reload or a stop may be waiting for what goes on here. */
 static bool under_way(const struct service *s)
 {
-	return !s->unit.ready || s->s.stop || s_in_handoff(&s->s);
+	return s->unit.phase == UNIT_STARTING || s->s.stop || s_in_handoff(&s->s);
 }
 
 /* The first start of a daemon has its own time limit; what follows a failure has systemd's. */
@@ -100,22 +100,52 @@ static void describe(const struct service *s, char *out, size_t size)
 			*p = ' ';
 }
 
+/* A plan takes nothing over. What serves first is said first, also in the middle of a handoff. */
+static enum unit_phase phase(const struct service *s)
+{
+	if (s->s.stop)
+		return UNIT_STOPPING;
+	if (s->unit.phase == UNIT_STARTING)
+		return serves(s) ? UNIT_READY : UNIT_STARTING;
+	return s_in_handoff(&s->s) && !s->attempt.plan ? UNIT_RELOADING : UNIT_READY;
+}
+
+/* RELOADING=1 is dated: systemd from 253 on must know a reload from the one before; 252 passes
+ * over what it does not know. READY=1 ends it. */
+static void announce(enum unit_phase p, char *out, size_t size)
+{
+	switch (p) {
+	case UNIT_STARTING:
+		out[0] = '\0';
+		return;
+	case UNIT_READY:
+		snprintf(out, size, "READY=1\n");
+		return;
+	case UNIT_RELOADING:
+		snprintf(out, size, "RELOADING=1\nMONOTONIC_USEC=%llu\n", (unsigned long long)sys_now_us());
+		return;
+	case UNIT_STOPPING:
+		snprintf(out, size, "STOPPING=1\n");
+		return;
+	}
+}
+
 void unit_tell(struct service *s)
 {
 	struct unit *u = &s->unit;
-	char status[sizeof u->status], state[sizeof status + 64];
-	const bool ready = !u->ready && serves(s), stopping = !u->stopping && s->s.stop;
+	char status[sizeof u->status], news[64] = "", state[sizeof status + sizeof news + 8];
+	const enum unit_phase p = phase(s);
 
 	if (!u->on)
 		return;
 	describe(s, status, sizeof status);
-	if (ready || stopping || strcmp(status, u->status)) {
-		snprintf(state, sizeof state, "%s%sSTATUS=%s", ready ? "READY=1\n" : "",
-		         stopping ? "STOPPING=1\n" : "", status);
+	if (p != u->phase || strcmp(status, u->status)) {
+		if (p != u->phase)
+			announce(p, news, sizeof news);
+		snprintf(state, sizeof state, "%sSTATUS=%s", news, status);
 		if (!told(s, state))
 			return;
-		u->ready |= ready;
-		u->stopping |= stopping;
+		u->phase = p;
 		memcpy(u->status, status, sizeof u->status);
 	}
 	if (!under_way(s) && !u->watchdog_ms)

@@ -79,9 +79,9 @@ class Unit(harness.Service):
 
     counter = 0
 
-    def __init__(self, dropin=None, start=True, **kwargs):
+    def __init__(self, dropin=None, start=True, name=None, **kwargs):
         Unit.counter += 1
-        super().__init__(name="kvd-%d.x" % Unit.counter, start=False, **kwargs)
+        super().__init__(name=name or "kvd-%d.x" % Unit.counter, start=False, **kwargs)
         self.unit = "handoff@%s.service" % self.name
         self.guard = "handoff-guard@%s.service" % self.name
         for name in ("HANDOFF_RUNTIME_DIR", "HANDOFF_STATE_DIR"):

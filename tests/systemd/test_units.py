@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -44,16 +43,6 @@ class Units(systemd.TestCase):
         status = "pid %d, version 1.0 serves; the last handoff was aborted: " % new
         wait_until(lambda: u.show("StatusText").startswith(status), "the unit's status says so")
         self.assert_nothing_failed(load)
-
-    def test_hardening(self):
-        """systemd's own opinion: its score, from 0 to 10, and less is better. A bare unit has 9.6."""
-        u = self.unit()
-        p = subprocess.run(["systemd-analyze", "security", "--no-pager", "--json=off", u.unit], text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=PATIENCE)
-        score = re.search(r"Overall exposure level for .*: ([\d.]+)", p.stdout)
-        self.assertIsNotNone(score, p.stdout)
-        print("# systemd-analyze security: %s" % score[1])
-        self.assertLessEqual(float(score[1]), 4.0, p.stdout)
 
     def entries(self, *matches):
         """Of the journal, by fields."""
@@ -149,16 +138,6 @@ class Crash(systemd.TestCase):
         u.wait_adopted(daemon, hung)
         self.assert_nothing_failed(load)
 
-    def test_watchdog(self):
-        """Where the unit has one, a supervisor that is stopped is replaced by itself."""
-        u = self.unit(dropin={"WatchdogSec": "2s"})
-        load = u.load()
-        daemon = u.daemon_pid()
-        stopped = u.signal_supervisor(signal.SIGSTOP)
-        u.wait_adopted(daemon, stopped)
-        self.assertIn("watchdog", u.journal())
-        self.assert_nothing_failed(load)
-
     def test_restart(self):
         """A restart of one that can hear it ends the daemon and starts it again."""
         u = self.unit()
@@ -213,7 +192,7 @@ class Stop(systemd.TestCase):
     def test_race(self):
         """kill -9 of the supervisor and a stop, at once, again and again."""
         u = self.unit(start=False)
-        for i in range(int(os.environ.get("STOP_RACES", "20"))):
+        for i in range(int(os.environ.get("STOP_RACES", "15"))):
             u.start()
             killer = threading.Timer(i % 10 / 1000, u.kill_if_there)
             killer.start()
