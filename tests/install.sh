@@ -33,7 +33,8 @@ for f in bin/handoffctl sbin/handoffd sbin/handoff-exporter include/handoff.h li
 	share/man/man1/handoffctl.1 share/man/man3/libhandoff.3 share/man/man5/handoff.conf.5 \
 	share/man/man7/handoff.7 share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8 share/man/man8/handoff-exporter.8 \
 	lib/systemd/system/handoff@.service lib/systemd/system/handoff-guard@.service \
-	lib/systemd/system/handoff-exporter.service; do
+	lib/systemd/system/handoff-exporter.service \
+	share/bash-completion/completions/handoffctl share/fish/vendor_completions.d/handoffctl.fish; do
 	check "installed: $f" test -e "$root/$f"
 done
 sanitizers=$(sed -n 's/^SAN_CFLAGS = *//p' "$build/Makefile")
@@ -44,6 +45,8 @@ check "a daemon, static" cc -Wall -Werror $sanitizers "$top/examples/minimal.c" 
 	$(pkg-config --cflags handoff) "$root/lib/libhandoff.a" -lcbor -pthread
 check "it needs no libhandoff.so" is_static "$dir/static"
 check "it runs, too" runs "$dir/static"
+check "bash takes the completions" bash -uec '. "$1" && complete -p handoffctl' - \
+	"$root/share/bash-completion/completions/handoffctl"
 check "handoffctl --version" "$root/bin/handoffctl" --version
 check "handoffd --version" "$root/sbin/handoffd" --version
 check "handoff-exporter --version" "$root/sbin/handoff-exporter" --version

@@ -83,7 +83,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		ctl_watch },
 	[CTL_COMPLETION] = { "completion", true,
 		"print what makes a shell complete commands, options and services",
-		"NAME is the shell: bash or fish.",
+		"NAME is the shell: bash or fish. Where they are not installed:",
 		"completion bash >/etc/bash_completion.d/handoffctl\0\0"
 		"completion fish >~/.config/fish/completions/handoffctl.fish\0\0",
 		ctl_completion },

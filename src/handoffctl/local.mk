@@ -25,3 +25,17 @@ handoffctl_SOURCES = src/handoffctl/main.c
 handoffctl_CFLAGS = $(PIE_C)
 handoffctl_LDFLAGS = $(PIE_LD)
 handoffctl_LDADD = $(HANDOFFCTL_LIBS)
+
+# Where the shells look below /usr and /usr/local. Made by the program itself, which a machine of
+# another kind cannot run.
+if NATIVE
+bashcompletiondir = $(datadir)/bash-completion/completions
+bashcompletion_DATA = completions/handoffctl
+fishcompletiondir = $(datadir)/fish/vendor_completions.d
+fishcompletion_DATA = completions/handoffctl.fish
+endif
+completions/handoffctl: handoffctl$(EXEEXT)
+	$(AM_V_GEN)mkdir -p completions && ./handoffctl completion bash >$@.new && mv -f $@.new $@
+completions/handoffctl.fish: handoffctl$(EXEEXT)
+	$(AM_V_GEN)mkdir -p completions && ./handoffctl completion fish >$@.new && mv -f $@.new $@
+CLEANFILES += completions/handoffctl completions/handoffctl.fish
