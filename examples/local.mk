@@ -113,3 +113,8 @@ examples_minimal_LDADD = libhandoff.la
 
 # quickstart: all of it, seen in a minute
 EXTRA_DIST += examples/quickstart.sh examples/quickstart.lib
+
+# recipes for deployments, each run by tests/e2e/test_deploy.py
+EXTRA_DIST += examples/deploy/README.md examples/deploy/deploy.sh examples/deploy/rolling.sh \
+	examples/deploy/handover.sh examples/deploy/handover.conf examples/deploy/gitlab-ci.yml \
+	examples/deploy/handoff@kvd.conf examples/deploy/debian/kvd.postinst examples/deploy/debian/kvd.prerm

@@ -4,6 +4,7 @@ the exporter beside it."""
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -144,6 +145,31 @@ class Exporter(systemd.TestCase):
         wait_until(lambda: int(u.show("MainPID", self.UNIT)) not in (0, pid), "another exporter")
         self.wait_for("/ready/" + u.name, "%s: ok" % u.name)
         self.assertEqual(u.systemctl("reload").returncode, 0)
+
+
+class DropIn(systemd.TestCase):
+    """examples/deploy/handoff@kvd.conf, as it stands."""
+
+    def test_drop_in(self):
+        """systemd takes each line, and the service lives with all of them."""
+        u = self.unit(name="kvd", start=False)
+        path = os.path.join(systemd.DROPINS, u.unit + ".d", "kvd.conf")
+        shutil.copy(os.path.join(harness.TOP, "examples/deploy/handoff@kvd.conf"), path)
+        self.addCleanup(os.remove, path)
+        os.mkdir("/var/lib/kvd", 0o700)
+        self.addCleanup(shutil.rmtree, "/var/lib/kvd")
+        u.data_dir = "/var/lib/kvd"
+        u.configure()
+        self.assertEqual(systemd.systemctl("daemon-reload").returncode, 0)
+        u.start()
+        load = u.load()
+        self.assertEqual(u.show("WatchdogUSec"), "30s")
+        self.assertEqual(u.show("ReadWritePaths"), "/var/lib/kvd")
+        self.assertEqual(u.systemctl("reload").returncode, 0)
+        self.assert_nothing_failed(load)
+        p = subprocess.run(["systemd-analyze", "verify", u.unit], check=False, text=True, timeout=PATIENCE,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.assertNotIn("kvd.conf", p.stdout)
 
 
 class Hardening(systemd.TestCase):

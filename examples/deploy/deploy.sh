@@ -1,0 +1,65 @@
+#!/bin/sh
+# deploy NAME SHA256 [SMOKE TEST...]: the release on stdin, to the service NAME of this host.
+#
+#   deploy kvd "$sha256" redis-cli -p 6380 ping <kvd
+#   ssh db1 sudo deploy kvd "$sha256" redis-cli -p 6380 ping <kvd
+#
+# Each release is kept as $RELEASES/SHA256 (/opt/NAME). $RELEASES/current is a link to the last one
+# that has proven itself, and the command of the configuration: whatever goes wrong here, who
+# starts the service gets that one.
+#
+# Exit status: 0 the release serves; 1 the old one does, and the lines before say why; 2 usage, or
+# not the bytes that were meant; else handoffctl(1)'s.
+set -eu
+[ $# -ge 2 ] || { echo "usage: deploy NAME SHA256 [SMOKE TEST...] <RELEASE" >&2; exit 2; }
+name=$1 sha256=$2
+shift 2
+releases=${RELEASES:-/opt/$name}
+release=$releases/$sha256
+
+say() { echo "deploy $name: $*" >&2; }
+die() { code=$1; shift; say "$*"; exit "$code"; }
+is_meant() { echo "$sha256  $1" | sha256sum --check --status; }
+
+upload()
+{
+	is_meant "$release" 2>/dev/null && return
+	upload=$(mktemp "$releases/.upload.XXXXXX")
+	trap 'rm -f "$upload"' EXIT
+	cat >"$upload"
+	is_meant "$upload" || die 2 "the upload is not $sha256; nothing was done"
+	chmod 755 "$upload"
+	sync "$upload"
+	mv "$upload" "$release"   # whole, or not there
+}
+
+smoke()
+{
+	[ $# = 0 ] || timeout "${SMOKE_SECONDS:-30}" "$@" >&2 9>&-
+}
+
+prove()
+{
+	ln -sfn "$sha256" "$releases/current.new"
+	mv -T "$releases/current.new" "$releases/current"
+}
+
+exec 9>"$releases/.lock"
+flock -n 9 || die 4 "somebody else deploys it now"
+upload
+handoffctl plan "$name" --binary "$release" >&2 ||
+	die $? "it would not take over; the old one serves, and has noticed nothing"
+handoffctl upgrade "$name" --binary "$release" --reason "deploy $sha256" >&2 || {
+	code=$?
+	handoffctl explain "$name" >&2 || true
+	die $code "the upgrade has failed"
+}
+if smoke "$@"; then
+	prove
+	say "$sha256 serves"
+	exit 0
+fi
+say "the smoke test has failed: rolling back"
+handoffctl rollback "$name" --reason "the smoke test of $sha256 failed" >&2 ||
+	die $? "NOT rolled back, the bad release may serve: look at it now"
+die 1 "rolled back; the old one serves"

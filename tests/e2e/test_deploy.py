@@ -1,0 +1,256 @@
+"""examples/deploy/, as its files stand. Commands are found by PATH, as on a host where they are
+installed; ssh is played by a script that runs its command here."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import unittest
+
+import harness
+from handoffs import TIMERS, HandoffCase
+
+RECIPES = os.path.join(harness.TOP, "examples/deploy")
+
+
+def recipe(*names):
+    return os.path.join(RECIPES, *names)
+
+
+def sha256(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+class Recipe(HandoffCase):
+    """What a host has: the programs, the recipes by their names, a directory for releases."""
+
+    def host(self, *names):
+        """Services of these names; in the first one's directory is what the host has."""
+        first = None
+        for name in names:
+            s = self.service("kvd-v1", name=name, options=dict(TIMERS), start=False)
+            first = first or self.equip(s)
+            s.env = dict(first.env, **{harness.MARK: s.dir})
+            s.configure(command=[os.path.join(first.releases, "current"), "--data-dir", s.data_dir])
+            s.start()
+            yield s
+
+    def equip(self, s):
+        s.releases = s.path("releases")
+        tools = s.path("tools")
+        os.mkdir(s.releases)
+        os.mkdir(tools)
+        for program in ("handoffd", "handoffctl"):
+            os.symlink(harness.program(program), os.path.join(tools, program))
+        for name in ("deploy", "rolling", "handover"):
+            os.symlink(recipe(name + ".sh"), os.path.join(tools, name))
+        self.write(os.path.join(tools, "ssh"), 'shift; exec sh -c "$*"')
+        s.env.update(PATH=tools + ":" + s.env["PATH"], RELEASES=s.releases)
+        release = sha256(s.binary)
+        shutil.copy(s.binary, os.path.join(s.releases, release))
+        os.symlink(release, os.path.join(s.releases, "current"))
+        return s
+
+    def write(self, path, *lines):
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("\n".join(["#!/bin/sh", *lines, ""]))
+        os.chmod(path, 0o755)
+        return path
+
+    def run_in(self, s, *argv, stdin=os.devnull, **env):
+        with open(stdin, "rb") as f:
+            return subprocess.run(argv, env=dict(s.env, **env), cwd=s.dir, stdin=f, check=False, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=harness.PATIENCE * 2)
+
+    def current(self, s):
+        return os.readlink(os.path.join(s.releases, "current"))
+
+    def assert_code(self, p, code, text=""):
+        self.assertEqual(p.returncode, code, p.stdout)
+        self.assertIn(text, p.stdout)
+
+
+class Deploy(Recipe):
+    def deploy(self, s, program, *smoke, pin=None, **env):
+        path = harness.program(program)
+        return self.run_in(s, "deploy", s.name, pin or sha256(path), *smoke, stdin=path, **env)
+
+    def test_deploy(self):
+        """A release that passes; then bad ones, of each kind: what served serves on."""
+        [s] = self.host("kvd")
+        load = s.load()
+        ping = ("redis-cli", "-p", str(s.port), "ping")
+        new = sha256(harness.program("kvd-v2"))
+        self.assert_code(self.deploy(s, "kvd-v2", *ping), 0, "PONG")
+        self.assert_serves(s, "2.0")
+        self.assertEqual(self.current(s), new)
+        for program, code, text, args in (
+                ("kvd-v1", 2, "the upload is not", {"pin": new[::-1]}),
+                ("kvload", 1, "it would not take over", {}),
+                ("kvd-v1", 1, "rolled back; the old one serves", {"smoke": ["false"]}),
+                ("kvd-v1", 1, "rolled back; the old one serves",
+                 {"smoke": ["sleep", "1000"], "SMOKE_SECONDS": "0.1"})):
+            with self.subTest(text=text, **args):
+                self.assert_code(self.deploy(s, program, *args.pop("smoke", ()), **args), code, text)
+                self.assert_serves(s, "2.0")
+                self.assertEqual(self.current(s), new)
+        left = [x for x in os.listdir(s.releases) if x.startswith(".upload")]
+        self.assertEqual(left, [])
+        self.assert_nothing_failed(load)
+
+    def test_upgrade_fails(self):
+        """It starts, and cannot open the data: the script says why, in explain's words."""
+        [s] = self.host("kvd")
+        s.configure(command=[os.path.join(s.releases, "current"), "--data-dir", s.data_dir,
+                             "--fault", "ready:badfp"])
+        p = self.deploy(s, "kvd-v2")
+        self.assert_code(p, 1, "the upgrade has failed")
+        self.assertIn("what to do", p.stdout.lower())
+        self.assert_serves(s, "1.0")
+
+    def test_two_at_once(self):
+        """The second one is turned away, and does nothing."""
+        [s] = self.host("kvd")
+        fifo = s.path("gate")
+        os.mkfifo(fifo)
+        path = harness.program("kvd-v2")
+        with open(path, "rb") as f:
+            first = subprocess.Popen(["deploy", s.name, sha256(path), "cat", fifo], env=s.env, stdin=f,
+                                     stderr=subprocess.PIPE)
+        with open(fifo, "wb"):  # it is in its smoke test
+            self.assert_code(self.deploy(s, "kvd-v1"), 4, "somebody else deploys it now")
+        first.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(first.returncode, 0)
+        self.assert_serves(s, "2.0")
+
+    def test_usage(self):
+        [s] = self.host("kvd")
+        for name in ("deploy", "rolling", "handover"):
+            self.assert_code(self.run_in(s, name, "kvd"), 2, "usage: " + name)
+
+
+class Rolling(Recipe):
+    def test_stops_at_the_first_failure(self):
+        """Of three the second one has a bad smoke test; then it is mended, and all have it."""
+        one, two, three = self.host("one", "two", "three")
+        bad = one.path("bad")
+        smoke = self.write(one.path("smoke"), '! [ -e "%s.$1" ]' % bad)
+        with open(bad + ".two", "w", encoding="utf-8"):
+            pass
+        argv = ("rolling", harness.program("kvd-v2"), smoke, "one", "two", "three")
+        p = self.run_in(one, *argv)
+        self.assert_code(p, 1, "stopped at two (exit status 1); done: one; untouched: three")
+        for s, version in ((one, "2.0"), (two, "1.0"), (three, "1.0")):
+            self.assert_serves(s, version)
+        self.assertEqual(three.ctl("history", "three").stdout.count("\n"), 1)
+        os.remove(bad + ".two")
+        self.assert_code(self.run_in(one, *argv), 0, "done: one two three")
+        for s in (one, two, three):
+            self.assert_serves(s, "2.0")
+
+
+class Ci(Recipe):
+    """gitlab-ci.yml: the lines of its scripts, by the shell."""
+
+    def script(self, job):
+        with open(recipe("gitlab-ci.yml"), encoding="utf-8") as f:
+            text = re.search(r"^%s:\n(.*?)(?=^\S|\Z)" % job, f.read(), re.S | re.M)[1]
+        lines = re.findall(r"^    - (.*)$", text.partition("  script:\n")[2], re.M)
+        self.assertTrue(lines)
+        return "\n".join(["set -e", *lines])
+
+    def job(self, s, name, built, **env):
+        """As a runner does: in the directory of the source, with what the build has left."""
+        os.makedirs(s.path("build"), exist_ok=True)
+        shutil.copy(built, s.path("build", "kvd"))
+        shutil.copy(recipe("handover.conf"), s.dir)
+        return self.run_in(s, "sh", "-c", self.script(name), **env)
+
+    def test_handover(self):
+        [s] = self.host("kvd")
+        env = {"RELEASED": harness.program("kvd-v1"), "PORT": str(harness.free_port())}
+        p = self.job(s, "handover", harness.program("kvd-v2"), **env)
+        self.assert_code(p, 0, "and gives it back")
+        self.assertEqual(p.stdout.count("PONG"), 4)
+        p = self.job(s, "handover", harness.program("kvload"), **env)
+        self.assert_code(p, 1, "plan: an upgrade would fail")
+
+    def test_deploy(self):
+        one, two = self.host("one", "two")
+        p = self.job(one, "deploy", harness.program("kvd-v2"), HOSTS="a b", SERVICE="two",
+                     SMOKE="true")
+        self.assert_code(p, 0)
+        self.assert_serves(two, "2.0")
+        self.assert_serves(one, "1.0")
+        p = self.job(one, "deploy", harness.program("kvd-v1"), HOSTS="a b", SERVICE="two",
+                     SMOKE="false")
+        self.assert_code(p, 1, "rolled back")
+        self.assertEqual(p.stdout.count("rolling back"), 1, "the second host was touched")
+        self.assert_serves(two, "2.0")
+
+
+class Debian(Recipe):
+    """debian/: a package is built, installed, upgraded and removed by dpkg, in a root of its own."""
+
+    def package(self, s, version, program):
+        top = s.path("package-" + version)
+        os.makedirs(os.path.join(top, "usr/bin"))
+        os.mkdir(os.path.join(top, "DEBIAN"))
+        shutil.copy(program, os.path.join(top, "usr/bin/kvd"))
+        for script in ("postinst", "prerm"):
+            shutil.copy(recipe("debian", "kvd." + script), os.path.join(top, "DEBIAN", script))
+        with open(os.path.join(top, "DEBIAN/control"), "w", encoding="utf-8") as f:
+            f.write("Package: kvd\nVersion: %s\nArchitecture: all\nMaintainer: nobody\nDescription: a daemon\n"
+                    % version)
+        p = self.run_in(s, "dpkg-deb", "--build", "--root-owner-group", "-Znone", top, top + ".deb")
+        self.assertEqual(p.returncode, 0, p.stdout)
+        return top + ".deb"
+
+    def dpkg(self, s, *args):
+        return self.run_in(s, "dpkg", "--root=" + s.path("root"), "--log=/dev/null", "--force-not-root",
+                           "--force-script-chrootless", *args)
+
+    def status(self, s):
+        p = self.run_in(s, "dpkg-query", "--admindir=" + s.path("root/var/lib/dpkg"), "-W",
+                        "-f", "${db:Status-Status} ${Version}", "kvd")
+        return p.stdout
+
+    def test_package(self):
+        [s] = self.host("kvd")
+        s.stop()
+        for d in ("updates", "info"):
+            os.makedirs(s.path("root/var/lib/dpkg", d))
+        for name in ("status", "available"):
+            with open(s.path("root/var/lib/dpkg", name), "w", encoding="utf-8"):
+                pass
+        path = s.path("root/usr/bin/kvd")
+        self.assert_code(self.dpkg(s, "-i", self.package(s, "1", harness.program("kvd-v1"))), 0)
+        s.configure(command=[path, "--data-dir", s.data_dir])
+        s.start()
+        load = s.load()
+        daemon = s.daemon_pid()
+        self.assert_code(self.dpkg(s, "-i", self.package(s, "2", harness.program("kvd-v2"))), 0, "committed")
+        self.assertNotEqual(s.daemon_pid(), daemon)
+        self.assert_serves(s, "2.0")
+        # a bad one: the old one serves, and the package says that somebody has to look
+        p = self.dpkg(s, "-i", self.package(s, "3", harness.program("kvload")))
+        self.assert_code(p, 1, "the new version does not serve (exit status 1)")
+        self.assertEqual(self.status(s), "half-configured 3")
+        self.assert_serves(s, "2.0")
+        self.assert_code(self.dpkg(s, "-i", self.package(s, "4", harness.program("kvd-v1"))), 0, "committed")
+        self.assert_serves(s, "1.0")
+        self.assert_nothing_failed(load)
+        s.stop()
+        p = self.dpkg(s, "-i", self.package(s, "5", harness.program("kvd-v2")))
+        self.assert_code(p, 0, "does not run, nothing to hand over")
+        s.start()
+        self.assert_serves(s, "2.0")
+        self.assert_code(self.dpkg(s, "--remove", "kvd"), 0)
+        s.supervisor.wait(harness.PATIENCE)
+        self.assertFalse(os.path.exists(path))
+
+
+if __name__ == "__main__":
+    unittest.main()
