@@ -65,6 +65,7 @@ static struct generation *add(struct generations *g, pid_t pid, uint64_t start)
 
 	if (!n) {
 		log_error("no memory to remember pid %d: what it leaves behind is not ended", (int)pid);
+		g->strangers = true;   /* it is one itself, and nobody's helper */
 		return NULL;
 	}
 	*n = (struct generation){ .next = g->list, .all = g, .pid = pid, .start = start, .cgroup = -1 };

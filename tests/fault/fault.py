@@ -37,6 +37,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(os.path.dirname(HERE), "e2e"))
 
 import harness  # noqa: E402
+from moving import Wire, command  # noqa: E402
 
 SHIM = os.path.join(harness.BUILD, "tests/fault/shim.so")
 ROLES = ["", "S", "C", "O", "N", "T"]
@@ -71,7 +72,7 @@ ERRORS = {
     "pipe2": "EMFILE ENFILE", "fork": "EAGAIN ENOMEM", "pidfd_open": FILES,
     "waitid": "EINTR", "waitpid": "EINTR", "epoll_create1": FILES, "epoll_ctl": "ENOMEM ENOSPC",
     "epoll_wait": "EINTR", "setpriority": "EACCES EPERM", "open_memstream": MEMORY,
-    "timerfd_create": FILES, "eventfd": FILES, "poll": "EINTR ENOMEM", "unshare": "ENOMEM EPERM",
+    "timerfd_create": FILES, "eventfd": FILES, "memfd_create": FILES, "poll": "EINTR ENOMEM", "unshare": "ENOMEM EPERM",
     "chdir": "EIO EACCES ENOMEM", "fchdir": "EIO EACCES", "setrlimit": "EPERM",
     "setgroups": "ENOMEM EPERM", "setresgid": "EAGAIN", "setresuid": "EAGAIN",
     "execveat": "EIO EACCES ENOMEM ENOENT E2BIG EAGAIN", "pthread_create": "EAGAIN",
@@ -151,6 +152,40 @@ def kind(what):
     return what.split(":[")[0].replace(" (deleted)", "")
 
 
+class Kept:
+    """A client that stays. It has always sent one request in part: what O has read of it moves."""
+
+    def __init__(self, s, key, size):
+        self.wire, self.key, self.count, self.rest = Wire(s), key, None, b""
+        self.pad = b"x" * size
+        self.begin()
+
+    def begin(self):
+        """The first part of a request: an ECHO if it is to be large, else an INCR."""
+        incr = command("incr", self.key)
+        text = command("echo", self.pad) + incr if self.pad else incr
+        at = len(text) - (len(incr) if self.pad else 0) - 5
+        self.wire.send(text[:at])
+        self.rest = text[at:]
+
+    def go_on(self):
+        """Sends the rest; the replies must be the next ones. EOFError, OSError: it has ended."""
+        self.wire.send(self.rest)
+        if self.pad and self.wire.reply() != self.pad:
+            raise Wrong("a wrong reply over a connection that stays")
+        n = self.wire.reply()
+        if self.count is not None and n != self.count + 1:
+            raise Wrong("over a connection that stays came %r after %d" % (n, self.count))
+        self.count = n
+        self.begin()
+
+    def again(self, s):
+        """Another connection; what was not sent whole over the one before was not done."""
+        self.wire.close()
+        self.wire = Wire(s)
+        self.begin()
+
+
 class Stage:
     """A service below the shims, in which one case follows the other."""
 
@@ -170,16 +205,19 @@ class Stage:
         """Running, and as it will be after each case."""
         self.s.start()
         self.s.upgrade()
+        self.kept = [Kept(self.s, "small", 0), Kept(self.s, "large", 100000)]
         self.s.upgrade()
         self.served()
+        self.connected(False)
         self.s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "it is copied and hashed")
         self.s.wait_copied()
+        self.alone()
         # the connection of who asked last may not be closed yet: not more than it is now
         pid = self.idle()["pid"]
         self.supervisor = self.s.supervisor.pid
         self.before = self.holdings(pid)
         with contextlib.suppress(AssertionError):
-            harness.wait_until(lambda: self.fewer(self.holdings(pid)), "", 0.1)
+            harness.wait_until(lambda: self.fewer(self.holdings(pid)), "", 0.3)
 
     def fewer(self, now):
         """Keeps the smaller of what was held before and what is held now."""
@@ -241,6 +279,19 @@ class Stage:
                         (got, self.value + 1, self.value + maybe))
         self.value = got
 
+    def connected(self, may_end):
+        """The connections that stay go on, as if nothing had been; where they may end, others do."""
+        for k in self.kept:
+            try:
+                k.go_on()
+            except TimeoutError:
+                raise Wrong("a connection that stays is silent") from None
+            except (EOFError, OSError) as e:
+                if not may_end:
+                    raise Wrong("a connection that stays is lost: %r" % e) from None
+                k.again(self.s)
+                k.go_on()
+
     def lives(self):
         code = self.s.supervisor.poll()
         if code is not None:
@@ -259,6 +310,13 @@ class Stage:
         return {who: (sorted(map(kind, harness.descriptors(p).values())), self.ctl.blocks(p))
                 for who, p in (("S", self.s.supervisor.pid), ("O", pid))}
 
+    def ready(self):
+        """An upgrade would not be refused: a daemon whose channel was ended has registered again."""
+        try:
+            self.s.wait_status(lambda x: not x["refused"], "an upgrade would not be refused")
+        except AssertionError as e:
+            raise Wrong(str(e).split("\n", 1)[0]) from None
+
     def alone(self):
         """handoffd and one daemon, and nobody else."""
         pid = self.idle()["pid"]
@@ -272,17 +330,20 @@ class Stage:
             raise Wrong("left behind: %s" % [p for p in harness.marked(self.s.dir)
                                              if p.pid not in wanted]) from None
 
-    def recover(self):
+    def recover(self, may_end):
         """Whatever happened, without a fault all is as it was: the next upgrade commits, nothing
-        has leaked, and the journal is whole again."""
+        has leaked, and the journal is whole again. May the connections that stay have ended?"""
         self.lives()
         self.served()
+        self.connected(may_end)
         self.alone()
         # a new handoffd has all that it ever has after two of them
         for _ in range(2 if self.s.supervisor.pid != self.supervisor else 1):
+            self.ready()
             code, result = self.call("upgrade", self.s.name)
             if code:
                 raise Wrong("the next upgrade: %d, %s" % (code, result))
+            self.connected(False)
             self.alone()
         self.supervisor = self.s.supervisor.pid
         status = self.idle()
@@ -333,6 +394,7 @@ class Upgrade:
     """An upgrade that would commit."""
     name = "upgrade"
     faults = ()
+    ends = False  # whoever has the connections is ended, and they with it
 
     def prepare(self, st):
         self.old = st.idle()["pid"]
@@ -376,6 +438,7 @@ class Aborted(Upgrade):
 class RolledBack(Upgrade):
     """An upgrade whose successor dies in the probation: the incumbent is sealed, and resumes."""
     name = "rollback"
+    ends = True
     faults = ("commit:die",)
 
     def prepare(self, st):
@@ -523,6 +586,7 @@ class Operator(Upgrade):
 class Restart(Upgrade):
     """`handoffctl restart`."""
     name = "restart"
+    ends = True
 
     def act(self, st):
         self.code, self.result = st.call("restart", st.s.name)
@@ -537,6 +601,7 @@ class Restart(Upgrade):
 class Crash(Upgrade):
     """The daemon is killed."""
     name = "crash"
+    ends = True
 
     def act(self, st):
         os.kill(self.old, signal.SIGKILL)
@@ -549,6 +614,7 @@ class Crash(Upgrade):
 class Cold:
     """handoffd starts, and nothing runs."""
     name = "cold"
+    ends = True
 
     def prepare(self, st):
         st.s.stop()
@@ -589,6 +655,7 @@ def started(st):
 class Adopt(Cold):
     """handoffd was killed and starts again, the daemon serves."""
     name = "adopt"
+    ends = False
 
     def prepare(self, st):
         self.old = st.idle()["pid"]
@@ -640,6 +707,7 @@ class Middle(Adopt):
 class Stop:
     """SIGTERM."""
     name = "stop"
+    ends = True
 
     def prepare(self, st):
         return st.idle()["pid"]
@@ -675,7 +743,9 @@ def run(st, scenario, arm):
     finally:
         struck = st.ctl.disarm()
     s.judge(st)
-    st.recover()
+    # one that could not be moved, or not be taken, ends with the incumbent
+    may_end = struck and ROLES[arm[0]] in ("O", "N") and st.idle()["pid"] != o_pid
+    st.recover(s.ends or may_end)
     return struck
 
 
@@ -692,15 +762,17 @@ def count(scenario):
             for k, v in st.ctl.counts().items():
                 most[k] = max(most.get(k, 0), v)
             s.judge(st)
-            st.recover()
+            st.recover(s.ends)
     finally:
         st.close()
     return most
 
 
 def errors_of(role, call):
-    # the library writes to eventfds only
-    return "EINTR EAGAIN" if role in "ON" and call == "write" else ERRORS[call]
+    # the successor's library writes to eventfds only, the incumbent's to a memfd, too
+    if call == "write" and role in "ON":
+        return "EINTR EAGAIN" + (" EFBIG ENOSPC CUT" if role == "O" else "")
+    return ERRORS[call]
 
 
 def cases_of(scenario):

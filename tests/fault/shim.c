@@ -30,6 +30,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/time.h>
@@ -50,7 +51,7 @@
 	C(pipe2) C(fork) C(pidfd_open) C(waitid) C(waitpid) C(epoll_create1) C(epoll_ctl) \
 	C(epoll_wait) C(timerfd_create) C(eventfd) C(poll) C(unshare) C(chdir) C(fchdir) \
 	C(setrlimit) C(setpriority) C(setgroups) C(setresgid) C(setresuid) C(execveat) \
-	C(pthread_create) C(open_memstream) \
+	C(pthread_create) C(open_memstream) C(memfd_create) \
 	C(malloc) C(calloc) C(realloc) C(strdup) C(strndup) C(asprintf)
 
 enum call {
@@ -296,6 +297,8 @@ WRAP(int, timerfd_create, ARGS(int clock, int f), ARGS(clock, f))
 int eventfd(unsigned n, int f);
 WRAP(int, eventfd, ARGS(unsigned n, int f), ARGS(n, f))
 WRAP(int, poll, ARGS(struct pollfd *p, nfds_t n, int ms), ARGS(p, n, ms))
+int memfd_create(const char *name, unsigned f);
+WRAP(int, memfd_create, ARGS(const char *name, unsigned f), ARGS(name, f))
 int unshare(int f);
 WRAP(int, unshare, ARGS(int f), ARGS(f))
 WRAP(int, chdir, ARGS(const char *p), ARGS(p))
@@ -394,7 +397,7 @@ EXPORT int openat(int dir, const char *path, int flags, ...)
 	return next(dir, path, flags, mode);
 }
 
-/* Only a copy can fail. */
+/* Only a copy can fail, and seals. */
 EXPORT int fcntl(int fd, int cmd, ...)
 {
 	static __typeof__(fcntl) *next;
@@ -403,7 +406,7 @@ EXPORT int fcntl(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
-	const int e = cmd == F_DUPFD_CLOEXEC ? fault(CALL_fcntl, __builtin_return_address(0)) : 0;
+	const int e = cmd == F_DUPFD_CLOEXEC || cmd == F_ADD_SEALS ? fault(CALL_fcntl, __builtin_return_address(0)) : 0;
 	if (!next)
 		next = real("fcntl");
 	return e ? errno = e, -1 : next(fd, cmd, arg);
@@ -423,12 +426,20 @@ static struct msghdr shorter(const struct msghdr *m, struct iovec *one)
 	return copy;
 }
 
+/* EPIPE and ECONNRESET say that the other end was closed: then this one reads its end, too. */
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
+	static __typeof__(sendmsg) *next;
+	const int e = fault(CALL_sendmsg, __builtin_return_address(0));
 	struct msghdr copy;
 	struct iovec one;
 
-	FAIL(sendmsg);
+	if (!next)
+		next = real("sendmsg");
+	if (e == EPIPE || e == ECONNRESET)
+		syscall(SYS_shutdown, fd, SHUT_RDWR);
+	if (e && e < CUT)
+		return errno = e, -1;
 	if (e == CUT) {
 		copy = shorter(m, &one);
 		m = &copy;
