@@ -145,6 +145,22 @@ static void say_failure(const json_t *f)
 	puts(".");
 }
 
+/* Of another attempt they are where they were, or have ended with the successor. */
+static void say_connections(const json_t *r)
+{
+	const uint64_t moved = record_uint(r, "connections_moved"), stayed = record_uint(r, "connections_stayed");
+
+	if (record_uint(r, "connections_left"))
+		printf("%" PRIu64 " connections were open when the incumbent had drained.\n",
+		       record_uint(r, "connections_left"));
+	if (strcmp(record_text(r, "outcome"), "committed") || !(moved + stayed))
+		return;
+	printf("%" PRIu64 " connections moved to the successor", moved);
+	if (stayed)
+		printf("; %" PRIu64 " could not, and ended with the incumbent", stayed);
+	puts(".");
+}
+
 static void say_disruption(const json_t *r)
 {
 	const json_t *queues = json_object_get(r, "queues"), *q;
@@ -156,9 +172,7 @@ static void say_disruption(const json_t *r)
 		       out_duration(record_uint(r, "stall_us"), buf));
 	else if (json_is_integer(json_object_get(r, "stall_us")))
 		puts("No client had to wait.");
-	if (record_uint(r, "connections_left"))
-		printf("%" PRIu64 " connections were open when the incumbent had drained.\n",
-		       record_uint(r, "connections_left"));
+	say_connections(r);
 	json_array_foreach(queues, i, q) {
 		printf("In the queue of ");
 		text(record_text(q, "listener"));

@@ -49,6 +49,8 @@ void metrics_read(struct metrics_of *ret, const char *service, const struct msg 
 	ret->cold_starts = s->cold_starts;
 	ret->last_pause_us = s->last_pause_us;
 	ret->last_total_us = s->last_total_us;
+	ret->moved = s->moved;
+	ret->stayed = s->stayed;
 }
 
 /* ---- the table ---- */
@@ -128,19 +130,27 @@ static void daemon_info(const struct to *t)
 	fputs("} 1\n", t->f);
 }
 
+static void labelled(const struct to *t, const char *own, const char *value, uint64_t v)
+{
+	begin(t, own, value);
+	fprintf(t->f, "} %" PRIu64 "\n", v);
+}
+
 static void outcomes(const struct to *t)
 {
-	const struct { const char *name; uint64_t n; } v[] = {
-		{ "committed", t->of->committed }, { "aborted", t->of->aborted },
-		{ "rolled back", t->of->rolled_back },
-	};
-
 	if (!HAS(committed))
 		return;
-	for (size_t i = 0; i < sizeof v / sizeof *v; i++) {
-		begin(t, "outcome", v[i].name);
-		fprintf(t->f, "} %" PRIu64 "\n", v[i].n);
-	}
+	labelled(t, "outcome", "committed", t->of->committed);
+	labelled(t, "outcome", "aborted", t->of->aborted);
+	labelled(t, "outcome", "rolled back", t->of->rolled_back);
+}
+
+static void connections(const struct to *t)
+{
+	if (!HAS(moved))
+		return;
+	labelled(t, "fate", "moved", t->of->moved);
+	labelled(t, "fate", "stayed", t->of->stayed);
 }
 
 /* name, type, unit, rows, help */
@@ -160,6 +170,8 @@ static void outcomes(const struct to *t)
 	  "Handoffs that have ended since the supervisor was started, by outcome.") \
 	X("handoff_cold_starts", "counter", NULL, cold_starts, \
 	  "Daemons started with nobody to take over from, since the supervisor was started.") \
+	X("handoff_connections", "counter", NULL, connections, \
+	  "Connections of committed handoffs since the supervisor was started, by fate.") \
 	X("handoff_last_pause_seconds", "gauge", "seconds", pause, \
 	  "How long nobody served in the last handoff of this supervisor.") \
 	X("handoff_last_duration_seconds", "gauge", "seconds", total, \

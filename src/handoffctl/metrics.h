@@ -27,7 +27,7 @@ struct metrics_of {
 	uint64_t has;              /* of the State */
 	uint64_t epoch, since_ms, supervisor_since_ms, left;
 	uint64_t committed, aborted, rolled_back, cold_starts;
-	uint64_t last_pause_us, last_total_us;
+	uint64_t last_pause_us, last_total_us, moved, stayed;
 };
 
 /* service: as the place is called; state NULL: it gave no answer. */

@@ -114,6 +114,8 @@ static json_t *record_object(const struct msg *m)
 	PUT_UINT(j, "total_us", total_us);
 	PUT_UINT(j, "stall_us", stall_us);
 	PUT_UINT(j, "connections_left", left);
+	PUT_UINT(j, "connections_moved", moved);
+	PUT_UINT(j, "connections_stayed", stayed);
 	json_object_set_new(j, "queues", queues_array(&m->handoff));
 	json_object_set_new(j, "failed", failed_object(m));
 	json_object_set_new(j, "steps", steps_array(&m->handoff));

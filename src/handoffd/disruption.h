@@ -32,6 +32,8 @@ struct disruption {
 	uint64_t longest_us;                 /* of those that are over */
 	bool drained;                        /* the incumbent has said so, */
 	uint64_t left;                       /* and how many connections it still had */
+	bool counted;                        /* it has said, sealed, how many of them */
+	uint64_t moved, stayed;              /* are with the successor; could not go there */
 };
 
 /* A handoff begins. */

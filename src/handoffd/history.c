@@ -95,6 +95,10 @@ static void fill_disruption(const struct disruption *d, uint64_t stall_us, struc
 	MSG_SET(m, handoff, stall_us, stall_us);
 	if (d->drained)
 		MSG_SET(m, handoff, left, d->left);
+	if (d->counted) {
+		MSG_SET(m, handoff, moved, d->moved);
+		MSG_SET(m, handoff, stayed, d->stayed);
+	}
 	for (unsigned i = 0; i < d->n; i++) {
 		if (!d->q[i].known)
 			continue;

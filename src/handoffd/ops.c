@@ -187,6 +187,8 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		s->totals.outcomes[s->s.outcome]++;
 		s->totals.pause_us = t.pause;
 		s->totals.total_us = t.total;
+		s->totals.moved += s->s.outcome == OUTCOME_COMMITTED ? s->disruption.moved : 0;
+		s->totals.stayed += s->s.outcome == OUTCOME_COMMITTED ? s->disruption.stayed : 0;
 	}
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
@@ -449,6 +451,8 @@ static void put_totals(struct msg *m, const struct service *s)
 	MSG_SET(m, op_state, aborted, t->outcomes[OUTCOME_ABORTED]);
 	MSG_SET(m, op_state, rolled_back, t->outcomes[OUTCOME_ROLLED_BACK]);
 	MSG_SET(m, op_state, cold_starts, t->cold_starts);
+	MSG_SET(m, op_state, moved, t->moved);
+	MSG_SET(m, op_state, stayed, t->stayed);
 	if (t->pause_us)
 		MSG_SET(m, op_state, last_pause_us, t->pause_us);
 	if (t->total_us)

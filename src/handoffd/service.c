@@ -160,6 +160,20 @@ static void show_progress(struct service *s, const struct msg *m)
 	ops_phase(s, "seal", text);
 }
 
+static void note_moved(struct service *s, const struct msg *m)
+{
+	struct disruption *d = &s->disruption;
+	char text[100];
+
+	if (!MSG_HAS(m, seal_complete, moved))
+		return;
+	d->counted = true;
+	d->moved = m->seal_complete.moved;
+	d->stayed = MSG_HAS(m, seal_complete, stayed) ? m->seal_complete.stayed : 0;
+	snprintf(text, sizeof text, "%u connections move, %u stay", (unsigned)d->moved, (unsigned)d->stayed);
+	ops_watchers(s, "seal", text);
+}
+
 void service_heard_serving(struct service *s, const struct peer *p)
 {
 	if (p == s->n && !s->attempt.serving_us)
@@ -199,6 +213,8 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 		show_remaining(s, m);
 	}
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
+	if (e == S_E_O_SEALED && s->s.state == S_SEAL)
+		note_moved(s, m);
 	if (e == S_E_N_STATUS || e == S_E_O_STATUS)
 		service_heard_serving(s, p);
 	if (e != S_NOW)

@@ -70,6 +70,7 @@ struct totals {
 	uint64_t since_ms;             /* wall: when it was started */
 	uint64_t outcomes[OUTCOME_COUNT], cold_starts;
 	uint64_t pause_us, total_us;   /* of the last handoff; 0: not known */
+	uint64_t moved, stayed;        /* connections, in handoffs that were committed */
 };
 
 struct service {

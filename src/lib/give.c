@@ -20,6 +20,7 @@ struct giver {
 	struct give g;
 	uint32_t watched;        /* events of epoll that are asked for; 0: not in the set */
 	uint32_t count;          /* connections given, in the batch below too */
+	uint32_t large;          /* not given: too much state */
 	uint64_t *kept;          /* bit i: N has connection i */
 	uint32_t words;
 	/* the batch that is being made */
@@ -295,8 +296,10 @@ EXPORT int handoff_give(handoff *h, const struct handoff_connection *c)
 		return e;
 	if (g->g.state != GIVE_OPEN)
 		return h_fail(h, -EINVAL, "handoff_give comes before handoff_give_end");
-	if (!give_has_room(&g->g, c->state_size))
+	if (!give_has_room(&g->g, c->state_size)) {
+		g->large++;
 		return h_fail(h, -E2BIG, "the states of all connections are over the limit (connection-state)");
+	}
 	if (!fits(g, c->state_size) && (e = send_batch(h)))
 		return e;
 	if ((e = grow(g)) || (move_beside(c->state_size) && (e = beside = put_beside(c)) < 0))
@@ -310,7 +313,7 @@ EXPORT int handoff_give_end(handoff *h)
 {
 	struct giver *g = h->giver;
 	struct msg m;
-	int e, stay = 0;
+	int e;
 
 	if (!g)
 		return 0;
@@ -329,9 +332,7 @@ EXPORT int handoff_give_end(handoff *h)
 	if ((e = send_message(h, &m, NULL, 0)) || (e = wait_until(h, is_done)))
 		return e;
 	watch(h, 0);
-	for (uint32_t i = 0; i < g->count; i++)
-		stay += !(g->kept[i / 64] >> i % 64 & 1);
-	return stay;
+	return (int)(g->count - g->g.kept);
 }
 
 EXPORT int handoff_gone(const handoff *h, unsigned i)
@@ -341,6 +342,16 @@ EXPORT int handoff_gone(const handoff *h, unsigned i)
 	if (!g || i >= g->count || !(g->kept[i / 64] >> i % 64 & 1))
 		return 0;
 	return h->d.state == D_SERVE || h->d.state == D_REOPEN ? g->g.taking : 1;
+}
+
+void give_count(const handoff *h, struct msg *m)
+{
+	const struct giver *g = h->giver;
+
+	if (!g || g->g.state != GIVE_DONE)
+		return;
+	MSG_SET(m, seal_complete, moved, g->g.kept);
+	MSG_SET(m, seal_complete, stayed, g->count - g->g.kept + g->large);
 }
 
 bool give_open_ended(const handoff *h)

@@ -51,6 +51,7 @@ void wire_simple(handoff *h, enum msg_type type)
 		m.seal_complete.id = h->d.id;
 		m.seal_complete.revisions = (struct uints){ .n = h->answer->shards, .v = h->answer->revisions };
 		memcpy(m.seal_complete.fingerprint.b, h->answer->fingerprint, FINGERPRINT_SIZE);
+		give_count(h, &m);
 		break;
 	case MSG_seal_failed:
 		m.seal_failed.id = h->d.id;

@@ -79,6 +79,7 @@ static int give_answered(struct give *g, const struct msg *m, struct give_answer
 		return give_break(g, "the successor says that it has connections that were not sent");
 	*ret = (struct give_answer){ g->told, n, m->answer.kept };
 	g->told += n;
+	g->kept += (uint32_t)__builtin_popcountll(m->answer.kept);
 	g->answered++;
 	if (g->state == GIVE_ENDED && g->answered == g->sent)
 		g->state = GIVE_DONE;

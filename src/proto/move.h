@@ -39,6 +39,7 @@ struct give {
 	uint64_t limit, bytes;          /* of all states together */
 	uint32_t sent, answered;        /* batches; End counts as one */
 	uint32_t connections, told;     /* sent; answered */
+	uint32_t kept;                  /* of those told: N has them */
 	uint8_t size[MOVE_WINDOW];      /* of those not answered, by their number */
 	bool taking;                    /* N has said that it touches them */
 	const char *why;

@@ -1,5 +1,6 @@
 """Live connections over upgrades: whatever they are in the middle of, and whoever fails."""
 
+import json
 import os
 import signal
 import subprocess
@@ -284,6 +285,17 @@ class SomebodyFails(HandoffCase):
         u, crowd = self.run_case(new=["receive:reject"])
         self.assertEqual(u.result["outcome"], "committed", self.s.log())
         self.assertEqual(crowd.end(), len(crowd.all) / 2, self.s.log())
+        half = len(crowd.all) // 2
+        self.assert_counted(half, half)
+        self.assertIn("%d connections moved to the successor; %d could not, and ended with the "
+                      "incumbent.\n" % (half, half), self.s.ctl("explain").stdout)
+        text = self.s.ctl("metrics").stdout
+        for fate in ("moved", "stayed"):
+            self.assertIn('handoff_connections_total{service="kvd",fate="%s"} %d\n' % (fate, half), text)
+
+    def assert_counted(self, moved, stayed):
+        r = json.loads(self.s.ctl("--json", "explain").stdout)
+        self.assertEqual((r["connections_moved"], r["connections_stayed"]), (moved, stayed), r)
 
     def test_too_much_state(self):
         s = self.s = self.kvd(options={"connection-state": "1"})
@@ -297,6 +309,7 @@ class SomebodyFails(HandoffCase):
         self.upgrade(s, NEW)
         self.assertEqual(small.ask("ping"), b"PONG")
         self.assertRaises((EOFError, ConnectionError), large.reply)
+        self.assert_counted(1, 1)
 
     def test_no_state_at_all(self):
         """None moves then, so the drain answers what has come, as for daemons that move none."""

@@ -33,9 +33,11 @@ class Watch(HandoffCase):
         mine = [x for x in w.lines if x["handoff"] == u.result["handoff"]]
         phases = [x["phase"] for x in mine]
         self.assertEqual([x for x in phases if x != "committed"],
-                         ["starting", "warm", "drain", "drain", "seal", "ready", "commit", "take",
-                          "exit"])
-        self.assertIn("connections are open", [x for x in mine if x["text"]][0]["text"])
+                         ["starting", "warm", "drain", "drain", "seal", "seal", "ready", "commit",
+                          "take", "exit"])
+        said = [x["text"] for x in mine if x["text"]]
+        self.assertIn("connections are open", said[0])
+        self.assertEqual("0 connections move, 0 stay", said[1])
         self.assertEqual([x["us"] for x in mine], sorted(x["us"] for x in mine))
 
     def test_a_crash(self):

@@ -116,6 +116,7 @@ START_TEST(window)
 		ck_assert(a.first == i - 1 && a.n == 1 && a.kept == (i & 1));
 		ck_assert(give_may_send(&g));
 	}
+	ck_assert_uint_eq(g.kept, MOVE_WINDOW / 2);
 }
 END_TEST
 
