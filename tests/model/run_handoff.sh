@@ -20,6 +20,7 @@ verify "1 handoff, 3 faults, channels end, writes fail"    handoff.pml "-DNHAND=
 verify "2 handoffs, 2 faults, channels end"                handoff.pml "-DNHAND=2 -DNCRASH=2 -DBREAK $D1" "$D" "$M" holds
 verify "2 handoffs, 2 faults, channels end, EOF first"     handoff.pml "-DNHAND=2 -DNCRASH=2 -DBREAK -DSLOWDEATH $D1" "$D" "$M" holds
 verify "2 handoffs, 3 faults, writes fail"                 handoff.pml "-DNHAND=2 -DNCRASH=3 -DJFAULT" "$D" "$M" holds
+verify "2 handoffs, 3 faults, the journal may be lost"     handoff.pml "-DNHAND=2 -DNCRASH=3 -DJLOST -DPDEATHSIG $D1" "$D" "$M" holds
 verify "S closes O's channel in the warm-up: must commit"  handoff.pml "-DNHAND=2 -DNCRASH=3 -DONLY_O -DBREAK" "$D" "$M" holds
 echo "## O dies unsealed: S goes on with N"
 verify "1 handoff, only O dies: must commit"               handoff.pml "-DNHAND=1 -DNCRASH=3 -DONLY_O" "$D" "$M" holds
