@@ -110,11 +110,10 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (e == 0)
+	if (e <= 0)
 		event_del(p->write);
-	/* an error is met by the reader, which has what the peer sent before its end */
-	else if (e < 0)
-		event_del(p->write);
+	if (e < 0)
+		chan_end(&p->chan);   /* as in peer_send */
 }
 
 /*
@@ -197,12 +196,14 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 	e = chan_send(&p->chan, m, fds, nfds);
 	if (chan_pending(&p->chan))
 		event_add(p->write, NULL);
-	/* both would wait for what is lost: so they find that the channel has ended, now */
+	/* Both would wait for what is lost: so they find that the channel has ended, now; the reader
+	 * has what the peer sent before its end. A peer that only reads no more meets that, too. */
+	if (e)
+		chan_end(&p->chan);
 	if (e && e != -EPIPE && e != -ECONNRESET) {
 		log_limited(&p->lines, LOG_L_WARNING, "%s could not be sent to pid %d: %s", msg_name(m->type),
 		            (int)p->pid, strerror(-e));
 		p->send_error = e;
-		chan_end(&p->chan);
 	}
 	return e;
 }

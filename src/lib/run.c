@@ -271,8 +271,9 @@ static void flush(handoff *h)
 		return;
 	pthread_mutex_lock(&h->helper.mutex);
 	e = chan_flush(&h->chan);
+	if (e < 0)
+		chan_end(&h->chan);   /* as in wire_send */
 	pthread_mutex_unlock(&h->helper.mutex);
-	(void)e;   /* an error is read as the end of the stream */
 }
 
 /* A version that was not offered would stand in each frame that is sent from here on. */

@@ -19,10 +19,11 @@ void wire_send(handoff *h, const struct msg *m, const int *fds, unsigned nfds)
 		return;
 	pthread_mutex_lock(&h->helper.mutex);
 	e = chan_send(&h->chan, m, fds, nfds);
-	if (e && e != -EPIPE && e != -ECONNRESET)
-		chan_end(&h->chan);   /* it is read as the end, and an incumbent connects again */
+	/* What the supervisor has sent is still read, then the end, and an incumbent connects again.
+	 * At EPIPE too: a peer that only reads no more would be waited for for ever. */
+	if (e)
+		chan_end(&h->chan);
 	pthread_mutex_unlock(&h->helper.mutex);
-	/* EPIPE: what the supervisor sent is still read, then its end */
 	if (e && e != -EPIPE && e != -ECONNRESET)
 		h_log(h, HANDOFF_LOG_WARNING, "%s could not be sent: %s", msg_name(m->type), strerror(-e));
 }

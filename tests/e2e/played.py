@@ -112,14 +112,18 @@ class Played:
     def resume(self):
         self.send(RESUME, {1: "a test"})
 
-    def lost(self):
-        """The channel ends, as at this supervisor's death; it can be found again."""
+    def open_door(self):
+        """From now on it can be found again."""
         path = os.path.join(self.dir, "daemon.sock")
         if self.door is None:
             self.door = socket.socket(socket.AF_UNIX)
             self.door.settimeout(harness.PATIENCE)
             self.door.bind(path)
             self.door.listen(1)
+
+    def lost(self):
+        """The channel ends, as at this supervisor's death; it can be found again."""
+        self.open_door()
         self.channel.close()
 
     def found(self):

@@ -92,6 +92,16 @@ class Successor(Case):
         self.client = self.second(self.s)
         self.assert_count(self.s, before)
 
+    def test_reads_nothing_any_more(self):
+        """Its half of the channel only. What is sent to it cannot be sent, and no end is read."""
+        self.s.configure(start_timeout="5min")
+        u, p = self.begin()
+        self.greet(p)
+        p.channel.shutdown(socket.SHUT_RD)
+        u.wait()   # a heartbeat has met EPIPE
+        self.s.configure(start_timeout="60s")
+        self.over(u, p)
+
     def test_half_a_frame_for_ever(self):
         """Its warm-up ends with start-timeout, as that of any other that says nothing."""
         self.s.configure(start_timeout="5s")

@@ -201,7 +201,8 @@ static void note_where(void)
 }
 
 /* 0: it may happen; else the error. */
-static int fault(enum call call, const void *caller)
+/* possible: whether this very call can come to that error; if not, it is counted and succeeds. */
+static int fault_if(enum call call, const void *caller, bool possible)
 {
 	enum role r;
 
@@ -209,13 +210,18 @@ static int fault(enum call call, const void *caller)
 		return 0;
 	r = role();
 	const uint32_t n = atomic_fetch_add(&ctl->count[r][call], 1) + 1;
-	if (ctl->role != r || ctl->call != (uint32_t)call || ctl->nth != n)
+	if (ctl->role != r || ctl->call != (uint32_t)call || ctl->nth != n || !possible)
 		return 0;
 	inside = true;
 	if (!atomic_fetch_add(&ctl->hits, 1))
 		note_where();
 	inside = false;
 	return ctl->error;
+}
+
+static int fault(enum call call, const void *caller)
+{
+	return fault_if(call, caller, true);
 }
 
 static void *real(const char *name)
@@ -228,8 +234,9 @@ static void *real(const char *name)
 	return p;
 }
 
-#define FAIL(name) \
-	const int e = fault(CALL_##name, __builtin_return_address(0)); \
+#define FAIL(name) FAIL_IF(name, true)
+#define FAIL_IF(name, possible) \
+	const int e = fault_if(CALL_##name, __builtin_return_address(0), possible); \
 	static __typeof__(name) *next; \
 	if (e && e < CUT) { errno = e; return -1; } \
 	if (!next) next = real(#name)
@@ -375,6 +382,18 @@ EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
 	return e ? errno = e, -1 : next(ep, op, fd, ev);
 }
 
+/* Room is needed where a file is made, a disk that can be written where it is opened for that. */
+static bool open_can(int flags)
+{
+	const bool makes = flags & (O_CREAT | __O_TMPFILE);
+
+	switch (ctl ? ctl->error : 0) {
+	case ENOSPC: return makes;
+	case EROFS: return makes || (flags & O_ACCMODE) != O_RDONLY;
+	default: return true;
+	}
+}
+
 EXPORT int open(const char *path, int flags, ...)
 {
 	va_list ap;
@@ -382,7 +401,7 @@ EXPORT int open(const char *path, int flags, ...)
 	va_start(ap, flags);
 	const mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	FAIL(open);
+	FAIL_IF(open, open_can(flags));
 	return next(path, flags, mode);
 }
 
@@ -393,7 +412,7 @@ EXPORT int openat(int dir, const char *path, int flags, ...)
 	va_start(ap, flags);
 	const mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	FAIL(openat);
+	FAIL_IF(openat, open_can(flags));
 	return next(dir, path, flags, mode);
 }
 
