@@ -14,7 +14,7 @@ import unittest
 import harness
 from badinput import (D_STATUS, DRAINED, HELLO_ACK, NOBODY, PREPARE, ROOT, SEAL_COMPLETE,
                       SEAL_REQUEST, SOCKETS, Case, frame, receive)
-from handoffs import HandoffCase
+from handoffs import HandoffCase, faults
 from played import PlayedCase
 
 NEW, OLD = "kvd-v2", "kvd-v1"
@@ -46,6 +46,12 @@ class Story(HandoffCase, Case):
         u.wait()
         self.assert_outcome(u, code, outcome, s.log())
         self.assert_serves(s, version)
+
+    def assert_woken_upgrade(self, s, binary):
+        """A clean one, whose incumbent stops itself once more."""
+        u = self.begun(s, binary)
+        os.kill(self.stopped(s), signal.SIGCONT)
+        self.ends(u, s, 0, "committed", "2.0")
 
     def killed(self, pid):
         os.kill(pid, signal.SIGKILL)
@@ -117,27 +123,62 @@ class Supervisor(Story):
 
 
 class Lock(Story):
+    # who is away for as long as this takes is waited for
+    LONG = {"drain-grace": "60s", "deadline": "2min", "self-fence": "60s", "presumed-dead": "61s"}
+    THIEF = ("import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX | int(sys.argv[2])); "
+             "print('has it', flush=True); sys.stdin.read()")
+
+    def thief(self, s, flags=0, user=()):
+        """Somebody who flocks the lock file, and keeps it until its input ends."""
+        path = os.path.join(s.data_dir, ".handoff.lock")
+        p = subprocess.Popen([*user, "/usr/bin/python3", "-IS", "-c", self.THIEF, path, str(flags)],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.stdin.close)
+        self.addCleanup(p.kill)
+        return p
+
     def test_a_foreign_user_wants_the_lock_at_the_seal(self):
         """Elsewhere the file is there for everybody to open, and whoever flocks it at the seal
         has stolen the service. Here nobody else can open it."""
         if not ROOT:
             self.skipTest("needs root, to be another user")
-        s = self.kvd("seal:stop")
+        s = self.kvd("seal:stop", options=self.LONG)
         for d in (s.dir, s.data_dir):
             os.chmod(d, 0o755)  # as careless as can be
-        path = os.path.join(s.data_dir, ".handoff.lock")
+        load = s.load()
         u = self.begun(s, NEW)
         o = self.stopped(s)
-        code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-        p = subprocess.run(["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY),
-                            "--clear-groups", "/usr/bin/python3", "-IS", "-c", code, path],
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        self.assertIn("PermissionError", p.stdout)
+        nobody = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+        self.assertIn("PermissionError", self.thief(s, fcntl.LOCK_NB, nobody).stdout.read())
         os.kill(o, signal.SIGCONT)
-        u.wait()
-        # it was away for as long as this took: both are lawful
-        self.assertIn(u.result["outcome"], ("committed", "aborted"), s.log())
-        self.assert_serves(s, "2.0" if u.result["outcome"] == "committed" else "1.0")
+        self.ends(u, s, 0, "committed", "2.0")
+        self.assert_nothing_failed(load)
+
+    def test_somebody_with_rights_takes_the_lock_at_the_seal(self):
+        """A backup, say, that is root. Elsewhere two of them write, or nobody ever serves again.
+        Here the successor gives up, and the incumbent waits until it has the lock back."""
+        # no connection moves: its successor may sleep while it seals
+        s = self.kvd("seal:stop", options=dict(self.LONG, **{"connection-state": "0"}))
+        load = s.load()
+        u = self.begun(s, NEW)
+        o = self.stopped(s)
+        n = s.wait_status(lambda x: x["successor_pid"], "a successor")["successor_pid"]
+        os.kill(n, signal.SIGSTOP)   # the thief is before it
+        thief = self.thief(s)
+        os.kill(o, signal.SIGCONT)
+        self.assertEqual(thief.stdout.readline(), "has it\n")
+        os.kill(n, signal.SIGCONT)
+        s.wait_state("resume")       # the successor has not got it, and the incumbent is asked
+        self.assertEqual([p.pid for p in self.daemons(s)], [o])
+        thief.stdin.close()
+        self.ends(u, s, 1, "aborted", "1.0")
+        self.assertIn("another process holds the lock", s.log())
+        s.configure(connection_state=None)
+        self.assert_woken_upgrade(s, NEW)
+        self.assert_nothing_failed(load)
 
 
 class Successor(Story):
@@ -273,6 +314,19 @@ class Peer(PlayedCase):
         p.found()
         self.assertTrue(p.answers())
 
+    def test_reads_nothing_any_more(self):
+        """Its half of the channel only: what is said to it meets EPIPE, and no end is ever read.
+        Elsewhere: waited for, for ever. Here the daemon looks for another channel."""
+        p = self.played().serve()
+        p.open_door()
+        p.channel.shutdown(socket.SHUT_RD)
+        p.id = b"\7" * 16
+        p.resume()   # is answered
+        deaf = p.channel
+        p.found()
+        deaf.close()
+        self.assertTrue(p.answers())
+
     def test_silent_after_hello_ack(self):
         """A successor that is left alone gives up, and had neither the lock nor a client."""
         p = self.played(role="successor")
@@ -303,27 +357,64 @@ class Slow(Story):
                 self.ends(u, s, 0, "committed", "2.0")
                 self.assert_nothing_failed(load)
 
-    def test_eleven_seconds_without_a_heartbeat(self):
-        """A daemon that serves, one in its warm-up, a supervisor that has nothing to do: each is
-        stopped for eleven seconds. Nobody takes it for dead, since nobody needs an answer."""
-        idle, warm, above = [self.service("kvd-v1") for _ in range(3)]
-        pids = {s: s.daemon_pid() for s in (idle, warm, above)}
-        u = self.begun(warm, NEW, "warmup:stop")
-        successor = self.stopped(warm)
-        os.kill(pids[idle], signal.SIGSTOP)
-        above.supervisor.send_signal(signal.SIGSTOP)
+    # where somebody needs the answer: who stops, where, and whose silence it is then
+    WAITED_FOR = {"drain": ("kvd-v1", "drain:stop"), "seal": ("kvd-v1", "seal:stop"),
+                  "ready": (NEW, "open:stop"), "take": (NEW, "take:stop")}
+
+    def test_eleven_seconds_without_a_heartbeat_where_it_is_needed(self):
+        """Silence ends the attempt after presumed-dead, no other limit does, and nobody serves
+        but the incumbent. Who was silent may go on then: it is too late for it."""
+        limits = {"drain-grace": "2min", "deadline": "3min", "commit-timeout": "3min"}
+        running = []
+        for phase, (whose, name) in self.WAITED_FOR.items():
+            s = self.service("kvd-v1", options=limits,
+                             arguments=faults(name) if whose != NEW else [])
+            running.append((phase, s, whose, self.begun(s, NEW, *[name] if whose == NEW else [])))
+        for phase, s, whose, u in running:
+            with self.subTest(phase):
+                if whose != NEW:   # else it is ended
+                    s.wait_state("resume")
+                    os.kill(self.stopped(s), signal.SIGCONT)
+                self.ends(u, s, 1, "aborted", "1.0")
+                self.assertIn("silent for presumed-dead", u.result["message"])
+                again = self.assert_clean_upgrade if whose == NEW else self.assert_woken_upgrade
+                again(s, NEW)
+
+    def test_eleven_seconds_without_a_heartbeat_where_it_is_not(self):
+        """A daemon that serves, one in its warm-up, one that is sealed, one in its probation, a
+        supervisor that has nothing to do: each is stopped for eleven seconds. Nobody takes it for
+        dead, since nobody needs an answer."""
+        idle, warm, sealed, above = [self.service("kvd-v1") for _ in range(4)]
+        proved = self.service("kvd-v1", options={"probation": "1h"})
+        pids = {s: s.daemon_pid() for s in (idle, sealed, above)}
+        w = self.begun(warm, NEW, "warmup:stop")
+        p = self.begun(proved, NEW)
+        p.wait_phase("probation")
+        u = self.begun(sealed, NEW, "open:delay=8000")
+        self.at(sealed, "open")   # the lock was given up
+        away = [pids[idle], pids[sealed], above.supervisor.pid,
+                proved.status()["successor_pid"]]
+        for pid in away:
+            os.kill(pid, signal.SIGSTOP)
+        away.append(self.stopped(warm))
         with self.second_of(warm) as client, self.second_of(above) as other:
             until = time.monotonic() + 11
             while time.monotonic() < until:
                 client.use()
                 other.use()
                 time.sleep(0.2)
-        for pid in (pids[idle], above.supervisor.pid, successor):
-            os.kill(pid, signal.SIGCONT)
-        self.ends(u, warm, 0, "committed", "2.0")
+        self.assertEqual(proved.status()["state"], "probation")
+        for pid in away:
+            with contextlib.suppress(ProcessLookupError):  # a sealed one that was told to exit
+                os.kill(pid, signal.SIGCONT)
+        self.ends(w, warm, 0, "committed", "2.0")
+        self.ends(u, sealed, 0, "committed", "2.0")
         for s in (idle, above):
             self.assertEqual(s.daemon_pid(), pids[s])
             self.assert_clean_upgrade(s, NEW)
+        self.assertEqual(proved.ctl("stop", "kvd").returncode, 0)   # waits for no proof
+        p.wait()
+        self.assert_outcome(p, 0, "committed", proved.log())
 
     def second_of(self, s):
         return contextlib.closing(self.second(s))
