@@ -3,7 +3,7 @@
 EXTRA_DIST += tests/fuzz/run.sh tests/fuzz/replay.sh tests/fuzz/seeds.py tests/fuzz/corpus
 if HAVE_CHECK
 FUZZ_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(top_srcdir)/tests/wire -Dmain=handoffd_main -Wno-missing-prototypes $(FUZZ_CPPFLAGS)
-FUZZ_WRAPS = -Wl,--wrap=sys_now_us,--wrap=sys_now_ms,--wrap=sys_poll,--wrap=sys_open \
+FUZZ_WRAPS = -Wl,--wrap=sys_now_us,--wrap=sys_now_ms,--wrap=sys_poll,--wrap=sys_open,--wrap=sys_read_file \
 	-Wl,--wrap=sys_close,--wrap=sys_closep,--wrap=sys_connect,--wrap=sys_getsockopt \
 	-Wl,--wrap=spawn_daemon,--wrap=proc_start_time,--wrap=proc_open,--wrap=proc_children \
 	-Wl,--wrap=proc_all,--wrap=sys_pidfd_signal,--wrap=sys_wait_any,--wrap=sys_fork
