@@ -70,8 +70,10 @@ endif
 
 # ---- handoffctl: each system call fails in turn
 if HAVE_CHECK
-check_PROGRAMS += tests/unit/test_ctl_faults
-TESTS += tests/unit/test_ctl_faults
+check_PROGRAMS += tests/unit/test_ctl_faults tests/unit/test_expect
+TESTS += tests/unit/test_ctl_faults tests/unit/test_expect
+tests_unit_test_expect_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_expect_LDADD = $(HANDOFFCTL_LIBS) $(CHECK_LIBS)
 tests_unit_test_ctl_faults_SOURCES = tests/unit/test_ctl_faults.c tests/unit/leak.h
 tests_unit_test_ctl_faults_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_ctl_faults_LDADD = $(HANDOFFCTL_LIBS) $(CHECK_LIBS)
@@ -169,7 +171,7 @@ EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/s
 
 # ---- what operators look at (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py \
-	tests/e2e/test_disruption.py tests/e2e/test_watch.py tests/e2e/test_log.py tests/e2e/test_pin.py tests/e2e/test_json.py
+	tests/e2e/test_disruption.py tests/e2e/test_watch.py tests/e2e/test_log.py tests/e2e/test_pin.py tests/e2e/test_json.py tests/e2e/test_plan.py
 
 # ---- how much of the code the tests execute: make coverage
 EXTRA_DIST += tests/coverage/run.sh tests/coverage/figures.py tests/coverage/counters.h

@@ -11,6 +11,7 @@
 #include "base/sys.h"
 #include "handoffctl/ask.h"
 #include "handoffctl/place.h"
+#include "handoffctl/plan.h"
 
 #define SILENCE_MS  10000   /* then it is asked whether it is there at all */
 #define ALIVE_MS    10000   /* in which it must answer that */
@@ -244,6 +245,8 @@ static int take_messages(struct follow *f, int *ret_error)
 		f->heard_ms = sys_now_ms();
 		if (m.type == MSG_op_event) {
 			out_event(&f->c->out, &m);
+		} else if (m.type == MSG_op_planned) {
+			plan_show(f->c, f->socket, &m);
 		} else if (m.type == MSG_op_result) {
 			out_result(&f->c->out, &m);
 			/* it is not in the journal */

@@ -13,6 +13,8 @@ libhandoffctl_la_SOURCES = src/handoffctl/ctl.h \
 	src/handoffctl/history.c src/handoffctl/explain.c \
 	src/handoffctl/records.c src/handoffctl/records.h \
 	src/handoffctl/archive.c src/handoffctl/archive.h \
+	src/handoffctl/plan.c src/handoffctl/plan.h \
+	src/handoffctl/expect.c src/handoffctl/expect.h \
 	src/handoffctl/place.c src/handoffctl/place.h \
 	src/handoffctl/ask.c src/handoffctl/ask.h \
 	src/handoffctl/out.c src/handoffctl/out.h \

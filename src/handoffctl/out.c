@@ -95,7 +95,7 @@ static void phase_line(const struct out *o, const char *phase, uint64_t us, stru
 	fflush(stdout);
 }
 
-static void settle_line(struct out *o)
+void out_settle(struct out *o)
 {
 	if (!*o->phase)
 		return;
@@ -106,7 +106,7 @@ static void settle_line(struct out *o)
 
 void out_end(struct out *o)
 {
-	settle_line(o);
+	out_settle(o);
 	free(o->text);
 	o->text = NULL;
 }
@@ -148,7 +148,7 @@ void out_event(struct out *o, const struct msg *m)
 		json_event(m);
 		return;
 	}
-	settle_line(o);
+	out_settle(o);
 	if (!(phase = copy_plain(m->op_event.phase)))
 		return;
 	if (o->live) {
@@ -245,7 +245,7 @@ void out_result(struct out *o, const struct msg *m)
 		json_result(m);
 		return;
 	}
-	settle_line(o);
+	out_settle(o);
 	if (!good)
 		fputs("handoffctl: ", f);
 	out_color(f, color, good ? OUT_GOOD : OUT_BAD);
@@ -272,7 +272,7 @@ static void say(struct out *o, const char *event, int code, enum out_color c, co
 		json_print_line(j);
 		return;
 	}
-	settle_line(o);
+	out_settle(o);
 	out_color(stderr, o->color_err, c);
 	fputs("handoffctl: ", stderr);
 	out_text(stderr, SPAN(text));

@@ -31,6 +31,9 @@ void out_init(struct out *o, bool json);
 /* Ends a line that is still being rewritten, and frees. */
 void out_end(struct out *o);
 
+/* Ends a line that is still being rewritten. */
+void out_settle(struct out *o);
+
 /* An op_event: one phase. */
 void out_event(struct out *o, const struct msg *event);
 /* Rewrites the line of the phase under way with its age. Without a terminal: nothing. */

@@ -21,6 +21,9 @@ struct records_wanted {
  */
 int records_fetch(struct ctl *c, const struct records_wanted *w, json_t **ret);
 
+/* The last count that the supervisor at socket remembers, as above; NULL: it does not tell. */
+json_t *records_last(struct out *out, const char *socket, unsigned count);
+
 /* A text of a record, "" if it is not known; a number, 0 if not. */
 const char *record_text(const json_t *record, const char *key);
 uint64_t record_uint(const json_t *record, const char *key);

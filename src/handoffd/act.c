@@ -88,6 +88,8 @@ static void remember(struct service *s, enum keep_how how)
 		return;
 	memcpy(s->keep.c.boot, s->store.boot, sizeof s->keep.c.boot);
 	e = store_current(&s->store, &s->keep.c);
+	if (!e && s->keep.dirty)   /* what was said of that is over */
+		s->keep.why[0] = '\0';
 	s->keep.dirty = e != 0;
 	if (!e)
 		return;
@@ -272,6 +274,7 @@ static void release(struct service *s)
 	struct child c = { .pid = s->n->pid, .pidfd = s->n->pidfd, .gate = s->n->gate };
 
 	s->n->gate = -1;
+	s->attempt.released_us = sys_now_us();
 	spawn_release(&c);
 }
 

@@ -363,6 +363,7 @@ void service_end(struct service *s)
 	exe_close(&s->old_exe);
 	copier_close(s);
 	candidate_drop(s, "the supervisor was stopped");
+	planned_end(s);
 	keep_close(&s->keep);
 	sys_closep(&s->transfer);
 	/* what the service manager holds goes on listening: a restart of the service refuses nobody */

@@ -52,7 +52,7 @@ static void refuse(struct service *s, const struct candidate *c, int code, const
 
 	snprintf(text, sizeof text, "%.1700s; the daemon was not asked, it serves on", why);
 	utf8_mend(text);
-	log_info("the upgrade is refused: %s", text);
+	log_info("%s is refused: %s", c->attempt.plan ? "the plan" : "the upgrade", text);
 	ops_refused(s, &c->attempt.id, code, "refused", text);
 }
 
@@ -90,14 +90,23 @@ static bool check_pin(struct service *s, const struct candidate *c, const struct
 	return true;
 }
 
+static void compare(const struct service *s, struct attempt *a, const struct sums *sums)
+{
+	const struct kept *w = &s->keep.c.now;
+
+	if (!sums)
+		return;
+	a->sums = *sums;
+	a->compared = s->exe_served && sum_known(&w->sum);
+	a->changed = !sum_same(&w->sum, &sums->exe) || !sum_same(&w->rest, &sums->rest);
+}
+
 /* True: what it would start runs already. What is not known counts as changed. */
 static bool is_unchanged(struct service *s, const struct candidate *c, const struct sums *sums)
 {
-	const struct kept *w = &s->keep.c.now;
 	char text[2000], sum[65];
 
-	if (!c->attempt.if_changed || !sums || !s->exe_served || !sum_same(&w->sum, &sums->exe) ||
-	    !sum_same(&w->rest, &sums->rest))
+	if (!c->attempt.if_changed || !c->attempt.compared || c->attempt.changed)
 		return false;
 	fprint_format(&sums->exe, sum);
 	snprintf(text, sizeof text, "nothing to do: the daemon (pid %d) was started from the same bytes, with the same "
@@ -132,6 +141,7 @@ void candidate_looked(struct service *s, const struct sums *sums, const char *wh
 
 	/* a copy that `current` does not name */
 	s->keep.litter |= c->attempt.pinned && sums;
+	compare(s, &c->attempt, sums);
 	if (check_pin(s, c, sums, why) || is_unchanged(s, c, sums)) {
 		release(c);
 		return;

@@ -232,6 +232,8 @@ static bool take_sums(struct service *s, const struct sums *sums)
 
 static void take(struct service *s, const struct sums *sums)
 {
+	int e;
+
 	switch (s->copier.job) {
 	case COPY_CURRENT:
 		take_sums(s, sums);   /* one record has both */
@@ -241,8 +243,10 @@ static void take(struct service *s, const struct sums *sums)
 		take_copy(s);
 		break;
 	case SUM_CURRENT:
-		if (take_sums(s, sums))
-			s->keep.dirty = store_current(&s->store, &s->keep.c) != 0;
+		if (take_sums(s, sums) && (e = store_current(&s->store, &s->keep.c))) {
+			s->keep.c.now.sum = s->keep.c.now.rest = (struct fprint){ { 0 } };   /* as on disk */
+			failed(s, strerror(-e));
+		}
 		break;
 	case SWEEP:
 		s->keep.litter = false;

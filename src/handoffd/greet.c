@@ -159,7 +159,8 @@ static void keep(struct peer *p, const struct msg *m)
 	p->has_data = MSG_HAS(m, hello, dev) && MSG_HAS(m, hello, ino);
 	p->dev = m->hello.dev;
 	p->ino = m->hello.ino;
-	p->moves = m->hello.capabilities & CAP_CONNECTIONS;
+	p->capabilities = m->hello.capabilities;
+	p->moves = p->capabilities & CAP_CONNECTIONS;
 	if (MSG_HAS(m, hello, epoch))
 		p->epoch = m->hello.epoch;
 }
@@ -215,14 +216,8 @@ static void end_plan(struct service *s, struct peer *p)
 {
 	struct msg m = { .type = MSG_abort };
 
-	size_t n = 0;
-
 	s->attempt.planned = true;
-	for (size_t i = 0; i < p->build_size; i++)
-		n += (size_t)sprintf(s->planned_build + n, "%02x", p->build[i]);
-	s->planned_build[n] = '\0';
-	memcpy(s->planned_software, p->software, sizeof p->software);
-	memcpy(s->planned_path, s->new_exe.path, sizeof s->planned_path);
+	planned_hello(s, p);
 	m.abort.id = s->s.id;
 	m.abort.why = SPAN("this was a plan");
 	peer_send(p, &m, NULL, 0);

@@ -214,22 +214,32 @@ void ops_refused(struct service *s, const struct hid *id, int code, const char *
 			send_result(o, r);
 }
 
+static void tell_planned(struct service *s)
+{
+	struct msg m;
+
+	if (!planned_tell(s, &m))
+		return;
+	tell(s->ops);
+	for (struct caller *o = s->ops->callers.list; o; o = o->next)
+		if (o->waits == WAITS_ATTEMPT && hid_equal(&o->id, &s->attempt.id))
+			caller_send(o, &m);
+}
+
 void ops_planned(struct service *s)
 {
-	char text[6000], mine[129], its[129];
+	char text[6000];
 
-	if (!s->attempt.planned) {
-		snprintf(text, sizeof text, "an upgrade would fail: %s%s", s->s.why ? s->s.why : "", s->attempt.why);
-		ops_result(s, 1, "plan", text);
+	tell_planned(s);
+	planned_end(s);
+	if (s->attempt.planned) {
+		snprintf(text, sizeof text, "an upgrade would go ahead: the successor started as far as Hello; the "
+		         "incumbent (pid %d) was not asked", s->o ? (int)s->o->pid : 0);
+		ops_result(s, 0, "plan", text);
 		return;
 	}
-	build_text(s->o, mine);
-	snprintf(its, sizeof its, "%s", s->planned_build);
-	snprintf(text, sizeof text, "an upgrade would go ahead: %.4000s started as far as Hello%s%s (build %.16s, %s), "
-	         "protocol %u; the incumbent (pid %d) was not asked", s->planned_path, s->planned_software[0] ? ", version " : "",
-	         s->planned_software, its[0] ? its : "unknown", strcmp(mine, its) ? "another than the running one"
-	         : "the same as the running one", PROTO_VERSION_MAX, s->o ? (int)s->o->pid : 0);
-	ops_result(s, 0, "plan", text);
+	snprintf(text, sizeof text, "an upgrade would fail: %s%s", s->s.why ? s->s.why : "", s->attempt.why);
+	ops_result(s, 1, "plan", text);
 }
 
 void ops_restarted(struct service *s, bool serves)

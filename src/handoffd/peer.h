@@ -53,6 +53,7 @@ struct peer {
 	unsigned sockets_left;      /* to come */
 	unsigned sockets_sent;
 	bool sending;               /* sockets are on their way to it */
+	uint64_t capabilities;   /* as its Hello had them */
 	bool moves;                 /* hands over live connections, and takes them */
 	/* from Hello */
 	uint8_t build[64];

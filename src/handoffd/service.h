@@ -30,6 +30,7 @@
 #include "handoffd/keep.h"
 #include "handoffd/listen.h"
 #include "handoffd/peer.h"
+#include "handoffd/planned.h"
 #include "handoffd/spawn.h"
 #include "handoffd/store.h"
 #include "handoffd/unit.h"
@@ -52,7 +53,9 @@ struct attempt {
 	bool pinned;                   /* only an executable with this SHA-256: */
 	struct fprint pin;
 	bool if_changed;               /* only if the files or the configuration are others */
-	uint64_t asked_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
+	struct sums sums;              /* of what it would start; all 0: not known */
+	bool compared, changed;        /* ... and whether these are others than what runs */
+	uint64_t asked_us, released_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
 	char why[1200];                /* why it ended, with details; "" */
 };
 
@@ -108,7 +111,7 @@ struct service {
 	uint64_t stop_by;              /* ms; 0: no daemon was told to end */
 	enum s_state shown;            /* the last state that was logged */
 	uint64_t shown_at_us;
-	char planned_build[129], planned_software[65], planned_path[4096];  /* what a plan found */
+	struct planned *planned;       /* what a plan has found out; NULL */
 	char cold_error[600];          /* why the last cold start came to nothing */
 	struct generations *generations;
 	struct ops *ops;

@@ -178,6 +178,8 @@ int service_begin(struct service *s, const struct attempt *a, struct conf *c, st
 		memcpy(s->attempt.binary, exe->path, sizeof s->attempt.binary);
 	set_timers(s, a, c);
 	s->s.id = a->id;
+	if (a->plan)
+		planned_begin(s);
 	s->cold_error[0] = '\0';
 	service_event(s, S_E_START, NULL);
 	return 0;
@@ -198,7 +200,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 		return code;
 	if ((code = prepare_conf(s, a, false, &c, &exe, err, size)))
 		return code;
-	return a->pinned || a->if_changed ? candidate_look(s, a, c, &exe, err, size)
+	return a->pinned || a->if_changed || a->plan ? candidate_look(s, a, c, &exe, err, size)
 	                                  : service_begin(s, a, c, &exe, err, size);
 }
 

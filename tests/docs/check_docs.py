@@ -428,7 +428,7 @@ def environment_of_handoffctl():
 
 # values of keys, which the page has as literals too
 JSON_VALUES = set('back phase note result error committed aborted rolled refused unchanged unknown under way successor '
-                  'incumbent supervisor operator upgrade rollback'.split())
+                  'incumbent supervisor operator upgrade rollback plan connections bit'.split())
 
 
 @test

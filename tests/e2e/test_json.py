@@ -22,6 +22,8 @@ RECORD = """handoff number kind asked_ms uid outcome code message reason trace_p
 PHASE = "event phase us ms text".split()
 RESULT = """event outcome handoff message pause_us serving_us total_us stall_us pid build version
     code""".split()
+PLAN = """event handoff starts changed sha256 from to protocol capabilities start_us deadline_ms
+    handoffs pause_median_us pause_max_us added dropped limits""".split()
 PARTS = {
     "queues": ["listener waiting backlog drops".split(), "listener deepest backlog drops".split()],
     "last": ["handoff outcome message".split()],
@@ -59,8 +61,8 @@ class JsonCase(HandoffCase):
             # bool is an int to Python, and not to JSON
             self.assertIs(type(value), KINDS[kind], "%s: %r" % (key, value))
             self.seen.setdefault(key, value)
-        for part in value if kind == "array" else [value] if kind == "object" else []:
-            if key == "listeners":
+        for part in (value or []) if kind == "array" else [value] if kind == "object" else []:
+            if key in ("listeners", "capabilities", "added", "dropped", "limits"):
                 self.assertIs(type(part), str)
             elif key == "timers" and part is not None:
                 self.assertLessEqual({type(x) for x in part.values()}, {int})
@@ -147,9 +149,22 @@ class Types(JsonCase):
         self.assert_object(r, RECORD)
         self.assertEqual(set(RECORD) - set(self.seen), {"log"} - set(self.seen))
 
+    def test_plan(self):
+        s = self.kvd()
+        s.wait_status(lambda x: x["sha256"], "what runs is hashed")
+        self.upgrade(s, NEW)
+        s.wait_status(lambda x: x["sha256"], "what runs is hashed")
+        s.listen = {"other": "unix:@" + str(id(self))}
+        s.configure(limit_nofile=8)
+        objects = {"phase": PHASE, "result": RESULT, "plan": PLAN}
+        self.assert_lines(self.lines(s, "plan", "kvd"), objects)
+        s.configure(limit_nofile=None)
+        self.assert_lines(self.lines(s, "plan", "kvd"), objects)
+        self.assertEqual(set(PLAN) - set(self.seen), set())
+
     def test_the_manual_names_no_others(self):
         """A type of a key that no object has would be checked by nothing."""
-        keys = set(STATUS + RECORD + PHASE + RESULT) | {"at_ms"}
+        keys = set(STATUS + RECORD + PHASE + RESULT + PLAN) | {"at_ms"}
         keys |= {k for parts in PARTS.values() for part in parts for k in part}
         self.assertEqual(set(self.kinds) - keys, set())
         self.assertGreater(len(self.kinds), 30)
