@@ -20,6 +20,34 @@ static bool is(struct span s, const char *text)
 	return s.n == strlen(text) && !memcmp(s.p, text, s.n);
 }
 
+static void read_column(const struct uints *u, bool has, uint64_t *ret)
+{
+	const unsigned n = has ? uints_copy(u, ret, METRICS_QUEUES) : 0;
+
+	for (unsigned i = n; i < METRICS_QUEUES; i++)
+		ret[i] = UINT64_MAX;
+}
+
+/* A listener is its name, a blank, its address. */
+static void read_queues(struct metrics_of *ret, const struct msg *m)
+{
+	const struct msg_op_state *s = &m->op_state;
+	struct span name[METRICS_QUEUES];
+
+	ret->nqueues = texts_copy(&s->listeners, name, METRICS_QUEUES);
+	for (unsigned i = 0; i < ret->nqueues; i++) {
+		const char *blank = memchr(name[i].p, ' ', name[i].n);
+
+		name[i].n = blank ? (size_t)(blank - name[i].p) : name[i].n;
+		copy(ret->listener[i], sizeof ret->listener[i], true, name[i]);
+	}
+	read_column(&s->waiting, MSG_HAS(m, op_state, waiting), ret->waiting);
+	read_column(&s->backlogs, MSG_HAS(m, op_state, backlogs), ret->backlog);
+	read_column(&s->drops, MSG_HAS(m, op_state, drops), ret->drops);
+	read_column(&s->last_deepest, MSG_HAS(m, op_state, last_deepest), ret->deepest);
+	read_column(&s->last_drops, MSG_HAS(m, op_state, last_drops), ret->dropped);
+}
+
 void metrics_read(struct metrics_of *ret, const char *service, const struct msg *m)
 {
 	const struct msg_op_state *s;
@@ -51,6 +79,8 @@ void metrics_read(struct metrics_of *ret, const char *service, const struct msg 
 	ret->last_total_us = s->last_total_us;
 	ret->moved = s->moved;
 	ret->stayed = s->stayed;
+	ret->last_stall_us = s->last_stall_us;
+	read_queues(ret, m);
 }
 
 /* ---- the table ---- */
@@ -114,6 +144,24 @@ static void since(const struct to *t) { if (HAS(since_ms)) seconds(t, t->of->sin
 static void pause(const struct to *t) { if (HAS(last_pause_us)) seconds(t, t->of->last_pause_us, 1000000, 6); }
 static void total(const struct to *t) { if (HAS(last_total_us)) seconds(t, t->of->last_total_us, 1000000, 6); }
 
+static void stall(const struct to *t) { if (HAS(last_stall_us)) seconds(t, t->of->last_stall_us, 1000000, 6); }
+
+static void each_queue(const struct to *t, const uint64_t *v)
+{
+	for (unsigned i = 0; i < t->of->nqueues; i++) {
+		if (v[i] == UINT64_MAX)
+			continue;
+		begin(t, "listener", t->of->listener[i]);
+		fprintf(t->f, "} %" PRIu64 "\n", v[i]);
+	}
+}
+
+static void waiting(const struct to *t) { each_queue(t, t->of->waiting); }
+static void backlog(const struct to *t) { each_queue(t, t->of->backlog); }
+static void drops(const struct to *t) { each_queue(t, t->of->drops); }
+static void deepest(const struct to *t) { each_queue(t, t->of->deepest); }
+static void dropped(const struct to *t) { each_queue(t, t->of->dropped); }
+
 static void supervisor_since(const struct to *t)
 {
 	if (HAS(supervisor_since_ms))
@@ -176,6 +224,18 @@ static void connections(const struct to *t)
 	  "How long nobody served in the last handoff of this supervisor.") \
 	X("handoff_last_duration_seconds", "gauge", "seconds", total, \
 	  "From request to outcome of the last handoff of this supervisor.") \
+	X("handoff_last_stall_seconds", "gauge", "seconds", stall, \
+	  "The longest time without accept in the last handoff of this supervisor.") \
+	X("handoff_last_queue_connections", "gauge", NULL, deepest, \
+	  "A listener's queue at its deepest in the last handoff of this supervisor.") \
+	X("handoff_last_dropped_connections", "gauge", NULL, dropped, \
+	  "What a listener's queue had no place for in that handoff.") \
+	X("handoff_queue_connections", "gauge", NULL, waiting, \
+	  "Connections that wait in a listener's queue now.") \
+	X("handoff_queue_backlog", "gauge", NULL, backlog, \
+	  "How many may wait in a listener's queue.") \
+	X("handoff_queue_drops", "counter", NULL, drops, \
+	  "What a listener's queue had no place for, since it was bound.") \
 	X("handoff_leftover_processes", "gauge", NULL, leftovers, \
 	  "Processes of earlier daemons that are being ended.")
 

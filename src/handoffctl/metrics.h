@@ -18,6 +18,8 @@ struct metric {
 };
 extern const struct metric metrics[];       /* .name NULL at the end */
 
+#define METRICS_QUEUES 64   /* listeners of a service whose queues a State has */
+
 /* One supervisor's answer, or that it gave none. Plain data. */
 struct metrics_of {
 	char service[65];
@@ -27,7 +29,12 @@ struct metrics_of {
 	uint64_t has;              /* of the State */
 	uint64_t epoch, since_ms, supervisor_since_ms, left;
 	uint64_t committed, aborted, rolled_back, cold_starts;
-	uint64_t last_pause_us, last_total_us, moved, stayed;
+	uint64_t last_pause_us, last_total_us, last_stall_us, moved, stayed;
+	unsigned nqueues;
+	/* in the order of the configuration; UINT64_MAX: not known */
+	char listener[METRICS_QUEUES][65];
+	uint64_t waiting[METRICS_QUEUES], backlog[METRICS_QUEUES], drops[METRICS_QUEUES];
+	uint64_t deepest[METRICS_QUEUES], dropped[METRICS_QUEUES];   /* in the last handoff */
 };
 
 /* service: as the place is called; state NULL: it gave no answer. */

@@ -1,6 +1,7 @@
 #include "handoffd/disruption.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/sys.h"
 
@@ -66,4 +67,12 @@ void disruption_end(struct disruption *d)
 		q->deepest.drops = queue_look(q->fd, d->diag, &now) ? 0 : now.drops - q->before;
 	}
 	sys_closep(&d->diag);
+}
+
+const struct disruption_queue *disruption_of(const struct disruption *d, const char *name)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		if (d->q[i].known && !strcmp(d->q[i].name, name))
+			return &d->q[i];
+	return NULL;
 }

@@ -46,6 +46,8 @@ void disruption_look(struct disruption *d);
 void disruption_over(struct disruption *d);
 /* The longest time without anybody who accepts, one that still lasts among them. */
 uint64_t disruption_longest(const struct disruption *d);
+/* What is known of the listener of that name; NULL: nothing. */
+const struct disruption_queue *disruption_of(const struct disruption *d, const char *name);
 /* Its end, with the listeners still open: what they have dropped is counted. */
 void disruption_end(struct disruption *d);
 

@@ -189,6 +189,9 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		s->totals.total_us = t.total;
 		s->totals.moved += s->s.outcome == OUTCOME_COMMITTED ? s->disruption.moved : 0;
 		s->totals.stayed += s->s.outcome == OUTCOME_COMMITTED ? s->disruption.stayed : 0;
+		s->totals.handed = true;
+		s->totals.stall_us = t.stall;
+		s->totals.last = s->disruption;
 	}
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
@@ -467,6 +470,8 @@ static void put_totals(struct msg *m, const struct service *s)
 		MSG_SET(m, op_state, last_pause_us, t->pause_us);
 	if (t->total_us)
 		MSG_SET(m, op_state, last_total_us, t->total_us);
+	if (t->handed)
+		MSG_SET(m, op_state, last_stall_us, t->stall_us);
 }
 
 /* Whether another file lies at the path by now the client looks itself: a path can hang. */
@@ -492,7 +497,25 @@ static void put_binaries(const struct service *s, struct msg *m, uint64_t id[4])
 }
 
 /* Of the first listeners; who asks may not make it look at a thousand. */
-struct queues { uint64_t waiting[STATE_QUEUES], backlog[STATE_QUEUES], drops[STATE_QUEUES]; };
+struct queues {
+	uint64_t waiting[STATE_QUEUES], backlog[STATE_QUEUES], drops[STATE_QUEUES];
+	uint64_t deepest[STATE_QUEUES], dropped[STATE_QUEUES];   /* in the last handoff */
+};
+
+/* What the last handoff cost the same listeners, as far as they were there. */
+static void put_last_queues(const struct service *s, struct msg *m, struct queues *q, unsigned n)
+{
+	const struct disruption *d = &s->totals.last;
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct disruption_queue *l = disruption_of(d, s->conf->listen[i].name);
+
+		q->deepest[i] = l ? l->deepest.waiting : UINT64_MAX;
+		q->dropped[i] = l ? l->deepest.drops : UINT64_MAX;
+	}
+	MSG_SET(m, op_state, last_deepest, ((struct uints){ .n = n, .v = q->deepest }));
+	MSG_SET(m, op_state, last_drops, ((struct uints){ .n = n, .v = q->dropped }));
+}
 
 static void put_queues(struct service *s, struct msg *m, struct queues *q)
 {
@@ -514,6 +537,8 @@ static void put_queues(struct service *s, struct msg *m, struct queues *q)
 	MSG_SET(m, op_state, waiting, ((struct uints){ .n = n, .v = q->waiting }));
 	MSG_SET(m, op_state, backlogs, ((struct uints){ .n = n, .v = q->backlog }));
 	MSG_SET(m, op_state, drops, ((struct uints){ .n = n, .v = q->drops }));
+	if (s->totals.handed)
+		put_last_queues(s, m, q, n);
 }
 
 static void on_status(struct caller *o, const struct msg *req)

@@ -74,6 +74,9 @@ struct totals {
 	uint64_t outcomes[OUTCOME_COUNT], cold_starts;
 	uint64_t pause_us, total_us;   /* of the last handoff; 0: not known */
 	uint64_t moved, stayed;        /* connections, in handoffs that were committed */
+	bool handed;                   /* there was one: */
+	uint64_t stall_us;
+	struct disruption last;
 };
 
 struct service {

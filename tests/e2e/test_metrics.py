@@ -1,11 +1,18 @@
 """handoffctl metrics: what Prometheus reads."""
 
+import contextlib
+import json
+import os
 import re
+import signal
+import socket
 import subprocess
 import unittest
 
 import harness
 from handoffs import HandoffCase
+
+QUEUE = ("handoff_queue_connections", "handoff_queue_backlog", "handoff_queue_drops_total")
 
 
 def samples(text):
@@ -76,6 +83,11 @@ class Metrics(MetricsCase):
         self.assertEqual(self.outcomes(text), [2, 1, 0])
         self.assertEqual(self.value(text, "handoff_last_pause_seconds"), u.result["pause_us"] / 1e6)
         self.assertEqual(self.value(text, "handoff_last_duration_seconds"), u.result["total_us"] / 1e6)
+        last = json.loads(s.ctl("--json", "history", "-n", "1", "kvd").stdout.splitlines()[0])
+        self.assertEqual(self.value(text, "handoff_last_stall_seconds"), last["stall_us"] / 1e6)
+        for name, key in (("queue", "deepest"), ("dropped", "drops")):
+            self.assertEqual(self.value(text, "handoff_last_%s_connections" % name, listener="resp"),
+                             last["queues"][0][key], text)
         # the counters are this supervisor's own
         s.kill_supervisor()
         self.assertEqual(samples(self.metrics(s)), {'handoff_up{service="kvd"}': 0})
@@ -85,6 +97,32 @@ class Metrics(MetricsCase):
         self.assertEqual((self.outcomes(text), self.value(text, "handoff_cold_starts_total")),
                          ([0, 0, 0], 0))
         self.assertEqual(self.value(text, "handoff_serving"), 1)
+
+    def test_of_a_queue(self):
+        """A daemon that does not accept, and a queue that is full."""
+        s = self.kvd(start=False)
+        with open(s.conf, encoding="utf-8") as f:
+            text = f.read().replace('" }', '" backlog = 2 }')
+        s.text = lambda _: text
+        s.configure()
+        s.start()
+        pid = s.daemon_pid()
+        text = self.metrics(s)
+        self.assertEqual([self.value(text, name, listener="resp") for name in QUEUE], [0, 2, 0], text)
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        with contextlib.ExitStack() as stack:
+            for _ in range(6):
+                c = stack.enter_context(socket.socket())
+                c.setblocking(False)
+                c.connect_ex(("127.0.0.1", s.port))
+            text = harness.wait_until(lambda: self.full(s), "the queue is full, and drops what comes")
+        self.assert_clean(text)
+
+    def full(self, s):
+        text = self.metrics(s)
+        waiting, _, drops = [self.value(text, name, listener="resp") for name in QUEUE]
+        return waiting > 2 and drops > 0 and text
 
     def test_nobody_serves(self):
         s = self.kvd("begin:exit1", start=False)
