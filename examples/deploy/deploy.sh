@@ -49,7 +49,7 @@ flock -n 9 || die 4 "somebody else deploys it now"
 upload
 handoffctl plan "$name" --binary "$release" >&2 ||
 	die $? "it would not take over; the old one serves, and has noticed nothing"
-handoffctl upgrade "$name" --binary "$release" --reason "deploy $sha256" >&2 || {
+handoffctl upgrade "$name" --binary "$release" --sha256 "$sha256" --reason "deploy $sha256" >&2 || {
 	code=$?
 	handoffctl explain "$name" >&2 || true
 	die $code "the upgrade has failed"
