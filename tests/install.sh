@@ -31,7 +31,7 @@ root=${root%/lib/*}
 export PKG_CONFIG_PATH="$root/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir" LD_LIBRARY_PATH="$root/lib"
 for f in bin/handoffctl sbin/handoffd sbin/handoff-exporter include/handoff.h lib/libhandoff.so lib/libhandoff.a \
 	share/man/man1/handoffctl.1 share/man/man3/libhandoff.3 share/man/man5/handoff.conf.5 \
-	share/man/man7/handoff.7 share/man/man7/handoff-protocol.7 share/man/man8/handoffd.8 share/man/man8/handoff-exporter.8 \
+	share/man/man7/handoff.7 share/man/man7/handoff-protocol.7 share/man/man7/handoff-messages.7 share/man/man8/handoffd.8 share/man/man8/handoff-exporter.8 \
 	lib/systemd/system/handoff@.service lib/systemd/system/handoff-guard@.service \
 	lib/systemd/system/handoff-exporter.service \
 	share/bash-completion/completions/handoffctl share/fish/vendor_completions.d/handoffctl.fish; do

@@ -13,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+import messages  # noqa: E402
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.environ.get('BUILD_DIR', '.')
@@ -247,6 +250,11 @@ def metrics():
                       read('src/handoffctl/metrics.c'))
     told = re.findall(r'^\.It Li (\w+) Pq (\w+)\n(.*)$', section(page('handoffctl.1'), 'METRICS'), re.M)
     return same([' '.join(r) for r in rows], [' '.join(r) for r in told], 'metrics.c', 'handoffctl.1', 10)
+
+
+@test
+def messages_of_all():
+    return messages.wrong(ROOT, page('handoff-messages.7'))
 
 
 # ---- handoffd

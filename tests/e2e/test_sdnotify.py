@@ -1,5 +1,6 @@
 """What a service manager is told about the service, in order: sd_notify(3)."""
 
+import os
 import time
 
 import harness
@@ -66,6 +67,14 @@ class Told(HandoffCase):
         s.start()
         u.wait()
         self.assert_told(s, "READY", "RELOADING", "READY")
+
+    def test_nobody_listens(self):
+        """A manager that has gone costs a line, and a handoff nothing."""
+        s = self.kvd()
+        self.assert_told(s, "READY")
+        os.remove(s.manager.path)
+        self.upgrade(s, "kvd-v2")
+        self.assertEqual(s.log().count("systemd cannot be told: "), 1, s.log())
 
     def test_watchdog(self):
         """Its own watchdog is fed, and no other's."""

@@ -486,7 +486,7 @@ class People(HandoffCase):
                 p = s.ctl("abort", "kvd")
                 u.wait()
                 self.assertEqual(p.returncode, 1, p.stdout)
-                self.assertIn("too late", p.stderr)
+                self.assertIn("too late: the commit is decided", p.stderr)
                 self.assert_outcome(u, 0, "committed")
                 self.calm(load)
         p = s.ctl("abort", "kvd")

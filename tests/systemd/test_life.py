@@ -90,6 +90,25 @@ class Everything(systemd.TestCase):
         self.assertEqual(u.systemctl("reload").returncode, 0)
 
 
+class Removal(systemd.TestCase):
+    """What the guard cannot remove is named; the next start works."""
+
+    def test_no_removal(self):
+        u = self.unit()
+        lock = os.path.join(u.runtime_dir, "lock")
+        os.makedirs(lock, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "none", lock], check=True)
+        try:
+            u.stop()
+            wait_until(lambda: u.show("ActiveState", u.guard) == "failed", "the guard says so")
+        finally:
+            subprocess.run(["umount", lock], check=True)
+        self.assertIn(" cannot be removed: ", u.journal(u.guard))
+        systemd.systemctl("reset-failed", u.guard)
+        u.start()
+        self.assertTrue(u.client().ping())
+
+
 class Names(systemd.TestCase):
     """The instance is the name as it stands, whatever systemd makes of such characters elsewhere."""
 

@@ -1,0 +1,81 @@
+"""What handoffd and handoffctl say when something is wrong, taken from their source, beside the
+rows of handoff-messages(7): each message has a row, each row a message, what of the service, what
+to do, and a test that looks for these words. Some have no test yet; they may not become more.
+
+How a message is found: SAYS has the calls that say one; its words are the first text behind the
+call. Conversions become dots. What has fewer than ten letters of its own is a frame for another
+message, and no row."""
+import ast
+import glob
+import os
+import re
+
+UNTESTED = 32   # rows with "test: none": what only a lack of memory provokes, or a moment too short to be hit
+FEWEST = 90     # a table that has lost its input must not pass
+STRING = r'"(?:[^"\\]|\\.)*"'
+CONVERSION = r'%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|h|l|z|j)?[a-zA-Z]'
+SAYS = [('handoffd/*.c', r'log_(?:error|warning)\('),
+        ('handoffd/*.c', r'log_(?:limited|event)\([^;]*?LOG_L_(?:WARNING|ERROR),'),
+        ('handoffd/*.c', r'caller_end\(\w+,'), ('handoffd/callers.c', r'why\[\] ='),
+        ('handoffd/ops.c', r'\brefuse\(\w+, \w+,'), ('handoffd/ops.c', r'answer\(o, [1-9],'),
+        ('handoffd/upgrade.c', r'\breturn(?= ")'),
+        ('handoffd/{upgrade,keep,boot,store,door}.c', r'snprintf\(err, \w+,'),
+        ('handoffctl/*.c', r'\bout_(?:error|note)\('), ('handoffctl/*.c', r'\b(?:unknown|absent)\(')]
+SERVED = re.compile(r'(Served|Not served|Nothing changes|Nothing serves|As before|A daemon may serve|Ask\b)')
+
+
+def sources(root, pattern):
+    names = re.search(r'\{(.*)\}', pattern)
+    each = [pattern.replace(names[0], n) for n in names[1].split(',')] if names else [pattern]
+    return [p for one in each for p in sorted(glob.glob(os.path.join(root, 'src', one)))]
+
+
+def said(root):
+    """{message: its source}"""
+    found = {}
+    for pattern, call in SAYS:
+        for path in sources(root, pattern):
+            with open(path, encoding='utf-8') as f:
+                text = f.read().replace('" NAME "', 'handoffctl').replace('" LOCKFILE_NAME "', '.handoff.lock')
+            for m in re.finditer(rf'{call}[^"{{}};]*?((?:{STRING}\s*)+)', text):
+                words = ''.join(s[1:-1] for s in re.findall(STRING, m[1])).replace('\\"', '"')
+                words = re.sub(CONVERSION, '...', words)
+                if len(re.sub('[^a-zA-Z]', '', words)) >= 10:
+                    found.setdefault(words, os.path.relpath(path, root))
+    return found
+
+
+def tests(root):
+    """{'file: test_x': the texts of that file}"""
+    found = {}
+    for path in glob.glob(os.path.join(root, 'tests', '*', 'test_*.py')):
+        with open(path, encoding='utf-8') as f:
+            nodes = list(ast.walk(ast.parse(f.read())))
+        texts = '\0'.join(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+        name = os.path.basename(path)[len('test_'):-len('.py')]
+        found.update({f'{name}: {n.name}': texts for n in nodes if isinstance(n, ast.FunctionDef)})
+    return found
+
+
+def looks_for(texts, message):
+    """Ten characters in a row of it are among the test's texts, or all of a shorter piece."""
+    return any(p[i:i + 10] in texts for p in message.split('...') if len(p.strip()) >= 8
+               for i in range(max(1, len(p) - 9)))
+
+
+def wrong(root, page):
+    """What is wrong with the page."""
+    rows = re.findall(r'^\.It (.*)\n\.\\" test: (.*)\n(.*)$', page, re.M)
+    messages, known = said(root), tests(root)
+    found = [f'handoff-messages.7 has no row for: {m} ({p})' for m, p in messages.items()
+             if m not in {r[0] for r in rows}]
+    found += [f'nothing says: {m}' for m, _, _ in rows if m not in messages]
+    found += [f'no such test: {t}' for _, t, _ in rows if t != 'none' and t not in known]
+    found += [f'{t} does not look for: {m}' for m, t, _ in rows if t in known and not looks_for(known[t], m)]
+    found += [f'is it served? {m}' for m, _, body in rows if not SERVED.match(body)]
+    untested = sum(t == 'none' for _, t, _ in rows)
+    if untested > UNTESTED:
+        found.append(f'{untested} messages are without a test, {UNTESTED} were')
+    if len(rows) != page.count('\n.It ') or len(rows) < FEWEST:
+        found.append(f'{len(rows)} rows can be read')
+    return found
