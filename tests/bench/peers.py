@@ -31,12 +31,18 @@ PR_SET_CHILD_SUBREAPER = 36
 TEXT = "x" * 100
 
 
-def wait_until(condition, what):
+def wait_for(condition):
     end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit("peers: not in %d s: %s" % (PATIENCE, what))
+            return False
         time.sleep(0.01)
+    return True
+
+
+def wait_until(condition, what):
+    if not wait_for(condition):
+        raise SystemExit("peers: not in %d s: %s" % (PATIENCE, what))
 
 
 def free_port():
@@ -104,12 +110,14 @@ class Peer:
         return memory_kib(self.main)
 
     def stop(self):
-        """It, and all that came of it."""
-        for pid in [self.main, *children(os.getpid())]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: ended(self.main) and all(ended(p) for p in children(os.getpid())),
-                   "%s ends" % self.name)
+        """It, and all that came of it; by force if it does not go. Orphans become our children."""
+        def none_left(sig):
+            left = [p for p in children(os.getpid()) if not ended(p)]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, sig)
+            return not left
+        wait_for(lambda: none_left(signal.SIGTERM)) or wait_for(lambda: none_left(signal.SIGKILL))
 
 
 class NginxReload(Peer):
@@ -130,8 +138,9 @@ http { access_log off; keepalive_requests 100000000; keepalive_timeout 1h;
         self.main = self.master()
 
     def master(self):
-        wait_until(lambda: read(self.file("pid")).strip(), "nginx says who it is")
-        return int(read(self.file("pid")))
+        found = []  # the file is empty before it is written
+        wait_until(lambda: found.extend(read(self.file("pid")).split()) or found, "nginx says who it is")
+        return int(found[0])
 
     def upgrade(self):
         old = children(self.main)
@@ -259,15 +268,17 @@ class Load:
 
 
 def measure(peer, args):
-    peer.start()
-    wait_until(peer.answers, peer.name + " answers")
-    load = Load(peer, args)
-    for _ in range(args.upgrades):
-        peer.upgrade()
-        load.lines(3)
-    memory = peer.memory()
-    result = load.stop()
-    peer.stop()
+    try:
+        peer.start()
+        wait_until(peer.answers, peer.name + " answers")
+        load = Load(peer, args)
+        for _ in range(args.upgrades):
+            peer.upgrade()
+            load.lines(3)
+        memory = peer.memory()
+        result = load.stop()
+    finally:
+        peer.stop()
     k = result["keepalive"]
     return {"failed": result["failed"] + k["unanswered_reads"], "lost": k["connections"] - args.connections,
             "stall": result["stall_us"] / 1e3, "p99": k["p99_us"] / 1e3, "max": k["max_us"] / 1e3,
