@@ -1,6 +1,6 @@
 /*
  * soak: many upgrades of kvd under load, from one version to the other and back. Nothing may
- * fail, nothing acknowledged may be lost, and nothing may grow: what is there is counted after
+ * fail, nothing acknowledged may be lost, no connection may end, and nothing may grow: what is there is counted after
  * the 10th and after the last, each time when the load has ended and all is compacted.
  */
 #include <dirent.h>
@@ -17,6 +17,7 @@
 #include "stat.h"
 
 #define FIRST 10
+#define KEEPALIVE "20"
 
 static const char usage[] =
 	"usage: soak [--build DIR] [--gap MS] [N]\n"
@@ -57,6 +58,7 @@ struct counts {
 
 struct sums {
 	double fresh, fresh_failed, keepalive, acked, lost, wrong, unknown, failed;
+	double opened, anew, ended;    /* connections that stay: at the start, later; lost */
 	int status;
 };
 
@@ -192,7 +194,7 @@ static void upgrades(struct kvd *k, const struct arguments *a, unsigned n, struc
 	static unsigned number;
 	char name[32], prefix[32], json[8192];
 	const char *options[] = {
-		"--keepalive", "20", "--keepalive-rate", "400", "--fresh-rate", "200", "--keys",
+		"--keepalive", KEEPALIVE, "--keepalive-rate", "400", "--fresh-rate", "200", "--keys",
 		"500", "--verify", "--prefix", prefix, NULL
 	};
 	struct load load;
@@ -211,6 +213,9 @@ static void upgrades(struct kvd *k, const struct arguments *a, unsigned n, struc
 	sum->fresh += json_number(json, "fresh", "requests");
 	sum->fresh_failed += json_number(json, "fresh", "failed");
 	sum->keepalive += json_number(json, "keepalive", "requests");
+	sum->opened += atof(KEEPALIVE);
+	sum->anew += json_number(json, "keepalive", "connections") - atof(KEEPALIVE);
+	sum->ended += json_number(json, "keepalive", "lost") + json_number(json, "keepalive", "closed_idle");
 	sum->failed += json_number(json, NULL, "failed");
 	sum->acked += json_number(json, NULL, "acked_writes");
 	sum->lost += json_number(json, NULL, "lost_writes") + json_number(json, "verify", "lost");
@@ -247,6 +252,9 @@ static int table(const struct arguments *a, struct samples *pause, const struct 
 	bad |= zero("  failed", s->fresh_failed);
 	printf("%-34s %10s %10.0f\n", "requests over keep-alive", "", s->keepalive);
 	bad |= zero("  failed", s->failed - s->fresh_failed);
+	printf("%-34s %10s %10.0f\n", "keep-alive connections", "", s->opened);
+	bad |= zero("  ended", s->ended);
+	bad |= zero("  made anew", s->anew);
 	printf("%-34s %10s %10.0f\n", "acknowledged writes", "", s->acked);
 	bad |= zero("  lost", s->lost);
 	bad |= zero("values that were never written", s->wrong);
