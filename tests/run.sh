@@ -106,7 +106,7 @@ check() # DIRECTORY
 	return $code
 }
 
-LIBRARY_TESTS="tests/lib/test_stress tests/lib/test_limits tests/unit/test_lib"
+LIBRARY_TESTS="tests/lib/test_stress tests/lib/test_limits tests/lib/test_moves tests/unit/test_lib"
 
 # The library's thread and its neighbours.
 threads() # DIRECTORY
