@@ -496,6 +496,7 @@ enum s_event service_act(struct service *s, enum s_action a)
 	case S_A_JOURNAL_SERVES: return journal_serves(s);
 	case S_A_COLD_FAILED: cold_failed(s); return S_NOW;
 	case S_A_END: end(s); return S_NOW;
+	case S_A_REEXEC:
 	case S_A_MAY:
 	case S_A_OUTCOME:
 	case S_A_NONE:

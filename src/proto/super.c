@@ -46,6 +46,7 @@ ROW("IDLE registers again", IDLE, O_SERVING, ALWAYS, DO(A(FINAL)), IDLE, NULL)
 ROW("IDLE registers again", IDLE, O_STANDBY, ALWAYS, DO(A(RESUME_O)), IDLE, NULL)
 ROW("IDLE registers again", IDLE, O_STATUS, STANDBY, DO(A(FINAL)), IDLE, NULL)
 ROW("restart asked for", IDLE, RESTART, O_ALIVE, DO(A(TERM_O)), RESTARTING, NULL)
+ROW("re-exec asked for", IDLE, REEXEC, STARTABLE, DO(A(REEXEC)), IDLE, NULL)
 
 ROW("IDLE start", STARTING, JOURNALED, ALWAYS, DO(A(SPAWN)), SPAWNING, NULL)
 ROW("IDLE start", STARTING, JOURNAL_FAILED, ALWAYS, NOTHING, ABORT, "the journal could not be written")
@@ -471,6 +472,13 @@ void s_boot(struct s *s, const struct s_boot *b, uint64_t now, struct s_out *out
 		out->action[out->n++] = S_A_KILL_N;
 	while (take_row(s, S_NOW, NULL, now, out))
 		;
+}
+
+void s_go_on(struct s *s, uint64_t served_since, unsigned cold_tries)
+{
+	s->o_present = s->o_connected = s->served = true;
+	s->served_since = served_since;
+	s->cold_tries = cold_tries;
 }
 
 enum s_event s_event_of(struct s *s, bool from_n, const struct msg *m, uint64_t now)

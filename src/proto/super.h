@@ -75,7 +75,8 @@ enum s_state {
 	X(O_SILENT) \
 	X(O_READ)        /* what lay in O's socket has been delivered */ \
 	X(LISTENING) X(NOT_LISTENING) \
-	X(TIMEOUT) X(ABORT) X(STOP) X(RESTART)
+	X(TIMEOUT) X(ABORT) X(STOP) X(RESTART) \
+	X(REEXEC)        /* another binary of S is there, and has said that it can go on */
 
 enum s_event {
 #define X(id) S_E_##id,
@@ -128,7 +129,8 @@ enum s_guard {
 	X(JOURNAL_COLD)      /* * incumbent's pid, not serving yet */ \
 	X(JOURNAL_SERVES)    /* it serves; a failure is repaired later */ \
 	X(COLD_FAILED)       /* for the log: one attempt came to nothing */ \
-	X(END)               /* the daemon has ended: the supervisor may */
+	X(END)               /* the daemon has ended: the supervisor may */ \
+	X(REEXEC)            /* exec: another life of S goes on (s_go_on); this one does if it fails */
 
 enum s_action {
 #define X(id) S_A_##id,
@@ -207,6 +209,12 @@ struct s_boot {
 void s_init(struct s *s, const struct s_row *table, const uint32_t timer[TIMER_COUNT]);
 /* The first step of a supervisor's life. */
 void s_boot(struct s *s, const struct s_boot *b, uint64_t now_ms, struct s_out *out);
+
+/*
+ * The first step of a life that follows another by exec (S_A_REEXEC): idle, with an incumbent that
+ * serves and is connected. Nothing else is carried over but what the back-off of cold starts counts.
+ */
+void s_go_on(struct s *s, uint64_t served_since, unsigned cold_tries);
 
 /*
  * One event. m: the message of N_READY, O_SEALED; else NULL. id of S_E_START: set

@@ -95,6 +95,7 @@ static void look(struct run *r, enum s_action a, enum s_event e)
 		HOLDS(r->n != ALIVE, "N is forgotten, and lives");
 		r->n = NOBODY;
 		break;
+	case S_A_REEXEC: HOLDS(r->o == ALIVE && r->n != ALIVE, "another binary in the middle of something"); break;
 	case S_A_END: HOLDS(r->o != ALIVE && r->n != ALIVE, "the end, and a daemon lives"); break;
 	default: break;
 	}
@@ -254,7 +255,7 @@ static void of_others(struct run *r, uint8_t which)
 	case 3: step(r, S_E_RESTART, NULL); break;
 	case 4: time_passes(r, r->now + 1 + which / 8u); break;
 	case 5: s_hurry(&r->s, r->now); break;
-	case 6: if (which == 254) step(r, S_E_STOP, NULL); break;
+	case 6: if (which >= 246) step(r, which == 254 ? S_E_STOP : S_E_REEXEC, NULL); break;
 	default: time_passes(r, s_next(&r->s)); break;
 	}
 }

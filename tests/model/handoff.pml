@@ -59,6 +59,8 @@
  *            -DJFAULT    a fault may be a journal write, a fork or a lock that fails
  *            -DJLOST     a fault may be a restart without the journal, nothing being
  *                        decided: the flock says which incumbent lives
+ *            -DREEXEC=n  S may replace itself by another binary n times: its channels,
+ *                        listeners and journal stay, and of its memory who serves
  *            -DREACH=X   no quiescent state has X (probe.sh)
  *            -DNT_xxx    timer T_xxx never fires (ablation)
  *            -DM_xxx     breaks one rule (mutation), see run_mutants.sh
@@ -273,6 +275,9 @@ bit soc = 1;		/* O is connected, as far as S knows		*/
 bit sprep;		/* O was sent Prepare, or a restart cannot know	*/
 bit sstand;		/* O has registered again and did not serve	*/
 bit sok;		/* the answer of a journal write, of a fork	*/
+#ifdef REEXEC
+byte nre = REEXEC;
+#endif
 
 /* ... and its journal (tmpfs, one atomic rename per update)		   */
 #define J_IDLE      0
@@ -344,6 +349,7 @@ bit gseal[NHAND+1];	/* O's SealComplete is in the socket or read	*/
 #define A_POLL 46
 #define A_RECONNECT 47
 #define A_DROP 48
+#define A_REEXEC 49
 #ifdef RELATION	/* where a step began, what S knew then, its actions in base 64 */
 byte gfrom = 255, gfacts;
 int gacts;
@@ -908,6 +914,20 @@ inline kill_o()
 	LOG(("S: kills O%d\n", sinc)); skill(sinc); ACT(A_KILL_O)
 }
 
+/* exec: what the kernel keeps stays, and so does what is carried over: who serves, and that it is
+ * connected. All else that S remembers is forgotten */
+inline reexec()
+{	to(S_IDLE); nre--; assert(sinc == jinc && jph == J_IDLE);
+	sinc = jinc; ssucc = NONE; sh = 0; srev = 0; scold = 0; smay = 0; sL = 1; soc = 1; sstand = 0; sprep = 0; sok = 0;
+#ifdef M_REEXEC_UNREAD
+	purge(d2s[sinc]);
+#endif
+#ifdef M_REEXEC_SHUTS	/* its end of the channel is not carried over: the same as a crash */
+	sc[sinc] = 0; purge(d2s[sinc]); soc = 0;
+#endif
+	ACT(A_REEXEC); LOG(("S: re-executes itself\n"))
+}
+
 #ifdef ONLY_O	/* O's channel too, as long as O knows nothing of the handoff */
 #define MAYBREAK (sst <= S_WARM)
 #else
@@ -1055,6 +1075,18 @@ end:	do
 	:: atomic { sst == S_SPAWNING && !sok -> to(S_ABORT); RULE("IDLE start: SPAWN_FAILED") }
 	:: atomic { sst == S_NAMING && sok -> to(S_WARM); release(ssucc); ACT(A_RELEASE); RULE("IDLE start: JOURNALED") }
 	:: atomic { sst == S_NAMING && !sok -> give_up(); RULE("IDLE start: JOURNAL_FAILED") }
+
+#ifdef REEXEC
+	/* ---- another binary of S: only when nothing is under way -------------------- */
+#if defined(M_REEXEC_ANY)	/* ... or in the middle of a handoff, believing that nothing is */
+	:: atomic { sst >= S_WARM && sst <= S_RESUMING && nre && sinc != NONE && soc -> to(S_IDLE); nre--;
+		ssucc = NONE; sh = 0; srev = 0; smay = 0; sprep = 0; LOG(("S: re-executes itself\n")) }
+#elif defined(M_REEXEC_AWAY)	/* ... believing that O is connected */
+	:: atomic { sst == S_IDLE && !sstand && HERE(sinc) && nre -> reexec(); RULE("re-exec asked for: REEXEC") }
+#else
+	:: atomic { sst == S_IDLE && soc && !sstand && HERE(sinc) && nre -> reexec(); RULE("re-exec asked for: REEXEC") }
+#endif
+#endif
 
 	/* ---- warm-up --------------------------------------------------------------- */
 	:: atomic { sst == S_WARM && HASN -> d2s[ssucc]?m,h,v;

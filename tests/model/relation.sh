@@ -9,7 +9,7 @@ dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
 cp handoff.pml "$dir" && cd "$dir" || exit 2
 spin -a -DRELATION -DQUIET -DNHAND=1 -DNCRASH=2 -DBREAK -DJFAULT -DJLOST -DHANG -DPDEATHSIG -DDURABLE_ACK \
-	-DKILL_O handoff.pml >spin.out 2>&1 &&
+	-DKILL_O -DREEXEC=1 handoff.pml >spin.out 2>&1 &&
 	gcc -w -DVECTORSZ=2048 -DSAFETY -DCOLLAPSE -DNOREDUCE -DPRINTF -o pan pan.c &&
 	./pan -m2000000 >out || { cat spin.out; exit 1; }
 grep -q 'errors: 0' out || { grep error out; exit 1; }

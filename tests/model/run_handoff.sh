@@ -22,6 +22,13 @@ verify "2 handoffs, 2 faults, channels end, EOF first"     handoff.pml "-DNHAND=
 verify "2 handoffs, 3 faults, writes fail"                 handoff.pml "-DNHAND=2 -DNCRASH=3 -DJFAULT" "$D" "$M" holds
 verify "2 handoffs, 3 faults, the journal may be lost"     handoff.pml "-DNHAND=2 -DNCRASH=3 -DJLOST -DPDEATHSIG $D1" "$D" "$M" holds
 verify "S closes O's channel in the warm-up: must commit"  handoff.pml "-DNHAND=2 -DNCRASH=3 -DONLY_O -DBREAK" "$D" "$M" holds
+echo "## S goes on as another binary, whenever it is idle"
+verify "1 handoff, 3 crashes, twice"                       handoff.pml "-DNHAND=1 -DNCRASH=3 -DREEXEC=2" "$D" "$M" holds
+verify "1 handoff, 2 faults of every kind"                 handoff.pml "-DNHAND=1 -DNCRASH=2 -DREEXEC=1 -DBREAK -DJFAULT $H" "$D" "$M" holds
+verify "2 handoffs, 2 crashes"                             handoff.pml "-DNHAND=2 -DNCRASH=2 -DREEXEC=1" "$D" "$M" holds
+verify "2 handoffs, 1 fault, channels end"                 handoff.pml "-DNHAND=2 -DNCRASH=1 -DREEXEC=1 -DBREAK $D1" "$D" "$M" holds
+verify "2 handoffs, 2 crashes in the first, must commit"   handoff.pml "-DNHAND=2 -DNCRASH=2 -DREEXEC=1 -DCLEAN_LAST" "$D" "$M" holds
+verify "2 handoffs, only O dies, must commit"              handoff.pml "-DNHAND=2 -DNCRASH=2 -DREEXEC=1 -DONLY_O -DBREAK" "$D" "$M" holds
 echo "## O dies unsealed: S goes on with N"
 verify "1 handoff, only O dies: must commit"               handoff.pml "-DNHAND=1 -DNCRASH=3 -DONLY_O" "$D" "$M" holds
 verify "2 handoffs, only O dies: must commit"              handoff.pml "-DNHAND=2 -DNCRASH=3 -DONLY_O" "$D" "$M" holds

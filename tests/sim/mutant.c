@@ -44,6 +44,11 @@ static void d_add(struct d_row *t, struct d_row r)
 	(struct s_row){ "mutant", S_##st, S_E_##e, S_G_##g, { __VA_ARGS__ }, S_##nx, NULL }
 #define D_ROW(st, e, nx, ...) (struct d_row){ "mutant", D_##st, D_E_##e, { __VA_ARGS__ }, D_##nx }
 
+static void reexec_in_take(struct s_row *t)
+{
+	s_add(t, S_ROW(TAKE, REEXEC, ALWAYS, IDLE, S_A_REEXEC));
+}
+
 static void serve_before_commit(struct d_row *t)
 {
 	*d_find(t, D_OPEN, D_E_APP_READY) =
@@ -238,6 +243,7 @@ const struct mutant mutants[] = {
 	{ "both-dead-new-binary", "both dead: the new binary starts cold", .flags = M_BOTH_NEW },
 	{ "dead-n-unread", "the dead N's socket is left unread", .flags = M_UNREAD_N },
 	{ "new-format-early", "N upgrades the format before final", .flags = M_NEWFMT },
+	{ "reexec-in-take", "S goes on as another binary in the middle of a handoff", .s = reexec_in_take },
 	{ "warm-cache-trusted", "N trusts its warm cache", .flags = M_WARM_TRUST },
 	{ NULL }
 };

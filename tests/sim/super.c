@@ -371,6 +371,22 @@ static void ended(struct world *w)
 	say(w, "S", "  ends");
 }
 
+/* Another life: the kernel's things stay, and of S's memory what handoffd carries over. */
+static void reexec(struct world *w)
+{
+	struct sup *u = &w->sup;
+	const struct s was = u->s;
+
+	say(w, "S", "  goes on as another binary");
+	s_init(&u->s, sim_s_table, w->timer);
+	u->s.trace = was.trace;
+	u->s.trace_arg = w;
+	u->n = 0;
+	u->n_told = false;
+	cover_life('S', 0);
+	s_go_on(&u->s, was.served_since, was.cold_tries);
+}
+
 static void act(struct world *w, enum s_action a)
 {
 	struct sup *u = &w->sup;
@@ -408,6 +424,7 @@ static void act(struct world *w, enum s_action a)
 	case S_A_REPORT: report(w); break;
 	case S_A_COLD_FAILED: u->n = 0; u->n_told = false; break;
 	case S_A_END: ended(w); break;
+	case S_A_REEXEC: reexec(w); break;
 	default: break;
 	}
 }
@@ -535,6 +552,22 @@ static void beats(struct world *w)
 static bool beating(const struct sup *u)
 {
 	return s_beats_o(&u->s) || s_beats_n(&u->s);
+}
+
+/* Asked for whenever it is; the table says where it comes to something. It takes nothing from w->rnd:
+ * a run is the same with and without. */
+static void ask_reexec(struct world *w)
+{
+	struct sup *u = &w->sup;
+	const uint64_t dice = (w->seed * 0x9e3779b97f4a7c15u ^ w->steps * 0xbf58476d1ce4e5b9u) >> 60;
+	const struct proc *o = proc_find(w, u->o);
+
+	if (!u->booted || u->qi < u->q.n || u->answer || u->reading_o || u->broken || dice != 0 ||
+	    (o && o->conn.has_hello))   /* it registers: refused */
+		return;
+	give(w, S_E_REEXEC, NULL);
+	while (u->qi < u->q.n)
+		act(w, u->q.action[u->qi++]);
 }
 
 uint64_t sup_next(struct world *w)
@@ -695,6 +728,7 @@ void sup_step(struct world *w)
 	}
 	if (!u->alive)
 		return;
+	ask_reexec(w);
 	if (!beating(u))
 		u->beat_at = NEVER;
 	else if (u->beat_at == NEVER)

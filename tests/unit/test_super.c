@@ -665,6 +665,27 @@ START_TEST(restarts_the_daemon)
 }
 END_TEST
 
+/* Only where nothing is under way; what another binary does not carry over is as after a boot. */
+START_TEST(goes_on_as_another_binary)
+{
+	step(S_E_REEXEC);
+	EXPECT(IDLE, S_A_REEXEC);
+	setup();
+	s_go_on(&s, now, 1);
+	until(S_TAKE);
+	step(S_E_REEXEC);
+	EXPECT(TAKE);
+}
+END_TEST
+
+START_TEST(no_other_binary_while_the_incumbent_is_away)
+{
+	step(S_E_O_LOST);
+	step(S_E_REEXEC);
+	EXPECT(IDLE);
+}
+END_TEST
+
 START_TEST(broken_channel_in_take)
 {
 	until(S_TAKE);
@@ -858,6 +879,8 @@ int main(void)
 	tcase_add_test(r, stops);
 	tcase_add_test(r, stop_waits_for_an_owner);
 	tcase_add_test(r, restarts_the_daemon);
+	tcase_add_test(r, goes_on_as_another_binary);
+	tcase_add_test(r, no_other_binary_while_the_incumbent_is_away);
 	tcase_add_loop_test(r, broken_channel_in_take, 0, 2);
 	tcase_add_checked_fixture(x, setup_idle, NULL);
 	tcase_add_test(x, stale_ids_are_dropped);
