@@ -132,11 +132,25 @@ include $(top_srcdir)/tests/sim/local.mk
 include $(top_srcdir)/tests/model/local.mk
 include $(top_srcdir)/tests/fuzz/local.mk
 
+# ---- other handoffds: of another version, and of one that takes nothing over from this one
+noinst_PROGRAMS += tests/e2e/handoffd-next tests/e2e/handoffd-other
+tests_e2e_handoffd_next_SOURCES = src/handoffd/version.c
+tests_e2e_handoffd_next_CPPFLAGS = $(AM_CPPFLAGS) -DHANDOFFD_VERSION='"999.9"'
+tests_e2e_handoffd_next_CFLAGS = $(handoffd_CFLAGS)
+tests_e2e_handoffd_next_LDFLAGS = $(handoffd_LDFLAGS)
+tests_e2e_handoffd_next_LDADD = $(handoffd_OBJECTS) $(handoffd_LDADD)
+tests_e2e_handoffd_other_SOURCES = src/handoffd/version.c
+tests_e2e_handoffd_other_CPPFLAGS = $(AM_CPPFLAGS) -DCARRY_VERSION=999
+tests_e2e_handoffd_other_CFLAGS = $(handoffd_CFLAGS)
+tests_e2e_handoffd_other_LDFLAGS = $(handoffd_LDFLAGS)
+tests_e2e_handoffd_other_LDADD = $(handoffd_OBJECTS) $(handoffd_LDADD)
+
 # ---- whole processes: run by tests/run.sh, not by make check
 EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk tests/e2e/run.py \
 	tests/e2e/harness.py tests/e2e/fakeserver.py tests/e2e/fakesupervisor.py \
 	tests/e2e/test_kvload.py tests/e2e/test_harness.py tests/e2e/test_ctl_fake.py \
-	tests/e2e/test_kvd_alone.py tests/e2e/test_httpd.py tests/e2e/test_minimal.py tests/e2e/test_mend.py
+	tests/e2e/test_kvd_alone.py tests/e2e/test_httpd.py tests/e2e/test_minimal.py tests/e2e/test_mend.py \
+	tests/e2e/test_reexec.py
 
 # ---- upgrades, deaths, clients and exit codes, with everything real (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \

@@ -147,7 +147,7 @@ e2e() # DIRECTORY [NAME OF TEST]...
 # Not the tools of the tests, nor the quickstart, which builds for itself, nor, for their time,
 # endings, kept, metrics, the rest of exporter and moving, resources and security.
 SANITIZED="test_exporter.Web test_exporter.Traces test_bad_binaries test_bad_config test_bad_frames test_bad_peers test_bad_state
-	test_ctl_fake test_exit_codes test_fdstore test_httpd test_kvd_alone test_leftovers test_mend test_minimal
+	test_ctl_fake test_exit_codes test_fdstore test_httpd test_kvd_alone test_leftovers test_mend test_minimal test_reexec
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
 	test_supervisor_dies test_moving.InTheMiddle test_moving.SomebodyFails test_upgrade test_history test_explain test_disruption test_watch test_log"
 

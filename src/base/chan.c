@@ -367,3 +367,51 @@ int chan_flush(struct chan *c)
 	}
 	return 0;
 }
+
+/* ----------------------------------------------------- from life to life --- */
+
+static int add_pieces(const uint8_t *p, size_t n, size_t max, bool out,
+                      int (*add)(void *arg, bool out, struct span piece), void *arg)
+{
+	int e = 0;
+
+	for (size_t at = 0; !e && at < n; at += max)
+		e = add(arg, out, (struct span){ (const char *)p + at, n - at < max ? n - at : max });
+	return e;
+}
+
+int chan_save(const struct chan *c, size_t max, int (*add)(void *arg, bool out, struct span piece), void *arg)
+{
+	int e = 0;
+
+	if (chan_midframe(c) && c->nfds)
+		return -EBUSY;
+	if (chan_midframe(c))
+		e = add_pieces(c->header, c->header_got, max, false, add, arg);
+	if (!e && chan_midframe(c))
+		e = add_pieces(c->body, c->body_got, max, false, add, arg);
+	for (const struct chan_node *n = c->out; !e && n; n = n->next)
+		e = n->nfds ? -EBUSY : add_pieces(n->bytes + n->done, n->n - n->done, max, true, add, arg);
+	return e;
+}
+
+int chan_restore(struct chan *c, bool out, struct span piece)
+{
+	const uint8_t *p = (const uint8_t *)piece.p;
+	size_t n = piece.n;
+	int e;
+
+	if (out)
+		return enqueue(c, p, n, NULL, 0);
+	for (; n && c->header_got < FRAME_HEADER; n--)
+		c->header[c->header_got++] = *p++;
+	if (!n)
+		return 0;
+	if (c->body_size == 0 && (e = start_body(c)))
+		return e;
+	if (n > c->body_size - c->body_got)
+		return bad(c, "more than a frame");
+	memcpy(c->body + c->body_got, p, n);
+	c->body_got += n;
+	return 0;
+}

@@ -56,6 +56,9 @@ void chan_abandon(const struct chan *c);
  */
 int chan_recv(struct chan *c, struct msg *ret);
 
+/* The frame just received was not taken: the next chan_recv has it again. */
+static inline void chan_unread(struct chan *c) { c->handed_out = false; }
+
 /* Moves the descriptors of the frame just received to fds; returns how many. */
 unsigned chan_take_fds(struct chan *c, int fds[FRAME_MAX_FDS]);
 
@@ -73,6 +76,14 @@ int chan_flush(struct chan *c);
 /* Ends the stream both ways, when the peer waits for a frame that cannot be sent: here and there
  * what has come is still read, then -ENODATA. The descriptor stays open. */
 void chan_end(struct chan *c);
+/*
+ * What it has in hand, for another life of this process: the part of a frame that has come, then
+ * (out) what waits to be sent. add is called for pieces of at most max bytes; its first error is
+ * returned. -EBUSY: descriptors are among it.
+ */
+int chan_save(const struct chan *c, size_t max, int (*add)(void *arg, bool out, struct span piece), void *arg);
+/* A piece of it, in that order, before anything else is done with c. 0, -EBADMSG, -ENOMEM. */
+int chan_restore(struct chan *c, bool out, struct span piece);
 static inline bool chan_pending(const struct chan *c) { return c->out != NULL; }
 /* A frame has begun to arrive and is not complete. */
 static inline bool chan_midframe(const struct chan *c) { return c->header_got > 0 && !c->handed_out; }

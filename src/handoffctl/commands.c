@@ -101,6 +101,14 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"the path is started, even if another file has served.",
 		"restart kvd --reason 'lost its disk'\0\0",
 		ctl_restart },
+	[CTL_REEXEC] = { "reexec", true,
+		"let the supervisor go on as the handoffd that is installed now, with the same pid",
+		"After a package upgrade of handoff. The daemon, its clients and the listening sockets\n"
+		"notice nothing, and requests that come meanwhile are answered by the new one. The new\n"
+		"handoffd is asked first: if it cannot take over, this one goes on, and says why.",
+		"reexec kvd\0\0"
+		"--json status kvd | jq -r .supervisor_version\0which one it is\0",
+		ctl_reexec },
 	[CTL_STOP] = { "stop", true,
 		"stop the daemon, then the supervisor",
 		"A handoff that is under way is settled first. Under systemd use `systemctl stop`.",
@@ -132,8 +140,8 @@ const struct ctl_option ctl_options[] = {
 	  "run only an executable with this sum, from a copy; else refuse" },
 	{ "if-changed", 0, NULL, BIT(UPGRADE), CTL_FLAG, AT(if_changed), 0,
 	  "nothing to do if the files are those of the running daemon" },
-	{ "reason", 0, "TEXT", ATTEMPT | BIT(ABORT) | BIT(RESTART) | BIT(STOP), CTL_TEXT,
-	  AT(reason), 1024, "why, for the logs" },
+	{ "reason", 0, "TEXT", ATTEMPT | BIT(ABORT) | BIT(RESTART) | BIT(REEXEC) | BIT(STOP),
+	  CTL_TEXT, AT(reason), 1024, "why, for the logs" },
 	{ "trace-parent", 0, "TEXT", ATTEMPT, CTL_TEXT, AT(trace_parent), 256,
 	  "a W3C trace context that the handoff belongs to" },
 	{ "correlation-id", 0, "ID", ATTEMPT, CTL_TEXT, AT(correlation_id), 256,

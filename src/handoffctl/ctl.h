@@ -35,7 +35,8 @@ extern const struct ctl_exit_row ctl_exits[];       /* .what NULL at the end */
 
 /* The place of a command in its table; its bit says which options it takes. */
 enum ctl_command_id { CTL_UPGRADE, CTL_ROLLBACK, CTL_PLAN, CTL_STATUS, CTL_LIST, CTL_METRICS,
-	CTL_HISTORY, CTL_EXPLAIN, CTL_WATCH, CTL_COMPLETION, CTL_ABORT, CTL_RESTART, CTL_STOP, CTL_COMMANDS };
+	CTL_HISTORY, CTL_EXPLAIN, CTL_WATCH, CTL_COMPLETION, CTL_ABORT, CTL_RESTART, CTL_REEXEC, CTL_STOP,
+	CTL_COMMANDS };
 
 struct ctl;
 
@@ -107,6 +108,7 @@ int ctl_metrics(struct ctl *c);
 int ctl_explain(struct ctl *c);
 int ctl_abort(struct ctl *c);
 int ctl_restart(struct ctl *c);
+int ctl_reexec(struct ctl *c);
 int ctl_stop(struct ctl *c);
 
 #endif

@@ -1,4 +1,4 @@
-/* upgrade, rollback, plan, abort, restart, stop: one message each, then follow. */
+/* upgrade, rollback, plan, abort, restart, reexec, stop: one message each, then follow. */
 #include <stdlib.h>
 #include <uuid/uuid.h>
 
@@ -81,6 +81,15 @@ int ctl_restart(struct ctl *c)
 	if (c->reason)
 		MSG_SET(&m, op_restart, reason, SPAN(c->reason));
 	return follow(c, &m, &(struct follow_how){ "restart" });
+}
+
+int ctl_reexec(struct ctl *c)
+{
+	struct msg m = { .type = MSG_op_reexec };
+
+	if (c->reason)
+		MSG_SET(&m, op_reexec, reason, SPAN(c->reason));
+	return follow(c, &m, &(struct follow_how){ "re-exec" });
 }
 
 int ctl_stop(struct ctl *c)

@@ -131,6 +131,7 @@ static json_t *state_object(const struct msg *m)
 	json_put_uint(j, "epoch", HAS(m, epoch), s->epoch);
 	json_put_uint(j, "since_ms", HAS(m, since_ms), s->since_ms);
 	json_put_uint(j, "supervisor_pid", s->supervisor_pid != 0, s->supervisor_pid);
+	json_put_span(j, "supervisor_version", HAS(m, supervisor_version), s->supervisor_version);
 	json_put_span(j, "binary", HAS(m, binary), s->binary);
 	json_put_bool(j, "binary_kept", HAS(m, kept), s->kept);
 	changed = binary_changed(m);
@@ -328,7 +329,12 @@ static void show_state(const struct out *o, const struct msg *m)
 	show_since(m);
 	show_binary(m);
 	field("supervisor");
-	printf("pid %" PRIu64 "\n", s->supervisor_pid);
+	printf("pid %" PRIu64, s->supervisor_pid);
+	if (HAS(m, supervisor_version)) {
+		printf(", handoffd ");
+		out_text(stdout, s->supervisor_version);
+	}
+	putchar('\n');
 	show_handoff(m);
 	show_last(m);
 	show_left(m);

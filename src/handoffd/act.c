@@ -449,6 +449,19 @@ static void end(struct service *s)
 	generations_stop(s->generations, s->stop_by ? s->stop_by : sys_now_ms() + GENERATION_TERM_MS);
 }
 
+/* What is remembered on disk is so when another binary reads it, or when that dies at once. */
+static void reexec(struct service *s)
+{
+	if (s->keep.dirty) {
+		s->keep.dirty = store_current(&s->store, &s->keep.c) != 0;
+		snprintf(s->reexec.why, sizeof s->reexec.why, "%.200s/current cannot be written", s->state_dir);
+	}
+	if (!s->keep.dirty && write_journal(s, "another handoffd") == S_E_JOURNALED)
+		reexec_now(s);
+	else if (!s->keep.dirty)
+		snprintf(s->reexec.why, sizeof s->reexec.why, "%.200s/journal cannot be written", s->runtime_dir);
+}
+
 enum s_event service_act(struct service *s, enum s_action a)
 {
 	switch (a) {
@@ -496,7 +509,7 @@ enum s_event service_act(struct service *s, enum s_action a)
 	case S_A_JOURNAL_SERVES: return journal_serves(s);
 	case S_A_COLD_FAILED: cold_failed(s); return S_NOW;
 	case S_A_END: end(s); return S_NOW;
-	case S_A_REEXEC:
+	case S_A_REEXEC: reexec(s); return S_NOW;
 	case S_A_MAY:
 	case S_A_OUTCOME:
 	case S_A_NONE:

@@ -11,7 +11,9 @@
 #include "base/sys.h"
 #include "handoffd/fdstore.h"
 #include "handoffd/log.h"
+#include "handoffd/callers.h"
 #include "handoffd/service.h"
+#include "handoffd/version.h"
 
 /* --------------------------------------------------------------- signals --- */
 
@@ -44,10 +46,11 @@ static int watch_signals(struct service *s)
 	    event_add(s->child, NULL) || event_add(s->term, NULL) || event_add(s->interrupt, NULL) ||
 	    event_add(s->hangup, NULL))
 		return -ENOMEM;
-	/* main() blocked them: one that came before the handlers waits until here */
+	/* main() blocked them, or a life before: one that came before the handlers waits until here */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	return 0;
 }
@@ -260,6 +263,46 @@ static int boot(struct service *s, char *err, size_t size)
 	return 0;
 }
 
+static void take_totals(struct totals *t, const struct msg_carry *c)
+{
+	*t = (struct totals){ .since_ms = c->since_ms, .cold_starts = c->cold_starts, .pause_us = c->pause_us,
+	                      .total_us = c->total_us };
+	t->outcomes[OUTCOME_COMMITTED] = c->committed;
+	t->outcomes[OUTCOME_ABORTED] = c->aborted;
+	t->outcomes[OUTCOME_ROLLED_BACK] = c->rolled_back;
+}
+
+/* In place of boot(): an earlier life of this process was idle, and this one is. */
+static int go_on(struct service *s, const struct carried *c, char *err, size_t size)
+{
+	const struct msg_carry *h = &c->head.carry;
+	char text[200];
+	int e;
+
+	for (unsigned i = 0; i < s->journal.npast; i++)
+		generation_past(s->generations, &s->journal.past[i]);
+	if (!(s->o = reexec_peer(s, c))) {
+		snprintf(err, size, "no memory");
+		return -ENOMEM;
+	}
+	generation_goes_on(s->generations, s->o->pid, s->o->start, h->strangers);
+	if ((e = reexec_take(s, c, err, size)))
+		return e;
+	take_totals(&s->totals, h);
+	s->exe_served = s->exe.fd >= 0;
+	s->attempt.id = s->journal.id;
+	s->attempt.told = true;
+	s_go_on(&s->s, h->served_since, (unsigned)h->cold_tries);
+	s->shown_at_us = sys_now_us();
+	snprintf(text, sizeof text, "handoffd %.*s goes on as handoffd %s (pid %d)", (int)h->software.n,
+	         h->software.p, handoffd_version, (int)getpid());
+	log_info("%s", text);
+	ops_reexeced(s, 0, text);
+	callers_now(ops_callers(s));
+	service_reap(s);   /* whose SIGCHLD met nobody */
+	return 0;
+}
+
 static int make_dirs(struct service *s, char *err, size_t size)
 {
 	int e = dirs_runtime(s->conf->name, true, s->runtime_dir, sizeof s->runtime_dir, err, size);
@@ -277,8 +320,10 @@ static int make_dirs(struct service *s, char *err, size_t size)
 	return e;
 }
 
-int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t size)
+int service_start(struct service *s, struct event_base *base, struct conf *conf, const struct carried *carried,
+                  char *err, size_t size)
 {
+	const struct msg_carry *h = carried ? &carried->head.carry : NULL;
 	struct current current;
 	int e;
 
@@ -294,13 +339,13 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	s->s.trace_arg = s;
 	if ((e = make_dirs(s, err, size)))
 		return e;
-	e = store_open(&s->store, s->runtime_dir, s->state_dir, &s->journal, &current, err, size);
-	if (e == -EBADMSG) {
+	e = store_open(&s->store, s->runtime_dir, s->state_dir, h ? (int)h->lock : -1, &s->journal, &current, err, size);
+	if (e == -EBADMSG && !h) {
 		log_error("%s; the lock's record says who runs", err);
 		e = 0;
 		s->store.fresh = true;
 	}
-	if (!e && s->store.fresh)
+	if (!e && s->store.fresh && !h)
 		e = guess_incumbent(s, err, size);
 	if (e)
 		return e;
@@ -318,10 +363,11 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		snprintf(err, size, "no memory for the event loop");
 		return -ENOMEM;
 	}
-	if ((e = register_open(s, err, size)) || (e = ops_open(s, err, size)))
+	if ((e = register_open(s, h ? (int)h->daemon : -1, err, size)) ||
+	    (e = ops_open(s, h ? (int)h->control : -1, err, size)))
 		return e;
 	restore_listeners(s);
-	if ((e = boot(s, err, size)))
+	if ((e = carried ? go_on(s, carried, err, size) : boot(s, err, size)))
 		return e;
 	service_keep_conf(s, s->conf);
 	service_settle(s);
@@ -347,6 +393,7 @@ static void drop_event(struct event **e)
 void service_end(struct service *s)
 {
 	unit_close(s);
+	reexec_close(s);
 	ops_close(s);
 	register_close(s);
 	service_free_grave(s);

@@ -42,6 +42,11 @@ static void expect(struct caller *c)
 
 	if (c->broken || c->held)
 		return;
+	if (c->again && !pending) {
+		event_del(c->read);
+		event_del(c->late);
+		return;
+	}
 	if (pending)
 		event_del(c->read);
 	/* without memory for an event (epoll(7) needs some, too) nobody would hear it any more */
@@ -150,7 +155,7 @@ static void read_requests(struct caller *c)
 	struct msg m;
 	int e = 1;
 
-	for (int i = 0; i < MAX_AT_ONCE && !c->broken && !chan_pending(&c->chan) && !hold(c); i++) {
+	for (int i = 0; i < MAX_AT_ONCE && !c->again && !c->broken && !chan_pending(&c->chan) && !hold(c); i++) {
 		if ((e = chan_recv(&c->chan, &m)) <= 0)
 			break;
 		stop_waiting(c);
@@ -287,38 +292,48 @@ static struct caller *caller_new(struct callers *a, int fd, const struct ucred *
 	return NULL;
 }
 
-static bool on_visitor(void *arg, int fd, const struct ucred *who)
+/* fd is consumed. NULL: there is no place for it. */
+static struct caller *admit(struct callers *a, int fd, const struct ucred *who, bool may)
 {
-	struct callers *a = arg;
-	bool may = has_rights(a->service, fd, who);
+	static const char why[] = "too many connections to control.sock: uid %d is turned away";
 	struct caller *c = caller_new(a, fd, who, may);
 
 	if (!c) {
-		static const char why[] = "too many connections to control.sock: uid %d is turned away";
-
 		if (may)
 			log_warning(why, (int)who->uid);
 		else
 			log_limited(&a->strangers, LOG_L_WARNING, why, (int)who->uid);
 		sys_close(fd);
-		return may;
+		return NULL;
 	}
 	chan_init(&c->chan, fd);
 	chan_limit(&c->chan, REQUEST_MAX);
 	c->next = a->list;
 	a->list = c;
 	a->n++;
-	expect(c);
+	return c;
+}
+
+static bool on_visitor(void *arg, int fd, const struct ucred *who)
+{
+	struct callers *a = arg;
+	const bool may = has_rights(a->service, fd, who);
+	struct caller *c = admit(a, fd, who, may);
+
+	if (c)
+		expect(c);
 	return may;
 }
 
-int callers_open(struct callers *a, struct service *s, char *err, size_t err_size)
+int callers_open(struct callers *a, struct service *s, int fd, char *err, size_t err_size)
 {
 	a->service = s;
 	a->strangers = (struct log_limit){ .burst = LINES_BURST, .interval_ms = LINES_MS };
 	a->door.visitor = on_visitor;
 	a->door.arg = a;
 	a->door.pause_ms = DOOR_PAUSE_MS;
+	if (fd >= 0)
+		return door_reopen(&a->door, s->base, s->runtime_dir, "control.sock", fd, err, err_size);
 	/* everybody may ask for the status; rights are looked up for the rest */
 	return door_open(&a->door, s->base, s->runtime_dir, "control.sock", 0666, (uid_t)-1, err, err_size);
 }
@@ -331,4 +346,60 @@ void callers_close(struct callers *a)
 	}
 	a->list = NULL;
 	door_close(&a->door);
+}
+
+/* ------------------------------------------------------- from life to life --- */
+
+void caller_later(struct caller *c)
+{
+	chan_unread(&c->chan);
+	c->again = true;
+}
+
+void callers_now(struct callers *a)
+{
+	for (struct caller *c = a->list; c; c = c->next) {
+		if (!c->again)
+			continue;
+		c->again = false;
+		expect(c);
+		event_active(c->read, EV_READ, 1);   /* it has been read: nothing else tells of it */
+	}
+}
+
+void callers_carry(const struct callers *a, struct carry *to)
+{
+	for (const struct caller *c = a->list; c; c = c->next) {
+		struct msg m = { .type = MSG_carry_caller };
+
+		if (c->broken)
+			continue;
+		m.carry_caller.fd = (uint64_t)c->chan.fd;
+		m.carry_caller.waits = c->waits;
+		carry_put(to, &m);
+		carry_put_chan(to, &c->chan);
+	}
+}
+
+int callers_carried(struct callers *a, const struct msg_carry_caller *m)
+{
+	const int fd = (int)m->fd;
+	struct ucred who;
+	socklen_t n = sizeof who;
+	struct caller *c;
+	int e = sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
+
+	if (e)
+		return e;
+	if ((c = admit(a, fd, &who, has_rights(a->service, fd, &who))))
+		c->waits = (enum waits)m->waits, c->again = true;
+	return 0;
+}
+
+struct chan *callers_chan(struct callers *a, int fd)
+{
+	for (struct caller *c = a->list; c; c = c->next)
+		if (c->chan.fd == fd)
+			return &c->chan;
+	return NULL;
 }

@@ -15,6 +15,7 @@
 
 #include "base/chan.h"
 #include "handoffd/bucket.h"
+#include "handoffd/carry.h"
 #include "handoffd/door.h"
 #include "handoffd/log.h"
 
@@ -26,7 +27,8 @@ struct service;
 struct callers;
 
 /* What a connection waits for: the business of ops.c. */
-enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP, WAITS_WATCH };
+enum waits { WAITS_NOT, WAITS_ATTEMPT, WAITS_ABORT, WAITS_RESTART, WAITS_STOP, WAITS_WATCH,
+	WAITS_REEXEC };   /* by number in CarryCaller */
 
 /* The requests of a user without rights; it outlives their connections. */
 struct quota {
@@ -44,6 +46,7 @@ struct caller {
 	struct quota *quota;    /* NULL: may */
 	bool held;              /* has asked too much, and is not read for a while */
 	bool broken;            /* to be closed by callers_sweep */
+	bool again;             /* its last request is for later, and nothing is read behind it */
 	enum waits waits;
 	struct hid id;          /* of the handoff that it waits for */
 };
@@ -59,8 +62,9 @@ struct callers {
 	struct log_limit strangers;
 };
 
-/* Opens control.sock. 0 or -errno, a sentence in err. */
-int callers_open(struct callers *a, struct service *s, char *err, size_t err_size);
+/* Opens control.sock; fd: the socket that an earlier life has bound there (consumed), -1: none.
+ * 0 or -errno, a sentence in err. */
+int callers_open(struct callers *a, struct service *s, int fd, char *err, size_t err_size);
 void callers_close(struct callers *a);
 
 /* An answer, or an event before it; who does not read it is closed. */
@@ -73,5 +77,16 @@ void caller_expect(struct caller *c);
 void caller_end(struct caller *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Closes what broke; not at once, since lists are being walked where it shows. */
 void callers_sweep(struct callers *a);
+
+
+/* Its request, which is being served, is to be served again, by callers_now: perhaps by another
+ * life of this process. */
+void caller_later(struct caller *c);
+void callers_now(struct callers *a);
+/* Each of them, for another life of this process; and there, until callers_now. */
+void callers_carry(const struct callers *a, struct carry *to);
+int callers_carried(struct callers *a, const struct msg_carry_caller *m);
+/* The channel with that descriptor, or NULL. */
+struct chan *callers_chan(struct callers *a, int fd);
 
 #endif

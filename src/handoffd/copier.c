@@ -445,6 +445,12 @@ bool copier_reaped(struct service *s, pid_t pid, int status)
 	return true;
 }
 
+void copier_kill(struct service *s)
+{
+	if (s->copier.end && !s->copier.ended)
+		kill_it(&s->copier);
+}
+
 /* SIGKILL has been sent. On a slow disk its fdatasync comes to an end first; it holds nothing
  * of the service's, so nobody has to wait long for that. */
 static void await(int pidfd)

@@ -43,6 +43,8 @@ void copier_settle(struct service *s);
 void copier_forget_candidate(struct service *s);
 /* A child of this process has ended. True: it was the copier. */
 bool copier_reaped(struct service *s, pid_t pid, int status);
+/* The child ends, and what it leaves does not count. */
+void copier_kill(struct service *s);
 /* At the supervisor's end. */
 void copier_close(struct service *s);
 

@@ -86,29 +86,50 @@ static int bind_path(struct door *d, mode_t mode, uid_t owner)
 	return sys_listen(d->fd, BACKLOG);
 }
 
+static int set_path(struct door *d, const char *dir, const char *name, char *err, size_t err_size)
+{
+	const int n = snprintf(d->path, sizeof d->path, "%s/%s", dir, name);
+
+	if (n >= 0 && (size_t)n < sizeof d->path)
+		return 0;
+	d->path[0] = '\0';
+	snprintf(err, err_size, "%s/%s is longer than a socket's path may be (107 bytes): use a shorter "
+	         "runtime directory", dir, name);
+	return -ENAMETOOLONG;
+}
+
+static int watch(struct door *d, struct event_base *base, char *err, size_t err_size)
+{
+	d->accept = event_new(base, d->fd, EV_READ | EV_PERSIST, on_visitor, d);
+	d->pause = event_new(base, -1, 0, on_resume, d);
+	if (d->accept && d->pause && !event_add(d->accept, NULL))
+		return 0;
+	snprintf(err, err_size, "no memory");
+	return -ENOMEM;
+}
+
 int door_open(struct door *d, struct event_base *base, const char *dir, const char *name, mode_t mode,
               uid_t owner, char *err, size_t err_size)
 {
-	int e, n = snprintf(d->path, sizeof d->path, "%s/%s", dir, name);
+	int e;
 
 	d->fd = -1;
-	if (n < 0 || (size_t)n >= sizeof d->path) {
-		d->path[0] = '\0';
-		snprintf(err, err_size, "%s/%s is longer than a socket's path may be (107 bytes): use a shorter "
-		         "runtime directory", dir, name);
-		return -ENAMETOOLONG;
-	}
+	if ((e = set_path(d, dir, name, err, err_size)))
+		return e;
 	if ((e = bind_path(d, mode, owner))) {
 		snprintf(err, err_size, "%s: %s", d->path, strerror(-e));
 		return e;
 	}
-	d->accept = event_new(base, d->fd, EV_READ | EV_PERSIST, on_visitor, d);
-	d->pause = event_new(base, -1, 0, on_resume, d);
-	if (!d->accept || !d->pause || event_add(d->accept, NULL)) {
-		snprintf(err, err_size, "no memory");
-		return -ENOMEM;
-	}
-	return 0;
+	return watch(d, base, err, err_size);
+}
+
+int door_reopen(struct door *d, struct event_base *base, const char *dir, const char *name, int fd,
+                char *err, size_t err_size)
+{
+	const int e = set_path(d, dir, name, err, err_size);
+
+	d->fd = fd;
+	return e ? e : watch(d, base, err, err_size);
 }
 
 void door_close(struct door *d)

@@ -29,6 +29,10 @@ struct door {
  */
 int door_open(struct door *d, struct event_base *base, const char *dir, const char *name, mode_t mode,
               uid_t owner, char *err, size_t err_size);
+/* The same of a socket that an earlier life of this process has bound there: who waits in its queue is
+ * let in. fd consumed in every case. */
+int door_reopen(struct door *d, struct event_base *base, const char *dir, const char *name, int fd,
+                char *err, size_t err_size);
 /* Lets in all that wait now. */
 void door_drain(struct door *d);
 void door_close(struct door *d);

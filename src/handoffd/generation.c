@@ -494,6 +494,21 @@ void generation_adopt(struct generations *g, pid_t pid, uint64_t start)
 		n->name[0] = '\0';
 }
 
+void generation_goes_on(struct generations *g, pid_t pid, uint64_t start, bool strangers)
+{
+	struct generation *n;
+
+	generation_adopt(g, pid, start);
+	if ((n = find(g, pid, start)))
+		n->child = true;
+	g->strangers = strangers;   /* its children were not unknown */
+}
+
+bool generations_strangers(const struct generations *g)
+{
+	return g->strangers;
+}
+
 void generation_past(struct generations *g, const struct past *p)
 {
 	struct generation *n = find(g, p->pid, p->start);

@@ -155,7 +155,7 @@ static int put(struct service *s, uint64_t number, const void *item, size_t n, b
 	return e;
 }
 
-static void flush(struct service *s)
+void history_flush(struct service *s)
 {
 	struct history *h = &s->history;
 
@@ -170,7 +170,7 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	flush(arg);
+	history_flush(arg);
 }
 
 /* The item of m, which is written when what is under way is over. */
@@ -204,7 +204,7 @@ void history_begin(struct service *s)
 	uint8_t frame[ITEM_MAX + FRAME_HEADER];
 	int n;
 
-	flush(s);
+	history_flush(s);
 	h->begun = h->fd >= 0 && !s->attempt.plan;
 	h->nsteps = 0;
 	h->failed = NULL;
@@ -383,7 +383,7 @@ void history_close(struct service *s)
 {
 	struct history *h = &s->history;
 
-	flush(s);
+	history_flush(s);
 	if (h->write)
 		event_free(h->write);
 	h->write = NULL;
@@ -413,7 +413,7 @@ bool history_read(struct service *s, uint64_t before, struct history_record *ret
 
 	if (h->fd < 0)
 		return false;
-	flush(s);
+	history_flush(s);
 	for (unsigned i = 0; --at && i < h->ring.slots; i++)
 		if (!ring_read(&h->ring, at, ret->buf, &ret->m) && ret->m.type == MSG_handoff) {
 			ret->m.handoff.number = at;

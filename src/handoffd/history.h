@@ -54,6 +54,8 @@ void history_close(struct service *s);
 
 /* Whether somebody serves is known: ends the record that waited for it. Nothing else: nothing. */
 void history_settle(struct service *s);
+/* What was to be written later, now. */
+void history_flush(struct service *s);
 
 /* An attempt begins; plans are not remembered. */
 void history_begin(struct service *s);

@@ -1,6 +1,7 @@
 # src/handoffd: all but main() is a library, so that tests can link it
 noinst_LTLIBRARIES += libhandoffd.la
 libhandoffd_la_SOURCES = \
+	src/handoffd/carry.c src/handoffd/carry.h \
 	src/handoffd/check.c src/handoffd/check.h \
 	src/handoffd/conf.c src/handoffd/conf.h \
 	src/handoffd/conf_machine.c \
@@ -21,7 +22,8 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/output.c src/handoffd/output.h \
 	src/handoffd/sdnotify.c src/handoffd/sdnotify.h \
 	src/handoffd/spawn.c src/handoffd/spawn.h \
-	src/handoffd/sums.c src/handoffd/sums.h
+	src/handoffd/sums.c src/handoffd/sums.h \
+	src/handoffd/version.c src/handoffd/version.h
 
 sbin_PROGRAMS += handoffd
 handoffd_SOURCES = src/handoffd/main.c \
@@ -31,6 +33,7 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
 	src/handoffd/callers.c src/handoffd/callers.h \
 	src/handoffd/peer.c src/handoffd/peer.h \
+	src/handoffd/reexec.c src/handoffd/reexec.h \
 	src/handoffd/generation.c src/handoffd/generation.h \
 	src/handoffd/cgroup.c src/handoffd/cgroup.h \
 	src/handoffd/store.c src/handoffd/store.h \

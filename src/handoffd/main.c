@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "config.h"
 #include "base/sys.h"
 #include "handoffd/check.h"
 #include "handoffd/conf.h"
@@ -16,11 +15,13 @@
 #include "handoffd/log.h"
 #include "handoffd/reap.h"
 #include "handoffd/service.h"
+#include "handoffd/version.h"
 
 static const char usage[] =
 	"usage: handoffd -c FILE [-d] [--log-format F]\n"
 	"       handoffd -c FILE --check\n"
 	"       handoffd [-c FILE] --reap NAME\n"
+	"       handoffd -c FILE --check-carried FD\n"
 	"\n"
 	"Supervises one daemon and replaces its binary while it serves. Stays in the\n"
 	"foreground; logs to stderr.\n"
@@ -28,6 +29,7 @@ static const char usage[] =
 	"  -c, --config FILE   the service's configuration, handoff.conf(5)\n"
 	"      --check         read and check it, say what would be done, exit 0 or 2\n"
 	"      --reap NAME     end what the unit handoff@NAME left behind; for its guard unit\n"
+	"      --check-carried FD  could this one go on in place of who asks? for handoffctl reexec\n"
 	"  -d, --debug         log more\n"
 	"      --log-format F  text, or json: an object a line\n"
 	"  -h, --help          this text\n"
@@ -42,7 +44,7 @@ static const char usage[] =
 	"daemon goes on, and a handoffd that is started again adopts it.\n"
 	"Exit status: 0 stopped; 1 it could not run; 2 usage or configuration.\n";
 
-struct arguments { const char *config, *reap; bool check, debug, json; };
+struct arguments { const char *config, *reap, *carried; bool check, debug, json; };
 
 static int bad_usage(const char *what)
 {
@@ -55,7 +57,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 {
 	static const struct option options[] = {
 		{ "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
-		{ "reap", required_argument, NULL, 'r' },
+		{ "reap", required_argument, NULL, 'r' }, { "check-carried", required_argument, NULL, 'C' },
 		{ "debug", no_argument, NULL, 'd' }, { "log-format", required_argument, NULL, 'l' },
 		 { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { NULL, 0, NULL, 0 },
@@ -67,6 +69,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		case 'c': a->config = optarg; break;
 		case 'k': a->check = true; break;
 		case 'r': a->reap = optarg; break;
+		case 'C': a->carried = optarg; break;
 		case 'd': a->debug = true; break;
 		case 'l':
 			a->json = !strcmp(optarg, "json");
@@ -74,7 +77,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 				return bad_usage("--log-format is text or json");
 			break;
 		case 'h': fputs(usage, stdout); return 0;
-		case 'v': puts("handoffd " PACKAGE_VERSION); return 0;
+		case 'v': printf("handoffd %s\n", handoffd_version); return 0;
 		default: return 2;
 		}
 	if (optind < argc)
@@ -114,6 +117,36 @@ static int reap_only(const struct arguments *a)
 	return reap(a->reap, timer[TIMER_STOP]);
 }
 
+/* Another handoffd asks whether this one could go on in its place. The exit status. */
+static int check_carried(const struct arguments *a)
+{
+	struct carried carried;
+	struct conf *c = NULL;
+	char err[1200] = "the configuration that is in use is not kept in the runtime directory";
+	int e = carry_read(atoi(a->carried), &carried, err, sizeof err);
+
+	if (e || (e = conf_read_kept(a->config, &c, err, sizeof err)))
+		fprintf(stderr, "%s\n", err);
+	else
+		printf("handoffd %s\n", handoffd_version);
+	conf_free(c);
+	carry_free(&carried);
+	return e ? 1 : 0;
+}
+
+/* As an earlier life of this process had it. 0 or the exit status. */
+static int find_carried_conf(const struct arguments *a, const struct carried *carried, struct conf **ret,
+                             char *ret_broken, size_t size)
+{
+	char err[1200] = "it is not there";
+
+	snprintf(ret_broken, size, "%.*s", (int)carried->head.carry.conf_error.n, carried->head.carry.conf_error.p);
+	if (!conf_read_kept(a->config, ret, err, sizeof err))
+		return 0;
+	fprintf(stderr, "handoffd: the configuration that is in use cannot be read: %s\n", err);
+	return 1;   /* it is started again, and a daemon lives */
+}
+
 /*
  * The file's configuration, or, if it cannot be used and a supervisor has died that used it,
  * the one that that one had. The exit status, or -1; *ret_broken: why it is the other.
@@ -138,7 +171,7 @@ static int find_conf(const struct arguments *a, struct conf **ret, char *ret_bro
 	return 1;   /* which is not final for a service manager: a daemon may live */
 }
 
-static int run(struct conf *c, const char *broken)
+static int run(struct conf *c, const struct carried *carried, const char *broken)
 {
 	static struct service service;   /* large, and there is one */
 	struct event_base *base = event_base_new();
@@ -152,7 +185,7 @@ static int run(struct conf *c, const char *broken)
 	if (*broken)
 		log_error("%s; the configuration that was in use is used; correct the file, 'handoffctl upgrade' "
 		          "reads it again", broken);
-	e = service_start(&service, base, c, err, sizeof err);
+	e = service_start(&service, base, c, carried, err, sizeof err);
 	snprintf(service.conf_error, sizeof service.conf_error, "%s", broken);
 	if (e)
 		log_error("%s", err);
@@ -165,20 +198,11 @@ static int run(struct conf *c, const char *broken)
 	return e == -ENOEXEC ? 2 : e ? 1 : 0;
 }
 
-int main(int argc, char **argv)
+/* An early SIGTERM waits for its handler: one between fork and here would leave a daemon. */
+static void prepare_signals(void)
 {
-	struct arguments a = { NULL };
-	struct conf *c = NULL;
-	char broken[1200];
 	sigset_t term;
-	int status = parse(argc, argv, &a);
 
-	if (status >= 0)
-		return status;
-	if (a.reap)
-		return reap_only(&a);
-	fdstore_receive();
-	/* an early SIGTERM waits for its handler: one between fork and here would leave a daemon */
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
 	sigaddset(&term, SIGINT);
@@ -186,15 +210,50 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);   /* a record over RLIMIT_FSIZE is one that cannot be written */
 	sys_never_linger();
-	if ((status = find_conf(&a, &c, broken, sizeof broken)) >= 0)
+}
+
+/* The exit status. */
+static int supervise(const struct arguments *a)
+{
+	struct carried carried;
+	struct conf *c = NULL;
+	char broken[1200];
+	int status, goes_on = reexec_receive(&carried, broken, sizeof broken);
+
+	if (goes_on < 0) {
+		fprintf(stderr, "handoffd: %s\n", broken);
+		return 1;
+	}
+	status = goes_on ? find_carried_conf(a, &carried, &c, broken, sizeof broken) : find_conf(a, &c, broken, sizeof broken);
+	if (status > 0)
 		return status;
-	if (a.check) {
+	if (a->check) {
 		status = check_only(c);
 		conf_free(c);
 		return status;
 	}
-	log_open(c->name, a.debug ? LOG_L_DEBUG : LOG_L_INFO);
-	if (a.json)
+	log_open(c->name, a->debug ? LOG_L_DEBUG : LOG_L_INFO);
+	if (a->json)
 		log_as_json();
-	return run(c, broken);
+	status = run(c, goes_on ? &carried : NULL, broken);
+	if (goes_on)
+		carry_free(&carried);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { NULL };
+	int status;
+
+	reexec_arguments(argc, argv);   /* before getopt(3) puts them in another order */
+	if ((status = parse(argc, argv, &a)) >= 0)
+		return status;
+	if (a.carried)
+		return check_carried(&a);
+	if (a.reap)
+		return reap_only(&a);
+	fdstore_receive();
+	prepare_signals();
+	return supervise(&a);
 }

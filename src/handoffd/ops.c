@@ -9,6 +9,7 @@
 #include "handoffd/callers.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
+#include "handoffd/version.h"
 
 #define MAX_RESULTS  16
 #define HISTORY_AT_ONCE 8   /* records for one request: the loop has others to serve */
@@ -259,6 +260,20 @@ void ops_restarted(struct service *s, bool serves)
 			answer(o, serves ? 0 : 5, serves ? "restarted" : "failed", text);
 }
 
+void ops_reexeced(struct service *s, int code, const char *message)
+{
+	for (struct caller *o = s->ops->callers.list; o; o = o->next)
+		if (o->waits == WAITS_REEXEC)
+			answer(o, code, code ? "refused" : "replaced", message);
+	if (!code)
+		ops_watchers(s, "replaced", message);
+}
+
+struct callers *ops_callers(const struct service *s)
+{
+	return &s->ops->callers;
+}
+
 /* --------------------------------------------------------------- requests --- */
 
 static void copy(char *out, size_t size, const struct span *s)
@@ -385,6 +400,17 @@ static void on_restart(struct caller *o, const struct msg *m)
 	asked(o, "a restart of the daemon", &m->op_restart.reason);
 	wait_for(o, WAITS_RESTART, NULL);
 	if ((code = service_restart(s, err, sizeof err)))
+		refuse(o, code, err);
+}
+
+static void on_reexec(struct caller *o, const struct msg *m)
+{
+	char err[1200];
+	int code;
+
+	asked(o, "another handoffd in place of this one", &m->op_reexec.reason);
+	wait_for(o, WAITS_REEXEC, NULL);
+	if ((code = reexec_begin(o->all->service, err, sizeof err)))
 		refuse(o, code, err);
 }
 
@@ -557,6 +583,7 @@ static void on_status(struct caller *o, const struct msg *req)
 	m.op_state.service = SPAN(s->conf->name);
 	m.op_state.state = SPAN(state_text(s));
 	m.op_state.supervisor_pid = (uint64_t)getpid();
+	MSG_SET(&m, op_state, supervisor_version, SPAN(handoffd_version));
 	if (s_in_handoff(&s->s))
 		MSG_SET(&m, op_state, id, s->s.id);
 	if (s->o) {
@@ -643,6 +670,7 @@ static const struct request {
 	{ MSG_op_abort, false, on_abort },
 	{ MSG_op_restart, false, on_restart },
 	{ MSG_op_stop, false, on_stop },
+	{ MSG_op_reexec, false, on_reexec },
 	{ MSG_op_outcome, true, on_outcome },
 	{ MSG_op_history, true, on_history },
 	{ MSG_op_watch, true, on_watch },
@@ -661,6 +689,8 @@ static void serve(struct caller *o, const struct msg *m)
 		refuse(o, 8, "permission denied: root, the supervisor's user, or the group named by 'operators' may do this");
 	} else if (o->waits != WAITS_NOT) {
 		refuse(o, 4, "this connection still waits for the answer to its last request");
+	} else if (!r->looks_only && o->all->service->reexec.end) {
+		caller_later(o);   /* another handoffd may answer it */
 	} else {
 		r->serve(o, m);
 	}
@@ -678,7 +708,7 @@ static void on_tell(evutil_socket_t fd, short what, void *arg)
 	callers_sweep(&s->ops->callers);
 }
 
-int ops_open(struct service *s, char *err, size_t size)
+int ops_open(struct service *s, int fd, char *err, size_t size)
 {
 	s->ops = calloc(1, sizeof *s->ops);
 	if (!s->ops || !(s->ops->tell = event_new(s->base, -1, 0, on_tell, s))) {
@@ -688,7 +718,7 @@ int ops_open(struct service *s, char *err, size_t size)
 		return -ENOMEM;
 	}
 	s->ops->callers.serve = serve;
-	return callers_open(&s->ops->callers, s, err, size);
+	return callers_open(&s->ops->callers, s, fd, err, size);
 }
 
 void ops_close(struct service *s)

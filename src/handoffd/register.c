@@ -80,20 +80,27 @@ void register_owner(struct service *s, uid_t uid)
 		log_error("%s cannot be given to uid %d: %s", s->reg->door.path, (int)uid, strerror(-e));
 }
 
-int register_open(struct service *s, char *err, size_t size)
+int register_socket(const struct service *s)
 {
-	int e;
+	return s->reg->door.fd;
+}
+
+int register_open(struct service *s, int fd, char *err, size_t size)
+{
+	struct door *d;
 
 	if (!(s->reg = calloc(1, sizeof *s->reg))) {
 		snprintf(err, size, "no memory");
 		return -ENOMEM;
 	}
-	s->reg->door.visitor = on_daemon;
-	s->reg->door.arg = s;
 	s->reg->lines = (struct log_limit){ .burst = LINES_BURST, .interval_ms = LINES_MS };
-	s->reg->door.pause_ms = DOOR_PAUSE_MS;
-	e = door_open(&s->reg->door, s->base, s->runtime_dir, "daemon.sock", 0600, s->conf->uid, err, size);
-	return e;
+	d = &s->reg->door;
+	d->visitor = on_daemon;
+	d->arg = s;
+	d->pause_ms = DOOR_PAUSE_MS;
+	if (fd >= 0)
+		return door_reopen(d, s->base, s->runtime_dir, "daemon.sock", fd, err, size);
+	return door_open(d, s->base, s->runtime_dir, "daemon.sock", 0600, s->conf->uid, err, size);
 }
 
 void register_close(struct service *s)

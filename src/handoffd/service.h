@@ -14,6 +14,7 @@
  *   history.c   what is remembered of each handoff
  *   candidate.c what an upgrade would start, before it begins
  *   copier.c    copies of executables, sums of files
+ *   reexec.c    another binary of handoffd itself
  */
 #ifndef HANDOFF_SERVICE_H
 #define HANDOFF_SERVICE_H
@@ -31,11 +32,13 @@
 #include "handoffd/listen.h"
 #include "handoffd/peer.h"
 #include "handoffd/planned.h"
+#include "handoffd/reexec.h"
 #include "handoffd/spawn.h"
 #include "handoffd/store.h"
 #include "handoffd/unit.h"
 #include "proto/super.h"
 
+struct callers;
 struct ops;
 struct reg;
 
@@ -93,6 +96,7 @@ struct service {
 	struct keep keep;
 	struct copier copier;
 	struct candidate *candidate;   /* NULL: none is looked at */
+	struct reexec reexec;
 	struct listeners listeners;
 	struct store store;
 	struct journal journal;
@@ -124,11 +128,13 @@ struct service {
 };
 
 /*
- * Reads the journal and begins: adopts what runs, or starts the daemon. conf is taken
+ * Reads the journal and begins: adopts what runs, or starts the daemon. carried: goes on where an
+ * earlier life of this process has stopped (reexec.h); NULL: there was none. conf is taken
  * over. 0, or -errno with one line in err; -ENOEXEC: nobody runs, and there is nothing to
  * start: command is wrong. The loop is the caller's: event_base_dispatch.
  */
-int service_start(struct service *s, struct event_base *base, struct conf *conf, char *err, size_t err_size);
+int service_start(struct service *s, struct event_base *base, struct conf *conf, const struct carried *carried,
+                  char *err, size_t err_size);
 /* c is what the daemon runs with from now on. */
 void service_keep_conf(struct service *s, struct conf *c);
 void service_end(struct service *s);
@@ -204,7 +210,9 @@ void greet_sockets(struct service *s, struct peer *p, const struct msg *m);
 void greet_refuse(struct service *s, struct peer *p, const char *why);
 
 /* register.c */
-int register_open(struct service *s, char *err, size_t err_size);
+/* fd: the socket of an earlier life (consumed); -1: none. */
+int register_open(struct service *s, int fd, char *err, size_t err_size);
+int register_socket(const struct service *s);
 /* Who may connect to it. */
 void register_owner(struct service *s, uid_t uid);
 /* Lets in the daemons that wait at daemon.sock now: what they have to say counts. */
@@ -212,7 +220,9 @@ void register_drain(struct service *s);
 void register_close(struct service *s);
 
 /* ops.c */
-int ops_open(struct service *s, char *err, size_t err_size);
+/* fd as above. */
+int ops_open(struct service *s, int fd, char *err, size_t err_size);
+struct callers *ops_callers(const struct service *s);
 void ops_close(struct service *s);
 /* A new phase of the attempt, for those who wait for it. */
 void ops_phase(struct service *s, const char *phase, const char *text);
@@ -228,5 +238,7 @@ void ops_planned(struct service *s);
 void ops_restarted(struct service *s, bool serves);
 /* Who has asked for an outcome that waited for a cold start is told: by now it is known. */
 void ops_settle(struct service *s);
+/* Another handoffd goes on here (code 0), or this one. */
+void ops_reexeced(struct service *s, int code, const char *message);
 
 #endif

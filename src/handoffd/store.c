@@ -146,24 +146,34 @@ static int lock_supervisor(int fd)
 	return e;
 }
 
-int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
-               struct current *ret_c, char *err, size_t size)
+static int take_lock(struct store *s, const char *dir, char *err, size_t size)
 {
 	int e;
 
-	*s = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
+	if ((s->lock = store_open_in(dir, "supervisor.lock", err, size)) < 0)
+		return s->lock;
+	if (!(e = lock_supervisor(s->lock)))
+		return 0;
+	if (e != -EWOULDBLOCK)
+		return fail(err, size, e, dir, "supervisor.lock", "cannot be locked");
+	snprintf(err, size, "another supervisor runs for this service (it holds %s/supervisor.lock)", dir);
+	return e;
+}
+
+int store_open(struct store *s, const char *runtime_dir, const char *state_dir, int lock,
+               struct journal *ret_j, struct current *ret_c, char *err, size_t size)
+{
+	int e;
+
+	*s = (struct store){ .lock = lock, .journal_fd = -1, .current_fd = -1 };
 	memset(ret_j, 0, sizeof *ret_j);
 	proc_boot_id(s->boot);
 	if (!s->boot[0]) {   /* all of the journal would seem to be of another boot, and nobody alive */
 		snprintf(err, size, "/proc/sys/kernel/random/boot_id cannot be read: whose the journal's pids are, nobody knows");
 		return -EIO;
 	}
-	if ((s->lock = store_open_in(runtime_dir, "supervisor.lock", err, size)) < 0)
-		return s->lock;
-	if ((e = lock_supervisor(s->lock)))
-		return e == -EWOULDBLOCK ? (snprintf(err, size, "another supervisor runs for this service "
-		       "(it holds %s/supervisor.lock)", runtime_dir), e)
-		       : fail(err, size, e, runtime_dir, "supervisor.lock", "cannot be locked");
+	if (lock < 0 && (e = take_lock(s, runtime_dir, err, size)))
+		return e;
 	if ((s->current_fd = store_open_in(state_dir, "current", err, size)) < 0)
 		return s->current_fd;
 	e = load_current(s, ret_c);

@@ -47,14 +47,15 @@ struct store {
 };
 
 /*
- * Takes the supervisor's lock in the runtime directory and opens both files, creating
+ * Takes the supervisor's lock in the runtime directory, unless lock is the descriptor by which this
+ * process has it already (-1: it has not), and opens both files, creating
  * what is missing. *ret_j is empty after a first start and after a boot, *ret_c after a
  * first start and if that file is damaged; 0. Blocks for a second at most while somebody has
  * the lock. Errors, a sentence in err: -EWOULDBLOCK another supervisor runs for this service;
  * -EBADMSG the journal is damaged (everything else is usable then); -EACCES, -ENOSPC, ...
  */
-int store_open(struct store *s, const char *runtime_dir, const char *state_dir, struct journal *ret_j,
-               struct current *ret_c, char *err, size_t err_size);
+int store_open(struct store *s, const char *runtime_dir, const char *state_dir, int lock,
+               struct journal *ret_j, struct current *ret_c, char *err, size_t err_size);
 /* Durable when it returns 0. Blocks on the disk (tmpfs: not). */
 int store_journal(struct store *s, const struct journal *j);
 /* The same, of the executables; survives a reboot. Blocks on the disk. */

@@ -54,7 +54,7 @@ class AnotherUser(Case):
 
     def test_may_not_act(self):
         with self.unharmed(self.s):
-            for args in (["upgrade"], ["rollback"], ["plan"], ["abort"], ["restart"], ["stop"]):
+            for args in (["upgrade"], ["rollback"], ["plan"], ["abort"], ["restart"], ["reexec"], ["stop"]):
                 with self.subTest(args):
                     p = self.ctl(args[0], "kvd")
                     self.assertEqual(p.returncode, 8)

@@ -18,7 +18,7 @@ import uuid
 
 import harness
 from fakesupervisor import (
-    ABORT, BINARY, CORRELATION, Case, DEADLINE, DEFAULTS, DRAIN, OUTCOME, PLAN, REASON, RESTART,
+    ABORT, BINARY, CORRELATION, Case, DEADLINE, DEFAULTS, DRAIN, OUTCOME, PLAN, REASON, REEXEC, RESTART,
     RESULT, STATUS, STOP, TENANT, TIMERS, TRACE, UPGRADE, answer, event, frame, result, state)
 
 
@@ -333,6 +333,7 @@ class Others(Case):
         for args, kind, fields in (
                 (("abort", "--reason", "r"), ABORT, {REASON: "r"}), (("abort",), ABORT, {}),
                 (("restart", "--reason", "r"), RESTART, {REASON: "r"}), (("stop",), STOP, {}),
+                (("reexec", "--reason", "r"), REEXEC, {REASON: "r"}),
                 (("plan", "--binary", "v2"), PLAN,
                  {BINARY: os.path.join(os.path.realpath(self.dir), "v2")})):
             with self.subTest(args=args):
@@ -346,7 +347,7 @@ class Others(Case):
                 fake.close()
 
     def test_results_of_others(self):
-        for command in ("plan", "abort", "restart", "stop"):
+        for command in ("plan", "abort", "restart", "reexec", "stop"):
             for code in (1, 4, 5, 8):
                 with self.subTest(command=command, code=code):
                     fake = self.supervisor(answer(result(code, "refused", "Why.")))
@@ -397,7 +398,8 @@ class Status(Case):
         self.assertEqual((code, fake.requests), (0, [(STATUS, {})]))
         self.assertEqual(lines, [{
             "service": "kvd", "state": "handoff", "pid": 4711, "build": "ab12", "version": "2.0",
-            "epoch": 7, "since_ms": 1700000000000, "supervisor_pid": 77, "binary": "/opt/kvd",
+            "epoch": 7, "since_ms": 1700000000000, "supervisor_pid": 77,
+            "supervisor_version": None, "binary": "/opt/kvd",
             "binary_kept": None, "binary_changed": None, "sha256": None, "previous": None, "previous_kept": None,
             "listeners": ["resp tcp:127.0.0.1:6380", "admin unix:/run/a"], "queues": [],
             "handoff": "10111213-1415-1617-1819-1a1b1c1d1e1f", "successor_pid": 12,
@@ -411,7 +413,8 @@ class Status(Case):
         _code, lines = self.json("status", "kvd")
         self.assertEqual(lines, [{
             "service": "kvd", "state": "cold start", "pid": None, "build": None, "version": None,
-            "epoch": 2**63 - 1, "since_ms": None, "supervisor_pid": 77, "binary": None,
+            "epoch": 2**63 - 1, "since_ms": None, "supervisor_pid": 77,
+            "supervisor_version": None, "binary": None,
             "binary_kept": None, "binary_changed": None, "sha256": None, "previous": None, "previous_kept": None,
             "listeners": [], "queues": [], "handoff": None, "successor_pid": None, "last": None,
             "refused": None, "warning": None, "leftovers": 0, "timers": dict(zip(TIMERS, DEFAULTS))}])

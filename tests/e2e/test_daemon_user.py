@@ -367,7 +367,7 @@ print(b"not a daemon of this service" in c.recv(10000))
     def test_operators_are_not_the_daemon(self):
         """The daemon's user may look, and may not act."""
         self.s.start()
-        for args in (["upgrade"], ["plan"], ["abort"], ["restart"], ["stop"]):
+        for args in (["upgrade"], ["plan"], ["abort"], ["restart"], ["reexec"], ["stop"]):
             p = subprocess.run([*as_user(DAEMON), harness.program("handoffctl"), *args, "kvd"],
                                env=self.s.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE,

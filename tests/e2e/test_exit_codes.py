@@ -120,7 +120,7 @@ class ExitCodes(HandoffCase):
         else:
             os.chmod(control, 0)
         pid = s.daemon_pid() if before else None
-        for command in ("upgrade", "plan", "restart", "stop", "abort"):
+        for command in ("upgrade", "plan", "restart", "reexec", "stop", "abort"):
             p = subprocess.run([*before, ctl, command, "-S", control], env=s.env, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
                                timeout=harness.PATIENCE)

@@ -168,6 +168,12 @@ class Handoff(RuleCase):
         self.assertEqual(s.stop(), 0)
         self.took(s, "stop")
 
+    def test_reexec(self):
+        s = self.started()
+        self.assertEqual(s.ctl("reexec", "kvd").returncode, 0, s.log())
+        self.took(s, "re-exec asked for")
+        self.assertEqual(s.upgrade().code, 0)
+
     def test_the_daemon_dies(self):
         s = self.started()
         pid = s.daemon_pid()

@@ -60,7 +60,7 @@ static void journal(const char *dir)
 	struct journal j, again;
 	struct current c, kept;
 	char err[1200] = "";
-	int e = store_open(&s, dir, dir, &j, &c, err, sizeof err);
+	int e = store_open(&s, dir, dir, -1, &j, &c, err, sizeof err);
 
 	HOLDS(!e || (e == -EBADMSG && *err), "%d: %s", e, err);
 	j.served = !j.served;
@@ -72,7 +72,7 @@ static void journal(const char *dir)
 	snprintf(c.now.path, sizeof c.now.path, "/new/binary");
 	HOLDS(!store_current(&s, &c), "the current binary cannot be written");
 	store_close(&s);
-	e = store_open(&s, dir, dir, &again, &kept, err, sizeof err);
+	e = store_open(&s, dir, dir, -1, &again, &kept, err, sizeof err);
 	HOLDS(!e, "%d: %s", e, err);
 	HOLDS(again.served == j.served && hid_equal(&again.id, &j.id) && again.phase == j.phase &&
 	      again.incumbent.pid == j.incumbent.pid && !strcmp(again.binary, j.binary) &&

@@ -1,0 +1,506 @@
+#include "handoffd/reexec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "handoffd/callers.h"
+#include "handoffd/log.h"
+#include "handoffd/service.h"
+#include "handoffd/version.h"
+
+#define ARGS    64
+
+static struct { int n; char *argv[ARGS + 3], path[4096]; } own;
+
+/* ---- which binary ---- */
+
+/* The path as it was given, where it is one: a link that a package moves on is followed anew. */
+void reexec_arguments(int argc, char **argv)
+{
+	char dir[2048];
+	ssize_t n;
+
+	if (argc < 1 || argc > ARGS)
+		return;
+	own.n = argc;
+	memcpy(own.argv, argv, (size_t)argc * sizeof *argv);
+	if (argv[0][0] == '/')
+		snprintf(own.path, sizeof own.path, "%s", argv[0]);
+	else if (strchr(argv[0], '/') && getcwd(dir, sizeof dir))
+		snprintf(own.path, sizeof own.path, "%s/%s", dir, argv[0]);
+	else if ((n = readlink("/proc/self/exe", own.path, sizeof own.path - 1)) > 0)
+		own.path[n] = '\0';
+}
+
+/* ---- what it is told ---- */
+
+static void put_head(const struct service *s, struct carry *to)
+{
+	const struct totals *t = &s->totals;
+	struct msg m = { .type = MSG_carry };
+	struct msg_carry *c = &m.carry;
+
+	c->version = carry_version;
+	c->pid = (uint64_t)getpid();
+	c->software = SPAN(handoffd_version);
+	c->lock = (uint64_t)s->store.lock;
+	c->control = (uint64_t)ops_callers(s)->door.fd;
+	c->daemon = (uint64_t)register_socket(s);
+	c->since_ms = t->since_ms;
+	c->committed = t->outcomes[OUTCOME_COMMITTED];
+	c->aborted = t->outcomes[OUTCOME_ABORTED];
+	c->rolled_back = t->outcomes[OUTCOME_ROLLED_BACK];
+	c->cold_starts = t->cold_starts;
+	c->pause_us = t->pause_us;
+	c->total_us = t->total_us;
+	c->served_since = s->s.served_since;
+	c->cold_tries = s->s.cold_tries;
+	c->strangers = generations_strangers(s->generations);
+	if (s->conf_error[0] && utf8_valid(s->conf_error, strlen(s->conf_error)))
+		MSG_SET(&m, carry, conf_error, SPAN(s->conf_error));
+	carry_put(to, &m);
+}
+
+static void put_peer(const struct peer *p, struct carry *to)
+{
+	struct msg m = { .type = MSG_carry_peer };
+	struct msg_carry_peer *c = &m.carry_peer;
+
+	c->pid = (uint64_t)p->pid;
+	c->start = p->start;
+	c->pidfd = (uint64_t)p->pidfd;
+	c->channel = (uint64_t)p->chan.fd;
+	c->version = p->chan.version;
+	c->child = p->child;
+	c->moves = p->moves;
+	c->build = (struct span){ (const char *)p->build, p->build_size };
+	c->software = SPAN(p->software);
+	c->epoch = p->epoch;
+	if (p->has_data) {
+		MSG_SET(&m, carry_peer, dev, p->dev);
+		MSG_SET(&m, carry_peer, ino, p->ino);
+	}
+	carry_put(to, &m);
+	carry_put_chan(to, &p->chan);
+}
+
+static void put_exe(const struct exe *e, bool old, struct carry *to)
+{
+	const uint64_t file[] = { e->id.ino, e->id.size, e->id.mtime, e->id.ctime };
+	struct msg m = { .type = MSG_carry_exe };
+	struct msg_carry_exe *c = &m.carry_exe;
+
+	if (e->fd < 0)
+		return;
+	c->old = old;
+	c->path = SPAN(e->path);
+	c->fd = (uint64_t)e->fd;
+	c->dev = e->dev;
+	c->ino = e->ino;
+	c->file = (struct uints){ .n = 4, .v = file };
+	c->copy = e->copy;
+	c->script = e->script;
+	c->pinned = e->pinned;
+	carry_put(to, &m);
+}
+
+/* 0 or -errno; the descriptor is the caller's in any case. */
+static int put_all(const struct service *s, struct carry *to)
+{
+	int e = carry_begin(to);
+
+	if (e)
+		return e;
+	put_head(s, to);
+	put_peer(s->o, to);
+	for (unsigned i = 0; i < s->listeners.n; i++) {
+		const struct listener *l = &s->listeners.v[i];
+		const struct msg m = { .type = MSG_carry_listener,
+		                       .carry_listener = { .name = SPAN(l->name), .fd = (uint64_t)l->fd } };
+
+		carry_put(to, &m);
+	}
+	put_exe(&s->exe, false, to);
+	put_exe(&s->old_exe, true, to);
+	callers_carry(ops_callers(s), to);
+	return carry_end(to);
+}
+
+/* ---- whether it can ---- */
+
+static const char *words(struct reexec *r, char out[300])
+{
+	const ssize_t n = sys_read(r->out, out, 299);
+
+	out[n > 0 ? n : 0] = '\0';
+	for (char *p = out; *p; p++)
+		if (*p == '\n')
+			*p = p[1] ? ' ' : '\0';
+	utf8_mend(out);
+	return out;
+}
+
+/* NULL: yes. */
+static const char *answer(struct reexec *r, char out[400])
+{
+	const bool exited = r->status != -1 && WIFEXITED(r->status);
+	char said[300];
+
+	words(r, said);
+	if (r->late)
+		snprintf(out, 400, "it did not say within presumed-dead whether it can go on");
+	else if (exited && WEXITSTATUS(r->status) == 0)
+		return NULL;
+	else if (*said)
+		snprintf(out, 400, "%s", said);
+	else if (exited)
+		snprintf(out, 400, "it exited with %d when it was asked", WEXITSTATUS(r->status));
+	else
+		snprintf(out, 400, "it was killed by signal %d when it was asked", r->status == -1 ? 0 : WTERMSIG(r->status));
+	return out;
+}
+
+static void stays(struct service *s, const char *why)
+{
+	char text[6000];
+
+	snprintf(text, sizeof text, "%s: %s; handoffd %s (pid %d) goes on, nothing has changed", own.path, why,
+	         handoffd_version, (int)getpid());
+	utf8_mend(text);
+	log_warning("%s", text);
+	ops_reexeced(s, 1, text);
+	callers_now(ops_callers(s));
+}
+
+static void forget(struct reexec *r)
+{
+	event_free(r->end);
+	r->end = NULL;
+	sys_closep(&r->pidfd);
+	sys_closep(&r->out);
+}
+
+static void on_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct service *s = arg;
+	struct reexec *r = &s->reexec;
+	char text[400];
+	const char *no;
+
+	(void)fd;
+	if (what & EV_TIMEOUT) {
+		r->late = true;
+		sys_pidfd_signal(r->pidfd, SIGKILL);
+		event_add(r->end, NULL);
+		return;
+	}
+	service_reap(s);
+	no = answer(r, text);
+	forget(r);
+	if (!no)
+		no = service_refuses(s);   /* much may have happened meanwhile */
+	if (!no) {
+		snprintf(r->why, sizeof r->why, "it was not the time for it");
+		service_event(s, S_E_REEXEC, NULL);
+		no = r->why;
+	}
+	stays(s, no);
+	callers_sweep(ops_callers(s));
+	service_settle(s);
+}
+
+static void __attribute__((noreturn)) child(pid_t parent, int carried, int out)
+{
+	static const char no[] = "it cannot be executed: ";
+	char option[] = "--check-carried", number[12];
+	sigset_t none;
+	int e;
+
+	sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	for (int i = 1; i < NSIG; i++)   /* before the mask: handoffd's handlers share its sockets */
+		signal(i, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	sys_dup2(out, STDOUT_FILENO);
+	sys_dup2(out, STDERR_FILENO);
+	sys_fcntl(carried, F_SETFD, 0);
+	snprintf(number, sizeof number, "%d", carried);
+	own.argv[own.n] = option;
+	own.argv[own.n + 1] = number;
+	e = sys_execveat(AT_FDCWD, own.path, own.argv, environ, 0);
+	sys_write(STDERR_FILENO, no, sizeof no - 1);
+	sys_write(STDERR_FILENO, strerror(-e), strlen(strerror(-e)));
+	_exit(127);
+}
+
+static int watch(struct service *s, pid_t pid, int out)
+{
+	const uint32_t ms = s->conf->timer[TIMER_DEAD];
+	const struct timeval limit = { ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
+	struct reexec *r = &s->reexec;
+
+	*r = (struct reexec){ .pid = pid, .status = -1, .out = out, .pidfd = sys_pidfd_open(pid) };
+	if (r->pidfd < 0)
+		return r->pidfd;
+	r->end = event_new(s->base, r->pidfd, EV_READ, on_end, s);
+	if (r->end && !event_add(r->end, &limit))
+		return 0;
+	if (r->end)
+		event_free(r->end);
+	r->end = NULL;
+	sys_closep(&r->pidfd);
+	return -ENOMEM;
+}
+
+/* 0 or -errno. */
+static int ask(struct service *s, int carried)
+{
+	const pid_t parent = getpid();
+	sigset_t all, before;
+	int out[2], e = sys_pipe(out);
+	pid_t pid;
+
+	if (e)
+		return e;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = sys_fork();
+	if (pid == 0)
+		child(parent, carried, out[1]);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	sys_close(out[1]);
+	sys_nonblock(out[0]);   /* what it has started may keep the other end */
+	e = pid < 0 ? (int)pid : watch(s, pid, out[0]);
+	if (e && pid > 0) {
+		kill(pid, SIGKILL);   /* not reaped yet: it is that child */
+		sys_waitpid(pid, NULL, 0);
+	}
+	if (e)
+		sys_close(out[0]);
+	return e;
+}
+
+int reexec_begin(struct service *s, char *err, size_t size)
+{
+	const char *no = service_refuses(s);
+	struct carry c;
+	int e;
+
+	if (no) {
+		snprintf(err, size, "%s", no);
+		return s_in_handoff(&s->s) || s->candidate ? 4 : service_nobody_serves(s) ? 5 : 1;
+	}
+	e = !own.n ? -E2BIG : put_all(s, &c);
+	if (!e)
+		e = ask(s, c.fd);
+	if (own.n)
+		sys_closep(&c.fd);
+	if (e) {
+		snprintf(err, size, "what the other handoffd needs to know could not be written down: %s; this one "
+		         "goes on", strerror(-e));
+		return 1;
+	}
+	return 0;
+}
+
+bool reexec_reaped(struct service *s, pid_t pid, int status)
+{
+	if (!s->reexec.end || s->reexec.pid != pid)
+		return false;
+	s->reexec.status = status;
+	return true;
+}
+
+void reexec_close(struct service *s)
+{
+	if (!s->reexec.end)
+		return;
+	sys_pidfd_signal(s->reexec.pidfd, SIGKILL);
+	forget(&s->reexec);
+}
+
+/* ---- exec ---- */
+
+/* Signals that the next one has no handlers for yet wait until it has. */
+static int become(const struct carried *c, int fd)
+{
+	char number[12];
+	sigset_t set, before;
+	int e;
+
+	snprintf(number, sizeof number, "%d", fd);
+	own.argv[own.n] = NULL;
+	if (setenv("HANDOFF_CARRIED", number, 1))
+		return -ENOMEM;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	e = carry_keep(c, true);
+	if (!e)
+		e = sys_fcntl(fd, F_SETFD, 0);
+	if (!e)
+		e = sys_execveat(AT_FDCWD, own.path, own.argv, environ, 0);
+	carry_keep(c, false);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	unsetenv("HANDOFF_CARRIED");
+	return e;
+}
+
+void reexec_now(struct service *s)
+{
+	struct reexec *r = &s->reexec;
+	struct carried carried;
+	struct carry c;
+	int e = put_all(s, &c);
+
+	if (!e) {
+		if ((e = carry_read(c.fd, &carried, r->why, sizeof r->why))) {
+			sys_close(c.fd);
+			return;
+		}
+		history_flush(s);
+		copier_kill(s);
+		log_flush();
+		e = become(&carried, c.fd);
+		carry_free(&carried);
+	}
+	sys_closep(&c.fd);
+	snprintf(r->why, sizeof r->why, "%s", e == -EBUSY ? "descriptors are on their way over a channel"
+	         : strerror(-e));
+}
+
+/* ---- the other one ---- */
+
+int reexec_receive(struct carried *ret, char *err, size_t size)
+{
+	const char *text = getenv("HANDOFF_CARRIED");
+	const int fd = text ? atoi(text) : -1;
+	int e;
+
+	unsetenv("HANDOFF_CARRIED");
+	if (!text)
+		return 0;
+	if ((e = carry_read(fd, ret, err, size)))
+		return e;
+	sys_close(fd);
+	if (ret->head.carry.pid != (uint64_t)getpid())
+		e = -ESRCH;
+	if (!e)
+		e = carry_keep(ret, false);
+	if (!e)
+		return 1;
+	carry_free(ret);
+	snprintf(err, size, "HANDOFF_CARRIED=%d is not meant for this process: %s", fd, strerror(-e));
+	return e;
+}
+
+static void copy(char *out, size_t size, const struct span *s)
+{
+	const size_t n = s->n < size ? s->n : size - 1;
+
+	if (n)
+		memcpy(out, s->p, n);
+	out[n] = '\0';
+}
+
+struct peer *reexec_peer(struct service *s, const struct carried *c)
+{
+	const struct msg_carry_peer *m = &c->peer.carry_peer;
+	struct peer *p = peer_new(&s->owner, (pid_t)m->pid, m->start, (int)m->pidfd);
+
+	if (!p)
+		return NULL;
+	if (peer_attach(p, (int)m->channel))
+		return peer_free(p);
+	p->chan.version = (uint16_t)m->version;
+	p->child = m->child;
+	p->moves = m->moves;
+	p->greeted = true;
+	p->build_size = m->build.n;
+	if (m->build.n)
+		memcpy(p->build, m->build.p, m->build.n);
+	copy(p->software, sizeof p->software, &m->software);
+	p->has_data = MSG_HAS(&c->peer, carry_peer, dev) && MSG_HAS(&c->peer, carry_peer, ino);
+	p->dev = m->dev;
+	p->ino = m->ino;
+	p->epoch = m->epoch;
+	return p;
+}
+
+struct taking { struct service *s; char *err; size_t size; };
+
+static int take_listener(void *arg, const struct msg *m)
+{
+	const struct taking *t = arg;
+	char name[CONF_MAX_NAME + 1];
+	int e;
+
+	copy(name, sizeof name, &m->carry_listener.name);
+	e = listeners_adopt(&t->s->listeners, t->s->conf, name, (int)m->carry_listener.fd, t->err, t->size);
+	return e == -EEXIST ? 0 : e;
+}
+
+static int take_exe(void *arg, const struct msg *m)
+{
+	const struct msg_carry_exe *c = &m->carry_exe;
+	struct service *s = ((const struct taking *)arg)->s;
+	struct exe *e = c->old ? &s->old_exe : &s->exe;
+	uint64_t file[4] = { 0 };
+
+	uints_copy(&c->file, file, 4);
+	exe_close(e);
+	*e = (struct exe){ .fd = (int)c->fd, .dev = c->dev, .ino = c->ino, .copy = c->copy, .script = c->script,
+	                   .pinned = c->pinned,
+	                   .id = { file[0], file[1], file[2], file[3] } };
+	copy(e->path, sizeof e->path, &c->path);
+	return 0;
+}
+
+static int take_caller(void *arg, const struct msg *m)
+{
+	return callers_carried(ops_callers(((const struct taking *)arg)->s), &m->carry_caller);
+}
+
+static int take_bytes(void *arg, const struct msg *m)
+{
+	struct service *s = ((const struct taking *)arg)->s;
+	const int fd = (int)m->carry_bytes.channel;
+	struct chan *c = s->o->chan.fd == fd ? &s->o->chan : callers_chan(ops_callers(s), fd);
+
+	return c ? chan_restore(c, m->carry_bytes.out, m->carry_bytes.bytes) : 0;
+}
+
+int reexec_take(struct service *s, const struct carried *c, char *err, size_t size)
+{
+	struct taking t = { s, err, size };
+	int e;
+
+	if (s->journal.phase != BOOT_IDLE || s->journal.incumbent.pid != s->o->pid) {
+		snprintf(err, size, "the journal is not the one that an earlier handoffd has handed over");
+		return -EBADMSG;
+	}
+	if ((e = carry_each(c, MSG_carry_listener, take_listener, &t)))
+		return e;
+	e = carry_each(c, MSG_carry_exe, take_exe, &t);
+	if (!e)
+		e = carry_each(c, MSG_carry_caller, take_caller, &t);
+	if (!e)
+		e = carry_each(c, MSG_carry_bytes, take_bytes, &t);
+	if (e)
+		snprintf(err, size, "what an earlier handoffd has handed over cannot be used: %s", strerror(-e));
+	else if (chan_pending(&s->o->chan))
+		event_add(s->o->write, NULL);
+	return e;
+}
