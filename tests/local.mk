@@ -41,12 +41,15 @@ HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(CONFUSE_LIBS) $(CBOR_LIBS) $(MD_LIBS) $(CHECK_LIBS)
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
 	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify \
-	tests/unit/test_output tests/unit/test_sums
+	tests/unit/test_output tests/unit/test_sums tests/unit/test_carry
 check_PROGRAMS += $(HANDOFFD_TESTS)
 TESTS += $(HANDOFFD_TESTS)
 tests_unit_test_sys_SOURCES = tests/unit/test_sys.c tests/unit/leak.h
 tests_unit_test_sys_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_sys_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_carry_SOURCES = tests/unit/test_carry.c tests/unit/leak.h tests/unit/fault.h
+tests_unit_test_carry_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_carry_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_conf_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_conf_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_listen_CFLAGS = $(HANDOFFD_CFLAGS)

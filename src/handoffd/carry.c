@@ -124,8 +124,8 @@ static int check(struct carried *c, char *err, size_t err_size)
 	}
 	if (r == 1)
 		r = next(c, &at, &c->peer, err, err_size);
-	if (r == 1 && c->peer.type != MSG_carry_peer)
-		r = -EBADMSG;
+	if (r == 0 || (r == 1 && c->peer.type != MSG_carry_peer))
+		return -EBADMSG;
 	while (r == 1)
 		r = next(c, &at, &m, err, err_size);
 	return r;

@@ -726,6 +726,91 @@ START_TEST(record_of_the_disk)
 }
 END_TEST
 
+/* Pieces of 7 bytes, so that they meet the borders of header and body. */
+struct saved { struct span piece[4096]; bool out[4096]; unsigned n; };
+
+static int keep_piece(void *arg, bool out, struct span piece)
+{
+	struct saved *s = arg;
+
+	ck_assert_uint_lt(s->n, 4096);
+	s->out[s->n] = out;
+	s->piece[s->n++] = (struct span){ memcpy(malloc(piece.n), piece.p, piece.n), piece.n };
+	return 0;
+}
+
+/* Another life of a: the same socket, and what was in hand. */
+static void live_again(size_t piece)
+{
+	static struct saved s;
+	struct chan next;
+
+	s.n = 0;
+	ck_assert_int_eq(chan_save(&a, piece, keep_piece, &s), 0);
+	chan_init(&next, fcntl(a.fd, F_DUPFD_CLOEXEC, 3));
+	chan_close(&a);
+	a = next;
+	a.out_tail = &a.out;
+	for (unsigned i = 0; i < s.n; i++) {
+		ck_assert_int_eq(chan_restore(&a, s.out[i], s.piece[i]), 0);
+		free((void *)(uintptr_t)s.piece[i].p);
+	}
+}
+
+START_TEST(read_on_in_another_life)
+{
+	const struct msg m = beat(UINT64_C(1) << 40);
+	uint8_t f[64];
+	const size_t n = (size_t)encode(&m, f, sizeof f);
+
+	for (size_t cut = 0; cut < n; cut++) {
+		raw(f, cut);
+		ck_assert_int_eq(chan_recv(&a, &got), 0);
+		live_again(7);
+		raw(f + cut, n - cut);
+		ck_assert_int_eq(chan_recv(&a, &got), 1);
+		ck_assert_uint_eq(got.heartbeat.ms, UINT64_C(1) << 40);
+	}
+	/* one that was not taken is there again, here and there */
+	raw(f, n);
+	ck_assert_int_eq(chan_recv(&a, &got), 1);
+	chan_unread(&a);
+	live_again(65536);
+	ck_assert_int_eq(chan_recv(&a, &got), 1);
+	ck_assert_int_eq(chan_recv(&a, &got), 0);
+}
+END_TEST
+
+START_TEST(sent_in_another_life)
+{
+	unsigned sent = 0, come = 0;
+
+	while (!chan_pending(&a)) {
+		const struct msg m = beat(sent++);
+		ck_assert_int_eq(chan_send(&a, &m, NULL, 0), 0);
+	}
+	live_again(7);
+	ck_assert(chan_pending(&a));
+	while (chan_flush(&a) == 1 || come < sent)
+		while (chan_recv(&b, &got) == 1)
+			ck_assert_uint_eq(got.heartbeat.ms, come++);
+	ck_assert_uint_eq(come, sent);
+}
+END_TEST
+
+START_TEST(descriptors_have_one_life)
+{
+	static struct saved s;
+	const struct msg m = sockets(1);
+	uint8_t f[256];
+	const size_t n = (size_t)encode(&m, f, sizeof f);
+
+	raw_fds(f, n - 1, 1);
+	ck_assert_int_eq(chan_recv(&a, &got), 0);
+	ck_assert_int_eq(chan_save(&a, 100, keep_piece, &s), -EBUSY);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -736,7 +821,8 @@ int main(void)
 		no_descriptor_for_the_queue, send_fails, no_memory_in_the_kernel, torn, ended,
 		read_errors_pass, too_large_to_send,
 		largest, record_of_the_disk, announced_by_a_key_or_by_sizes,
-		an_end_that_was_announced_and_did_not_come,
+		an_end_that_was_announced_and_did_not_come, read_on_in_another_life,
+		sent_in_another_life, descriptors_have_one_life,
 	};
 	Suite *s = suite_create("chan");
 	TCase *t = tcase_create("chan");
