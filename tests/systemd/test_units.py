@@ -50,6 +50,26 @@ class Units(systemd.TestCase):
                            stdout=subprocess.PIPE, timeout=PATIENCE)
         return [json.loads(line) for line in p.stdout.splitlines()]
 
+    def test_reexec(self):
+        """Another handoffd goes on as the unit's main process; systemd, too, notices nothing."""
+        u = self.unit()
+        load = u.load()
+        main, daemon = u.pid(), u.daemon_pid()
+        for _ in range(3):
+            p = u.ctl("reexec", u.name)
+            self.assertEqual(p.returncode, 0, p.stderr + u.journal())
+        self.assertEqual((u.pid(), u.daemon_pid(), u.state()), (main, daemon, "active/running"))
+        self.assertIn("goes on as handoffd", u.journal())
+        p = u.systemctl("reload")   # what it tells systemd is heard
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertEqual((u.pid(), u.state()), (main, "active/running"))
+        daemon = u.daemon_pid()
+        status = "pid %d, version 1.0 serves; the last handoff was committed" % daemon
+        wait_until(lambda: u.show("StatusText") == status, "the unit's status says so")
+        u.kill_supervisor()   # and its descriptor store is as it was
+        u.wait_adopted(daemon, main)
+        self.assert_nothing_failed(load)
+
     def test_journal(self):
         """What the log says has fields; `explain` has the lines of the process that failed."""
         u = self.unit()
