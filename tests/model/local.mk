@@ -8,8 +8,9 @@ EXTRA_DIST += tests/model/rules.md tests/model/README.md tests/model/handoff.pml
 .PHONY: model sim
 model:
 	sh $(srcdir)/tests/model/all.sh
-# a million handoffs with faults; and for each rule anew a run that notices its loss
+# a million handoffs with faults; for each rule anew, and for each row, a run that notices its loss
 sim: tests/sim/sim tests/sim/moves
 	tests/sim/sim --runs 500000
 	tests/sim/moves --runs 500000
 	tests/sim/sim --each-rule --runs 100000
+	tests/sim/sim --each-row

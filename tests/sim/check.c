@@ -184,6 +184,7 @@ static bool heeds(const struct s *s, enum s_state was, enum s_event e)
 {
 	switch (e) {
 	case S_E_N_SERVING: return was == S_TAKE || was == S_COLD_TAKE || was == S_R_COMMITTED;
+	case S_E_N_LOST: return was == S_TAKE;
 	case S_E_N_READY: return was == S_COLD_READY;
 	case S_E_RESTART: return was == S_IDLE && !s->o_gone;
 	case S_E_REEXEC: return was == S_IDLE && !s->o_gone && s->o_connected && !s->o_standby && !s->stop;
@@ -216,6 +217,8 @@ void check_super_acts(struct world *w, enum s_action a)
 	const struct proc *o = proc_find(w, u->o);
 	bool asked = u->s.state == S_STOPPING || u->s.state == S_RESTARTING;
 
+	if (a == S_A_SPAWN_COLD && u->s.stop)
+		violated(w, "S was told to stop and starts a daemon");
 	if (a == S_A_PREPARE)
 		w->prepared[u->hand] = true;
 	if (a == S_A_RESUME_O && !w->prepared[u->hand] && !(w->seen & 1u << F_KILL_S))
@@ -268,6 +271,10 @@ void check_daemon_obeys(struct world *w, struct proc *p, enum d_state was, enum 
 	case D_E_TIMEOUT:
 		if (d_tick(&p->d, w->now / MS) == D_E_TIMEOUT)
 			violated(w, "%s was to wait no longer in %s and does nothing", pname(p->pid), state);
+		break;
+	case D_E_LOCK_HELD:
+		if (was == D_LOCK && p->d.state == was)
+			violated(w, "%s has not got the flock that was given up, and waits", pname(p->pid));
 		break;
 	case D_E_COMMIT: case D_E_RESUME: case D_E_SEAL_REQUEST:
 		if (p->d.state == was && !p->q.n &&

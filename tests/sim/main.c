@@ -10,7 +10,7 @@ static struct world world;
 
 struct options {
 	uint64_t runs, seed;
-	bool verbose, coverage, histogram, dump, rows, each_rule;
+	bool verbose, coverage, histogram, dump, rows, each_rule, each_row;
 	const struct mutant *mutant;
 	const char *without;
 };
@@ -18,10 +18,11 @@ struct options {
 static int usage(void)
 {
 	fputs("usage: sim [--runs N] [--seed S] [--mutant NAME] [--list-mutants] [-v] [--coverage] "
-	      "[--histogram] [--trace] [--without RULE] [--each-rule]\n"
+	      "[--histogram] [--trace] [--without RULE] [--each-rule] [--each-row]\n"
 	      "  runs handoffs of the real machines over a simulated kernel, seeds S, S+1, ...\n"
 	      "  sim --seed S -v tells the story of one run\n"
-	      "  sim --each-rule removes each rule in turn; that must be noticed (--runs N: seeds anew)\n",
+	      "  sim --each-rule removes each rule in turn; that must be noticed (--runs N: seeds anew)\n"
+	      "  sim --each-row the same with each row of the tables alone, or with each of --without RULE\n",
 	      stderr);
 	return 2;
 }
@@ -51,7 +52,8 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "histogram", no_argument, NULL, 'h' }, { "dump-cells", no_argument, NULL, 'd' },
 		{ "rows", no_argument, NULL, 'R' }, { "trace", no_argument, NULL, 'T' },
 		{ "without", required_argument, NULL, 'w' },
-		{ "each-rule", no_argument, NULL, 'e' }, { NULL },
+		{ "each-rule", no_argument, NULL, 'e' }, { "each-row", no_argument, NULL, 'E' },
+		{ NULL },
 	};
 	int c;
 
@@ -66,6 +68,7 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'R': o->rows = true; break;
 		case 'T': sim_trace = true; break;
 		case 'e': o->each_rule = true; break;
+		case 'E': o->each_row = true; break;
 		case 'm':
 			o->mutant = mutant_find(optarg);
 			if (!o->mutant && !o->without) {
@@ -120,6 +123,8 @@ int main(int argc, char **argv)
 		return e < 0 ? 0 : e;
 	if (o.each_rule)
 		return rules_check(&world, o.runs) != 0;
+	if (o.each_row)
+		return rows_check(&world, o.runs ? o.runs : 100000, o.without) != 0;
 	if (!o.runs)
 		o.runs = o.verbose ? 1 : 100000;
 	if (o.mutant)

@@ -284,6 +284,22 @@ void mutant_become(const struct mutant *m)
 	sim_flags = m->flags;
 }
 
+void mutant_without_s_row(unsigned i)
+{
+	copy_tables();
+	do
+		s_copy[i] = s_copy[i + 1];
+	while (s_copy[i++].rule);
+}
+
+void mutant_without_d_row(unsigned i)
+{
+	copy_tables();
+	do
+		d_copy[i] = d_copy[i + 1];
+	while (d_copy[i++].rule);
+}
+
 bool mutant_without(const char *rule)
 {
 	struct s_row *s = s_copy;

@@ -49,6 +49,65 @@ static bool check_rule(struct world *w, const char *rule, uint64_t runs)
 	return true;
 }
 
+/* ------------------------------------------------------------- single rows --- */
+
+static const struct { const char *role, *state, *event, *guard, *why; } covered[] = {
+#include "rows.def"
+	{ NULL, NULL, NULL, NULL, NULL }
+};
+
+static const char *covered_by(const char *role, const char *state, const char *event,
+                              const char *guard)
+{
+	for (unsigned i = 0; covered[i].role; i++)
+		if (!strcmp(covered[i].role, role) && !strcmp(covered[i].state, state) &&
+		    !strcmp(covered[i].event, event) && !strcmp(covered[i].guard, guard))
+			return covered[i].why;
+	return NULL;
+}
+
+/* The mutant without this row is in place. True: as it should be. */
+static bool check_row(struct world *w, const char *role, const char *rule, const char *state,
+                      const char *event, const char *guard, uint64_t runs)
+{
+	const char *why = covered_by(role, state, event, guard);
+	const bool noticed = search(w, runs);
+
+	if (noticed && why)
+		printf("NOTICED: rows.def has %s %s %s %s, seed %llu: %s\n", role, state, event, guard,
+		       (unsigned long long)w->seed, w->violation);
+	else if (!noticed)
+		printf("%s: %s [%s] %s %s %s%s%s\n", why ? "not noticed, as expected" : "NOT NOTICED", role,
+		       rule, state, event, guard, why ? ": " : "", why ? why : "");
+	return noticed == !why;
+}
+
+unsigned rows_check(struct world *w, uint64_t runs, const char *only)
+{
+	unsigned n = 0, wrong = 0;
+
+	for (const struct s_row *r = s_table; r->rule; r++) {
+		if (only && strcmp(r->rule, only))
+			continue;
+		n++;
+		mutant_without_s_row((unsigned)(r - s_table));
+		wrong += !check_row(w, "S", r->rule, s_state_desc[r->state].id, s_event_name[r->event],
+		                    s_guard_name[r->guard], runs);
+	}
+	for (const struct d_row *r = d_table; r->rule; r++) {
+		if (only && strcmp(r->rule, only))
+			continue;
+		n++;
+		mutant_without_d_row((unsigned)(r - d_table));
+		wrong += !check_row(w, "D", r->rule, d_state_id[r->state], d_event_name[r->event], "ALWAYS",
+		                    runs);
+	}
+	printf("%u rows, each removed alone: %u are not as expected\n", n, wrong);
+	return wrong;
+}
+
+/* ------------------------------------------------------------------- rules --- */
+
 static bool d_rule(const char *rule, const struct d_row *end)
 {
 	for (const struct d_row *r = d_table; r->rule && r != end; r++)

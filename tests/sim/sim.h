@@ -193,8 +193,13 @@ struct world {
 const struct mutant *mutant_find(const char *name);
 void mutant_become(const struct mutant *m);        /* NULL: the law again */
 bool mutant_without(const char *rule);             /* its rows removed; false: there are none */
+void mutant_without_s_row(unsigned i);             /* one row of the table removed */
+void mutant_without_d_row(unsigned i);
 
 /* ---- rules.c ---- */
+/* Each row (only: of this rule) removed alone: noticed within so many runs, or in rows.def with
+ * what makes up for it. How many are neither. */
+unsigned rows_check(struct world *w, uint64_t runs, const char *only);
 /* Each rule's mutant and how it was caught, as rules.def has it. runs 0: at the seeds that are
  * written down there; else the first seed that does, up to runs. How many were not caught. */
 unsigned rules_check(struct world *w, uint64_t runs);
