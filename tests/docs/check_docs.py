@@ -449,6 +449,22 @@ def json_of_handoffctl():
 
 
 @test
+def types_of_json():
+    """As the manual lists them; and tests/e2e/test_json.py looks at objects with each key."""
+    sources = ''.join(read(p) for p in files('src/handoffctl', '.c'))
+    kinds = {'json_put_uint': 'number', 'PUT_UINT': 'number', 'json_put_bool': 'boolean'}
+    puts = re.findall(r'(json_put_\w+|PUT_\w+)\(\w+, "(\w+)"', sources)
+    listed = re.search(r'^The types are:\n(.*?)^\.El', page('handoffctl.1'), re.S | re.M)[1]
+    told = {w: item.partition('\n')[0] for item in listed.split('.It ')[1:]
+            for line in re.findall(r'^\.Li (.*)$', item, re.M) for w in re.findall(r'\w+', line)}
+    seen = set(re.findall(r'\w+', read('tests/e2e/test_json.py')))
+    wrong = [f'{k} is a {kinds.get(put, "text")}, handoffctl.1 lists it as {told.get(k, "text")}'
+             for put, k in puts if told.get(k, 'text') != kinds.get(put, 'text')]
+    wrong += [f'no object of tests/e2e/test_json.py has {k}' for _, k in puts if k not in seen]
+    return wrong + ([] if len(puts) > 60 else [f'only {len(puts)} keys found'])
+
+
+@test
 def phases_of_handoffctl():
     states = re.findall(r'X\((\w+), *"([\w-]+)", ', read('src/proto/super.h').partition('enum s_since')[0])
     names = {n for _, n in states}

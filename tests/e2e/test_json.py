@@ -13,11 +13,12 @@ NEW = "kvd-v2"
 KINDS = {"number": int, "boolean": bool, "text": str, "array": list, "object": dict}
 
 # The keys of each object, as JSON OUTPUT has them.
-STATUS = """service state pid build version epoch since_ms supervisor_pid binary binary_kept
+STATUS = """service state pid build version epoch since_ms supervisor_pid supervisor_version binary binary_kept
     binary_changed sha256 previous previous_kept listeners queues handoff successor_pid last refused
     warning leftovers timers""".split()
 RECORD = """handoff number kind asked_ms uid outcome code message reason trace_parent correlation_id
-    tenant from to pause_us serving_us total_us stall_us connections_left queues failed steps
+    tenant from to pause_us serving_us total_us stall_us connections_left connections_moved connections_stayed
+    queues failed steps
     log""".split()
 PHASE = "event phase us ms text".split()
 RESULT = """event outcome handoff message pause_us serving_us total_us stall_us pid build version
