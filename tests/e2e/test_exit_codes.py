@@ -14,9 +14,9 @@ NOBODY = 65534
 
 
 class ExitCodes(HandoffCase):
-    def held(self, s, point, *names):
+    def held(self, s, point, *names, ms=700):
         """An upgrade that is held at a point of the successor."""
-        self.use(s, NEW, point + ":delay=700", *names)
+        self.use(s, NEW, "%s:delay=%d" % (point, ms), *names)
         u = s.start_upgrade()
         harness.wait_until(lambda: "fault: delay at " + point in s.log(), "kvd is at " + point)
         return u
@@ -97,8 +97,8 @@ class ExitCodes(HandoffCase):
         self.assert_serves(s, "1.0")
 
     def test_6_left_alone(self):
-        s = self.kvd()
-        u = self.held(s, "take")
+        s = self.kvd(options={"commit-timeout": "30s"})
+        u = self.held(s, "take", ms=3000)
         u.process.send_signal(signal.SIGINT)
         u.wait_line(lambda x: x["event"] == "note", "asking for the abort")
         u.process.send_signal(signal.SIGINT)
