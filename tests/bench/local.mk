@@ -19,10 +19,13 @@ tests_bench_nothing_LDFLAGS = $(PIE_LD) -no-install
 tests_bench_nothing_LDADD = libhandoff.la
 
 EXTRA_DIST += tests/bench/peers.py
-.PHONY: bench bench-peers soak
+.PHONY: bench bench-httpd bench-peers soak
 bench: $(BENCH_NEEDS) tests/bench/bench tests/bench/nothing
 	tests/bench/bench --build . $(BENCH_ARGS)
 soak: $(BENCH_NEEDS) tests/bench/soak tests/bench/nothing
 	tests/bench/soak --build . $(BENCH_ARGS)
-bench-peers: handoffd handoffctl examples/httpd/httpd examples/httpd/httpd-v2 examples/kvload/kvload
+PEERS_NEEDS = handoffd handoffctl examples/httpd/httpd examples/httpd/httpd-v2 examples/kvload/kvload
+bench-httpd: $(PEERS_NEEDS)
+	BUILD_DIR=. /usr/bin/python3 $(srcdir)/tests/bench/peers.py --calm 7 $(BENCH_ARGS)
+bench-peers: $(PEERS_NEEDS)
 	BUILD_DIR=. /usr/bin/python3 $(srcdir)/tests/bench/peers.py $(BENCH_ARGS)

@@ -1,13 +1,15 @@
 #!/usr/bin/python3
 """What clients notice of 20 upgrades: handoff beside what else replaces a server as it runs.
 
-usage: peers.py [--upgrades N] [--rate R] [--connections N] [PEER]...
+usage: peers.py [--upgrades N] [--rate R] [--connections N] [--calm RUNS] [PEER]...
 
 One after the other in the same run, with the same load: nginx (reload, and its binary by USR2),
 HAProxy (reload), examples/httpd started anew behind a listening socket that stays (as systemd's
 socket activation does it), and examples/httpd below handoffd. Who is not installed is left out.
 The load, kvload --http: keep-alive connections and fresh ones, at a constant rate; a connection
 that the server ends is lost, in whatever way it says so. $BUILD_DIR: where the programs are (.).
+--calm RUNS: examples/httpd below handoffd alone, in so many runs with an upgrade and as many without,
+in turn: is what its clients wait within what they wait anyway?
 """
 
 import argparse
@@ -19,6 +21,7 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -285,14 +288,57 @@ def measure(peer, args):
             "memory": "%d KiB" % memory if memory else "", "requests": result["requests"]}
 
 
+def run(peer, args, upgraded):
+    """Latencies of keep-alive clients, who are many enough to tell, in three seconds of load."""
+    load = Load(peer, args)
+    if upgraded:
+        peer.upgrade()
+    load.lines(20)
+    return load.stop()
+
+
+def beside_calm(args):
+    """True: the median of what an upgrade makes of each figure is no worse than the worst calm run."""
+    calm, upgraded = [], []
+    with tempfile.TemporaryDirectory(prefix="handoff-peers-") as path:
+        peer = Handoff(path, free_port())
+        try:
+            peer.start()
+            wait_until(peer.answers, peer.name + " answers")
+            for _ in range(args.calm):
+                calm.append(run(peer, args, False))
+                upgraded.append(run(peer, args, True))
+        finally:
+            peer.stop()
+    print("%d runs without and with an upgrade, in turn; %d keep-alive connections, %d requests/s\n"
+          % (args.calm, args.connections, args.rate))
+    row = "| %-17s | %26s | %26s | %-6s |"
+    print(row % ("httpd, keep-alive", "undisturbed, median (range)", "upgraded, median (range)", ""))
+    print(row % ("---", "---:", "---:", "---"))
+    good = True
+    for name, key in (("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us"), ("longest", "max_us")):
+        a, b = ([r["keepalive"][key] / 1e3 for r in runs] for runs in (calm, upgraded))
+        within = statistics.median(b) <= max(a)
+        good &= within
+        print(row % (name + ", ms", *("%.2f (%.2f to %.2f)" % (statistics.median(x), min(x), max(x))
+                                      for x in (a, b)), "within" if within else "above"))
+    failed = sum(r["failed"] for r in calm + upgraded)
+    lost = sum(r["keepalive"]["connections"] - args.connections for r in calm + upgraded)
+    print("\n%d requests failed, %d connections lost" % (failed, lost))
+    return good and not failed and not lost
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.strip())
     parser.add_argument("--upgrades", type=int, default=20)
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--connections", type=int, default=50)
+    parser.add_argument("--calm", type=int, default=0)
     parser.add_argument("peers", nargs="*", metavar="PEER")
     args = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if args.calm:
+        sys.exit(0 if beside_calm(args) else 1)
     print("%d upgrades each, %d keep-alive connections, %d requests/s, every fourth over a fresh one\n"
           % (args.upgrades, args.connections, args.rate))
     row = "| %-37s | %8s | %15s | %16s | %11s | %11s | %9s |"
