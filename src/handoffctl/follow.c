@@ -234,6 +234,15 @@ static int check_alive(struct follow *f)
 
 /* ---- the loop ---- */
 
+/* And not "unchanged". */
+static bool is_committed(const struct msg *m)
+{
+	static const char committed[] = "committed";
+	const struct span *o = &m->op_result.outcome;
+
+	return m->op_result.code == CTL_OK && o->n == strlen(committed) && !memcmp(o->p, committed, o->n);
+}
+
 /* GO_ON when there is no more for now; -errno comes back in *ret_error. */
 static int take_messages(struct follow *f, int *ret_error)
 {
@@ -249,8 +258,8 @@ static int take_messages(struct follow *f, int *ret_error)
 			plan_show(f->c, f->socket, &m);
 		} else if (m.type == MSG_op_result) {
 			out_result(&f->c->out, &m);
-			/* it is not in the journal */
-			if (m.op_result.code == CTL_OK && f->c->max_stall.given && !MSG_HAS(&m, op_result, stall_us))
+			/* it is not in the journal; other codes say that nobody accepted for long, or no commit */
+			if (is_committed(&m) && f->c->max_stall.given && !MSG_HAS(&m, op_result, stall_us))
 				out_note(&f->c->out, "whether --max-stall was met is not known: the supervisor "
 				         "was started again in the middle");
 			return (int)m.op_result.code;

@@ -187,11 +187,17 @@ static void adopt_copy(struct service *s)
 {
 	const uint64_t copy = s->journal.new_copy;
 	const char *path = s->journal.new_binary[0] ? s->journal.new_binary : s->conf->command[0];
+	struct exe now = { .fd = -1 };
+	char err[600];
 
 	if (s->journal.phase == BOOT_IDLE)
 		return;
-	if (copy && s->new_exe.fd < 0 && copy != s->keep.c.now.copy && copy != s->keep.c.before.copy)
+	if (copy && s->new_exe.fd < 0 && copy != s->keep.c.now.copy && copy != s->keep.c.before.copy) {
+		if (!strchr(path, '/') && !exe_open(s->conf, path, &now, err, sizeof err))
+			path = now.path;   /* a bare name was looked for in PATH */
 		keep_pinned(&s->keep, path, copy, &s->new_exe);
+		exe_close(&now);
+	}
 	s->new_exe.copy = copy;
 }
 

@@ -50,7 +50,8 @@ static void refuse(struct service *s, const struct candidate *c, int code, const
 {
 	char text[2000];
 
-	snprintf(text, sizeof text, "%.1700s; the daemon was not asked, it serves on", why);
+	snprintf(text, sizeof text, "%.1700s%s", why,
+	         s->s.state == S_IDLE && !s->s.stop ? "; the daemon was not asked, it serves on" : "");
 	utf8_mend(text);
 	log_info("%s is refused: %s", c->attempt.plan ? "the plan" : "the upgrade", text);
 	ops_refused(s, &c->attempt.id, code, "refused", text);
@@ -97,7 +98,7 @@ static void compare(const struct service *s, struct attempt *a, const struct sum
 	if (!sums)
 		return;
 	a->sums = *sums;
-	a->compared = s->exe_served && sum_known(&w->sum);
+	a->compared = s->exe_served && s->exe.fd >= 0 && sum_known(&w->sum) && sum_known(&sums->rest);
 	a->changed = !sum_same(&w->sum, &sums->exe) || !sum_same(&w->rest, &sums->rest);
 }
 
@@ -139,8 +140,9 @@ void candidate_looked(struct service *s, const struct sums *sums, const char *wh
 	char err[1200];
 	int code;
 
-	/* a copy that `current` does not name */
-	s->keep.litter |= c->attempt.pinned && sums;
+	if (!c)
+		return;
+	s->keep.litter |= c->attempt.pinned;   /* a copy that `current` does not name, or a part of one */
 	compare(s, &c->attempt, sums);
 	if (check_pin(s, c, sums, why) || is_unchanged(s, c, sums)) {
 		release(c);

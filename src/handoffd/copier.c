@@ -59,37 +59,48 @@ static void die_with(pid_t parent)
 		_exit(ECANCELED);
 }
 
-/* The copy is what will run, so that is what is hashed: nobody but this user can write to it. */
+/* The copy is what will run, so that is what is hashed: nobody but this user can write to it.
+ * Nothing is written behind sums_rest: see there. */
 static int pin(const struct service *s, int from, struct sums *sums)
 {
 	const struct candidate *c = s->candidate;
-	int copy, e = keep_write(s->keep.dir, &s->keep.c, &c->exe, from, s->copier.number);
+	int copy, e = c->exe.id.size > SUMS_FILE_MAX ? -EFBIG : 0;
 
+	if (!e)
+		e = keep_write(s->keep.dir, &s->keep.c, &c->exe, from, s->copier.number);
 	if (e)
 		return e;
 	copy = keep_read(s->keep.dir, &c->exe, s->copier.number);
-	e = copy < 0 ? copy : sums_take(c->conf, copy, sums);
+	e = copy < 0 ? copy : sums_exe(copy, NULL, sums);
 	if (e || !sum_same(&sums->exe, &c->attempt.pin))
 		keep_sweep(s->keep.dir, &s->keep.c);
+	else
+		sums_rest(c->conf, sums);
+	return e;
+}
+
+/* A script is read again while it runs, and can be written to: it must be what was started. */
+static int sum(const struct service *s, int from, struct sums *sums)
+{
+	const struct exe *exe = its_exe(s);
+	const int e = sums_exe(from, exe->script ? &exe->id : NULL, sums);
+
+	if (!e)
+		sums_rest(its_conf(s), sums);
 	return e;
 }
 
 static int work(const struct service *s, int from, struct sums *sums)
 {
 	const struct copier *p = &s->copier;
-	int e;
 
 	switch (p->job) {
 	case COPY_CURRENT:
-		e = keep_write(s->keep.dir, &s->keep.c, &s->exe, from, p->number);
-		if (!e && sums_take(s->conf, from, sums))
-			memset(sums, 0, sizeof *sums);   /* then it is not known */
-		return e;
 	case COPY_PREVIOUS:
-		return keep_write(s->keep.dir, &s->keep.c, &s->old_exe, from, p->number);
+		return keep_write(s->keep.dir, &s->keep.c, its_exe(s), from, p->number);
 	case SUM_CURRENT:
 	case LOOK:
-		return sums_take(its_conf(s), from, sums);
+		return sum(s, from, sums);
 	case PIN:
 		return pin(s, from, sums);
 	case SWEEP:
@@ -182,9 +193,7 @@ static const char *describe(const struct copier *p, char out[100])
 {
 	const int code = p->status != -1 && WIFEXITED(p->status) ? WEXITSTATUS(p->status) : -1;
 
-	if (p->late)
-		snprintf(out, 100, "it took longer than start-timeout");
-	else if (code == ESTALE)
+	if (code == ESTALE)
 		snprintf(out, 100, "somebody has written to the file meanwhile");
 	else if (code == EPERM)
 		snprintf(out, 100, "the daemon's user may not read it");
@@ -236,9 +245,6 @@ static void take(struct service *s, const struct sums *sums)
 
 	switch (s->copier.job) {
 	case COPY_CURRENT:
-		take_sums(s, sums);   /* one record has both */
-		take_copy(s);
-		break;
 	case COPY_PREVIOUS:
 		take_copy(s);
 		break;
@@ -269,7 +275,30 @@ static void kill_it(struct copier *p)
 {
 	p->ended = true;
 	sys_pidfd_signal(p->pidfd, SIGKILL);
+	event_remove_timer(p->end);   /* event_add leaves one that is there */
 	event_add(p->end, NULL);
+}
+
+static struct timeval limit(const struct service *s)
+{
+	const uint32_t ms = s->conf->timer[TIMER_START];
+
+	return (struct timeval){ ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
+}
+
+/* The child, which SIGKILL may not end while it waits for a disk: who waits is told now. */
+static void late(struct service *s)
+{
+	struct copier *p = &s->copier;
+
+	if (!p->ended) {
+		kill_it(p);
+		failed(s, "it took longer than start-timeout");
+		return;
+	}
+	event_add(p->end, NULL);
+	if (s->candidate)
+		candidate_looked(s, NULL, "the child before it does not end");
 }
 
 static void on_end(evutil_socket_t fd, short what_, void *arg)
@@ -282,14 +311,13 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 
 	(void)fd;
 	if (what_ & EV_TIMEOUT) {
-		p->late = true;
-		kill_it(p);
+		late(s);
 		return;
 	}
 	service_reap(s);
 	n = sys_read(p->sums, &sums, sizeof sums);
 	forget(p);
-	if (p->late || (!p->ended && p->status != 0))
+	if (!p->ended && p->status != 0)
 		failed(s, describe(p, why));
 	else if (!p->ended && n != sizeof sums)
 		failed(s, "its child has said nothing");
@@ -303,16 +331,15 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 static int watch(struct service *s, pid_t pid)
 {
 	struct copier *p = &s->copier;
-	const uint32_t ms = s->conf->timer[TIMER_START];
-	const struct timeval limit = { ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
+	const struct timeval most = limit(s);
 
 	p->pid = pid;
 	p->status = -1;
-	p->ended = p->late = false;
+	p->ended = false;
 	if ((p->pidfd = sys_pidfd_open(pid)) < 0)
 		return p->pidfd;
 	p->end = event_new(s->base, p->pidfd, EV_READ, on_end, s);
-	if (p->end && !event_add(p->end, &limit))
+	if (p->end && !event_add(p->end, &most))
 		return 0;
 	if (p->end)
 		event_free(p->end);
@@ -413,6 +440,10 @@ void copier_settle(struct service *s)
 	if (p->end) {
 		if (!p->ended && !about_candidate(p) && (!rest || s->candidate))
 			kill_it(p);
+		if (p->ended && s->candidate && !event_pending(p->end, EV_TIMEOUT, NULL)) {
+			const struct timeval most = limit(s);
+			event_add(p->end, &most);
+		}
 		return;
 	}
 	if (!rest) {   /* after the next handoff or start it is another file, or there is room */

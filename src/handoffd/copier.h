@@ -2,7 +2,8 @@
  * copier: the short-lived child that copies executables to the state directory (keep.h), and
  * hashes what an upgrade would start and what runs (sums.h).
  * It lives only while nothing else is under way: a handoff, a stop and a death of the daemon
- * end it, and it is started again when the service has come to rest. It never outlives handoffd.
+ * end it, and it is started again when the service has come to rest. handoffd's death ends it,
+ * too, but for one that reads arguments as the daemon's user: that ends by itself.
  */
 #ifndef HANDOFF_COPIER_H
 #define HANDOFF_COPIER_H
@@ -15,7 +16,7 @@
 struct service;
 
 enum copier_job {
-	COPY_CURRENT, COPY_PREVIOUS,   /* the first one hashes, too */
+	COPY_CURRENT, COPY_PREVIOUS,
 	SUM_CURRENT,
 	SWEEP,                   /* removes copies that came to nothing */
 	LOOK,                    /* hashes the candidate (candidate.c) */
@@ -28,7 +29,6 @@ struct copier {
 	int pidfd;
 	int status;              /* wait status, once reaped; -1 unknown */
 	bool ended;              /* it was killed: what it leaves does not count */
-	bool late;               /* and that because it took too long */
 	enum copier_job job;
 	uint64_t number;         /* of the copy that it makes */
 	int sums;                /* where it says what it has hashed; -1: there is no child */

@@ -19,13 +19,6 @@ static const char *number_name(uint64_t number, char out[NAME_SIZE])
 	return out;
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 /* ---- what is left over ---- */
 
 /* The entries of dir, each handed to remove; dir itself stays open. */
@@ -95,7 +88,7 @@ static int open_copy(const struct keep *k, const char *path, uint64_t number, ui
 	dir = sys_openat(k->dir, number_name(number, name), O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (dir < 0)
 		return dir;
-	e = fd = sys_openat(dir, base_name(path), O_PATH | O_NOFOLLOW, 0);
+	e = fd = sys_openat(dir, exe_name(path), O_PATH | O_NOFOLLOW, 0);
 	if (fd >= 0)
 		e = sys_fstat(fd, &st);
 	if (!e && (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size))
@@ -200,7 +193,7 @@ void keep_close(struct keep *k)
 /* Is w what this path means? A bare name is looked for in PATH, where it may lie no more. */
 static bool is_of(const struct kept *w, const char *path)
 {
-	return !strcmp(strchr(path, '/') ? w->path : base_name(w->path), path);
+	return !strcmp(strchr(path, '/') ? w->path : exe_name(w->path), path);
 }
 
 int keep_cold(const struct keep *k, const struct conf *c, const char *binary, bool asked,
@@ -321,9 +314,20 @@ int keep_pinned(const struct keep *k, const char *path, uint64_t number, struct 
 
 static bool is_now(const struct current *c, const struct exe *e, const char *path)
 {
-	if (e->copy)
-		return e->copy == c->now.copy;
-	return !strcmp(c->now.path, path) && exe_id_alike(&c->now.id, &e->id);
+	if (e->copy && e->copy == c->now.copy)
+		return true;
+	/* pinned: a new copy, maybe of the same file */
+	return (!e->copy || e->pinned) && !strcmp(c->now.path, path) && exe_id_alike(&c->now.id, &e->id);
+}
+
+/* Both are copies of the same file: the one that runs is kept. True: it is another. */
+static bool take_pinned(struct keep *k, const struct exe *e)
+{
+	if (!e->pinned || !e->copy || e->copy == k->c.now.copy)
+		return false;
+	k->c.now.copy = e->copy;
+	k->litter = true;
+	return true;
 }
 
 void keep_recall(const struct keep *k, struct exe *e)
@@ -363,7 +367,7 @@ bool keep_serves(struct keep *k, struct exe *e, const char *binary, const char *
 
 	if (is_now(c, e, path)) {
 		const bool held = how == KEEP_STARTED ? c->now.held : how == KEEP_ROLLED_BACK;
-		const bool same = c->now.named == named && c->now.held == held;
+		const bool same = c->now.named == named && c->now.held == held && !take_pinned(k, e);
 
 		e->copy = c->now.copy;
 		c->now.named = named;
@@ -419,7 +423,7 @@ static int copy_bytes(int from, int to, uint64_t bytes)
 /* Into dir, by its own name, and down to the disk. */
 static int write_file(int dir, int from, const struct exe *e)
 {
-	const char *name = base_name(e->path);
+	const char *name = exe_name(e->path);
 	/* executable for all from the start: who cannot enter the state directory cannot reach it,
 	 * and the mode comes to the disk with the inode */
 	int to = sys_openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0555);
@@ -476,7 +480,7 @@ int keep_read(int dir, const struct exe *e, uint64_t number)
 
 	if (sub < 0)
 		return sub;
-	fd = sys_openat(sub, base_name(e->path), O_RDONLY | O_NOFOLLOW, 0);
+	fd = sys_openat(sub, exe_name(e->path), O_RDONLY | O_NOFOLLOW, 0);
 	sys_close(sub);
 	return fd;
 }

@@ -190,7 +190,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		s->totals.total_us = t.total;
 		s->totals.moved += s->s.outcome == OUTCOME_COMMITTED ? s->disruption.moved : 0;
 		s->totals.stayed += s->s.outcome == OUTCOME_COMMITTED ? s->disruption.stayed : 0;
-		s->totals.handed = true;
+		s->totals.handed = a->asked_us != 0;   /* adopted: how long nobody accepted is not known */
 		s->totals.stall_us = t.stall;
 		s->totals.last = s->disruption;
 	}

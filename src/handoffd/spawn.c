@@ -299,7 +299,7 @@ static void close_others(const struct plan *p, int *keep, int n)
  */
 static void __attribute__((noreturn)) run_copy(const struct plan *p, int dir)
 {
-	const char *name = strrchr(p->a->exe->path, '/') + 1;
+	const char *name = exe_name(p->a->exe->path);
 
 	die(p, sys_execveat(dir, name, p->argv, p->envp, 0), "cannot run the kept copy of %s",
 	    p->a->exe->path);

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -46,6 +47,13 @@ int exe_read(const struct conf *c, const struct exe *e);
 /* What pid runs, whatever its path is by now: a descriptor (O_PATH), the caller's, or -errno. */
 int exe_fd_of_pid(pid_t pid);
 void exe_close(struct exe *e);  /* and sets fd to -1 */
+/* Its file's name, without the directory. */
+static inline const char *exe_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
 struct exe_id exe_id(const struct stat *st);
 /* The same file, and nobody has written to it, not even to give it its old time again; false
  * if one of them is unknown. */

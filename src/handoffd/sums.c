@@ -53,6 +53,8 @@ static int hash_file(int fd, struct exe_id *ret_id, struct fprint *ret)
 
 	if (e)
 		return e;
+	if (!S_ISREG(st.st_mode))   /* it was, a moment ago */
+		return -ESTALE;
 	if ((uint64_t)st.st_size > SUMS_FILE_MAX)
 		return -EFBIG;
 	*ret_id = exe_id(&st);
@@ -127,15 +129,23 @@ void sums_look(const struct conf *c, struct fprint *ret)
 	ids_leave(&saved);
 }
 
-int sums_take(const struct conf *c, int exe, struct sums *ret)
+int sums_exe(int exe, const struct exe_id *was, struct sums *ret)
+{
+	struct exe_id id;
+	const int e = hash_file(exe, &id, &ret->exe);
+
+	return e ? e : was && !exe_id_same(&id, was) ? -ESTALE : 0;
+}
+
+void sums_rest(const struct conf *c, struct sums *ret)
 {
 	struct ids_saved saved;
-	struct exe_id id;
-	int e = hash_file(exe, &id, &ret->exe);
+	int e = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 
-	if (e || (e = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved)))
-		return e;
-	e = walk(c, &ret->with, &ret->rest);
-	ids_leave(&saved);
-	return e;
+	if (!e) {
+		e = walk(c, &ret->with, &ret->rest);
+		ids_leave(&saved);
+	}
+	if (e)
+		ret->with = ret->rest = (struct fprint){ { 0 } };
 }

@@ -10,6 +10,8 @@
 #include "handoffd/conf.h"
 #include "proto/msg.h"
 
+struct exe_id;
+
 #define SUMS_FILE_MAX (UINT64_C(1) << 30)   /* bytes; a larger one is data, and not hashed */
 
 struct sums {
@@ -37,8 +39,13 @@ static inline bool sum_same(const struct fprint *a, const struct fprint *b)
  */
 void sums_look(const struct conf *c, struct fprint *ret);
 
-/* The child's part: hashes. exe is read from its beginning. 0, or -errno: -ESTALE: somebody
- * wrote to a file meanwhile; -EFBIG: over SUMS_FILE_MAX. */
-int sums_take(const struct conf *c, int exe, struct sums *ret);
+/* The child's part: hashes the executable, from its beginning. was: what it must still be, if not
+ * NULL. 0, or -errno: -ESTALE: it is not, or somebody wrote to it meanwhile; -EFBIG: over
+ * SUMS_FILE_MAX. */
+int sums_exe(int exe, const struct exe_id *was, struct sums *ret);
+
+/* And the others, as the daemon's user: a change of the user has undone PR_SET_PDEATHSIG by then,
+ * prctl(2). What cannot be read, or is being written to, leaves both sums all 0: not known. */
+void sums_rest(const struct conf *c, struct sums *ret);
 
 #endif

@@ -128,7 +128,7 @@ static int prepare_conf(struct service *s, const struct attempt *a, bool restart
 /* The previous executable is the configured one, and need not be named to be started again. */
 static bool means(const struct conf *c, const struct exe *e, const struct kept *w)
 {
-	const char *command = c->command[0], *path = strchr(command, '/') ? e->path : strrchr(e->path, '/') + 1;
+	const char *command = c->command[0], *path = strchr(command, '/') ? e->path : exe_name(e->path);
 
 	return !w->named && !strcmp(path, command);
 }

@@ -161,6 +161,30 @@ class Pin(PinCase):
         self.assert_serves(s, "2.0")
         self.assert_rolled(s, "1.0")
 
+    def test_the_same_again(self):
+        """What comes back by a rollback is what ran before, and not the same bytes once more."""
+        s = self.kvd()
+        self.wait_kept(s)
+        self.use(s, NEW)
+        for _ in range(2):
+            self.assert_outcome(s.upgrade("--sha256", sha256(s.binary)), 0, "committed")
+            self.wait_kept(s)
+        self.assert_serves(s, "2.0")
+        self.assert_rolled(s, "1.0")
+
+    def test_it_takes_too_long(self):
+        s = self.kvd()
+        self.wait_kept(s)
+        pid = s.daemon_pid()
+        other = s.path("bin", "other")
+        shutil.copy(harness.program(NEW), other)
+        with self.held(other):
+            u = s.upgrade("--binary", other, "--sha256", sha256(harness.program(NEW)))
+            self.assert_outcome(u, 1, "refused")
+            self.assertIn("longer than start-timeout", u.result["message"])
+        self.assert_untouched(s, pid)
+        self.assert_clean_upgrade(s, NEW)
+
     def test_the_supervisor_dies(self):
         """Before the decision: taken back. After it: what serves is known, and has its copy."""
         for old, new, point, version in (((), ("warmup:hang",), "warmup", "1.0"),

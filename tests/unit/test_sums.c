@@ -59,7 +59,8 @@ static int take(struct sums *ret)
 
 	memset(ret, 0, sizeof *ret);
 	ck_assert_int_ge(fd, 0);
-	r = sums_take(&conf, fd, ret);
+	if (!(r = sums_exe(fd, NULL, ret)))
+		sums_rest(&conf, ret);
 	close(fd);
 	return r;
 }
@@ -128,8 +129,31 @@ START_TEST(too_large)
 {
 	struct sums s;
 
-	ck_assert_int_eq(truncate(file, (off_t)SUMS_FILE_MAX + 1), 0);
+	ck_assert_int_eq(truncate(file, (off_t)SUMS_FILE_MAX + 1), 0);   /* data: nobody pins that */
+	ck_assert_int_eq(take(&s), 0);
+	ck_assert(sum_known(&s.exe) && !sum_known(&s.rest) && !sum_known(&s.with));
+	ck_assert_int_eq(truncate(program, (off_t)SUMS_FILE_MAX + 1), 0);
 	ck_assert_int_eq(take(&s), -EFBIG);
+}
+END_TEST
+
+/* A script that was written to since it was started is not what runs. */
+START_TEST(another_by_now)
+{
+	struct sums s;
+	struct stat st;
+	struct exe_id id;
+	int fd = open(program, O_RDONLY | O_CLOEXEC);
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	id = exe_id(&st);
+	ck_assert_int_eq(sums_exe(fd, &id, &s), 0);
+	id.mtime--;
+	ck_assert_int_eq(sums_exe(fd, &id, &s), -ESTALE);
+	close(fd);
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(sums_exe(fd, NULL, &s), -ESTALE);
+	close(fd);
 }
 END_TEST
 
@@ -150,7 +174,7 @@ START_TEST(each_call_fails)
 		fault_set(SYS_C_COUNT, at, -EIO);
 		r = take(&s);
 		fault_off();
-		failed += r == -EIO;
+		failed += r == -EIO || !sum_known(&s.rest);
 		/* what cannot be looked at is no file: then it is not what was there at the start */
 		ck_assert(r == -EIO || !sum_same(&s.with, &good.with) || !memcmp(&s, &good, sizeof s));
 	}
@@ -189,9 +213,33 @@ START_TEST(on_record)
 }
 END_TEST
 
+/* The same file, pinned: its new copy is kept, and the previous executable stays the previous one. */
+START_TEST(pinned_again)
+{
+	struct keep k = { .dir = -1 };
+	struct exe e = { .fd = 0, .id = { 1, 2, 3, 4 }, .copy = 5, .pinned = true };
+
+	strcpy(e.path, program);
+	strcpy(k.c.now.path, "/before");
+	ck_assert(keep_serves(&k, &e, "", program, KEEP_UPGRADED));
+	ck_assert_str_eq(k.c.before.path, "/before");
+	ck_assert_uint_eq(k.c.now.copy, 5);
+	e.copy = 6;
+	ck_assert(keep_serves(&k, &e, "", program, KEEP_UPGRADED));
+	ck_assert_str_eq(k.c.before.path, "/before");
+	ck_assert_uint_eq(k.c.now.copy, 6);
+	ck_assert(k.litter);
+	e.id.ino = 9;   /* another */
+	e.copy = 7;
+	ck_assert(keep_serves(&k, &e, "", program, KEEP_UPGRADED));
+	ck_assert_uint_eq(k.c.before.copy, 6);
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = { known, what_counts, relative, too_large, each_call_fails, on_record };
+	const TTest *const tests[] = { known, what_counts, relative, too_large, another_by_now,
+	                               each_call_fails, on_record, pinned_again };
 	Suite *suite = suite_create("sums");
 	TCase *t = tcase_create("sums");
 	SRunner *r = srunner_create(suite);
