@@ -195,6 +195,8 @@ int unit_open(struct service *s)
 	s->unit.timer = event_new(s->base, -1, 0, on_timer, s);
 	if (!s->unit.timer)
 		return -ENOMEM;
+	if (s->unit.watchdog_ms)   /* a life before this one may have let nearly half a period pass */
+		told(s, "WATCHDOG=1");
 	return 0;
 }
 

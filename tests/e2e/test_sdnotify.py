@@ -11,8 +11,8 @@ from test_fdstore import Managed
 class Told(HandoffCase):
     """manager.py is the manager: it remembers each message."""
 
-    def kvd(self, **env):
-        s = Managed("kvd-v1", options=dict(TIMERS))
+    def kvd(self, options=(), **env):
+        s = Managed("kvd-v1", options={**TIMERS, **dict(options)})
         self.addCleanup(s.finish)
         s.env.update(env)
         s.start()
@@ -86,3 +86,11 @@ class Told(HandoffCase):
         s.start()
         self.upgrade(s, "kvd-v2")
         self.assertEqual([t for t in s.manager.told if "WATCHDOG" in t], [])
+
+    def test_watchdog_over_a_reexec(self):
+        """A new life does not know how much of the period is left: it feeds it at once."""
+        s = self.kvd(WATCHDOG_USEC="3600000000", options={"self-fence": "60s", "presumed-dead": "61s"})
+        for n in (1, 2, 3):
+            harness.wait_until(lambda n=n: len([t for t in list(s.manager.told) if "WATCHDOG" in t]) == n,
+                               "WATCHDOG=1, %d times\n%s" % (n, s.log()))
+            self.assertEqual(s.ctl("reexec", s.name).returncode, 0, s.log())
