@@ -291,7 +291,7 @@ static int go_on(struct service *s, const struct carried *c, char *err, size_t s
 		snprintf(err, size, "no memory");
 		return -ENOMEM;
 	}
-	generation_goes_on(s->generations, s->o->pid, s->o->start, h->strangers);
+	generation_goes_on(s->generations, s->o->pid, s->o->start, s->o->child, h->strangers);
 	if ((e = reexec_take(s, c, err, size)))
 		return e;
 	take_totals(&s->totals, h);

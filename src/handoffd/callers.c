@@ -381,25 +381,23 @@ void callers_carry(const struct callers *a, struct carry *to)
 	}
 }
 
-int callers_carried(struct callers *a, const struct msg_carry_caller *m)
+void callers_carried(struct callers *a, const struct msg_carry_caller *m)
 {
 	const int fd = (int)m->fd;
 	struct ucred who;
 	socklen_t n = sizeof who;
 	struct caller *c;
-	int e = sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
-
-	if (e)
-		return e;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n)) {
+		sys_close(fd);   /* nobody knows what it may: it is lost, and nothing else */
+		return;
+	}
 	if ((c = admit(a, fd, &who, has_rights(a->service, fd, &who))))
 		c->waits = (enum waits)m->waits, c->again = true;
-	return 0;
 }
 
-struct chan *callers_chan(struct callers *a, int fd)
+void callers_restore(struct callers *a, const struct msg_carry_bytes *m)
 {
 	for (struct caller *c = a->list; c; c = c->next)
-		if (c->chan.fd == fd)
-			return &c->chan;
-	return NULL;
+		if (c->chan.fd == (int)m->channel && chan_restore(&c->chan, m->out, m->bytes))
+			give_up(c);
 }

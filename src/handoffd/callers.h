@@ -85,8 +85,8 @@ void caller_later(struct caller *c);
 void callers_now(struct callers *a);
 /* Each of them, for another life of this process; and there, until callers_now. */
 void callers_carry(const struct callers *a, struct carry *to);
-int callers_carried(struct callers *a, const struct msg_carry_caller *m);
-/* The channel with that descriptor, or NULL. */
-struct chan *callers_chan(struct callers *a, int fd);
+void callers_carried(struct callers *a, const struct msg_carry_caller *m);
+/* What its channel had in hand. Bytes that are none of a frame cost who has sent them its connection. */
+void callers_restore(struct callers *a, const struct msg_carry_bytes *m);
 
 #endif

@@ -494,13 +494,13 @@ void generation_adopt(struct generations *g, pid_t pid, uint64_t start)
 		n->name[0] = '\0';
 }
 
-void generation_goes_on(struct generations *g, pid_t pid, uint64_t start, bool strangers)
+void generation_goes_on(struct generations *g, pid_t pid, uint64_t start, bool child, bool strangers)
 {
 	struct generation *n;
 
 	generation_adopt(g, pid, start);
 	if ((n = find(g, pid, start)))
-		n->child = true;
+		n->child = child;
 	g->strangers = strangers;   /* its children were not unknown */
 }
 

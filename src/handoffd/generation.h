@@ -39,9 +39,9 @@ void generations_free(struct generations *g);
 void generation_begin(struct generations *g, pid_t pid, uint64_t start, const char *name);
 /* A daemon that lives, of an earlier handoffd. */
 void generation_adopt(struct generations *g, pid_t pid, uint64_t start);
-/* One that lives, and that an earlier life of this process has started; strangers: as
- * generations_strangers() had it there. */
-void generation_goes_on(struct generations *g, pid_t pid, uint64_t start, bool strangers);
+/* One that lives, as an earlier life of this process knew it. child: that had started it;
+ * strangers: as generations_strangers() had it there. */
+void generation_goes_on(struct generations *g, pid_t pid, uint64_t start, bool child, bool strangers);
 /* A child of handoffd's may be nobody's here. */
 bool generations_strangers(const struct generations *g);
 /* One that has ended while there was no handoffd; p->ended: not before that. */

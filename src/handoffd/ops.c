@@ -269,6 +269,11 @@ void ops_reexeced(struct service *s, int code, const char *message)
 		ops_watchers(s, "replaced", message);
 }
 
+void ops_tell(struct service *s)
+{
+	tell(s->ops);
+}
+
 struct callers *ops_callers(const struct service *s)
 {
 	return &s->ops->callers;

@@ -148,24 +148,24 @@ static const char *words(struct reexec *r, char out[300])
 	return out;
 }
 
-/* NULL: yes. */
-static const char *answer(struct reexec *r, char out[400])
+/* "": yes. */
+static void answer(struct reexec *r, char out[400])
 {
 	const bool exited = r->status != -1 && WIFEXITED(r->status);
 	char said[300];
 
 	words(r, said);
+	out[0] = '\0';
 	if (r->late)
 		snprintf(out, 400, "it did not say within presumed-dead whether it can go on");
 	else if (exited && WEXITSTATUS(r->status) == 0)
-		return NULL;
+		return;
 	else if (*said)
 		snprintf(out, 400, "%s", said);
 	else if (exited)
 		snprintf(out, 400, "it exited with %d when it was asked", WEXITSTATUS(r->status));
 	else
 		snprintf(out, 400, "it was killed by signal %d when it was asked", r->status == -1 ? 0 : WTERMSIG(r->status));
-	return out;
 }
 
 static void stays(struct service *s, const char *why)
@@ -184,29 +184,45 @@ static void forget(struct reexec *r)
 {
 	event_free(r->end);
 	r->end = NULL;
+	r->answered = false;
 	sys_closep(&r->pidfd);
 	sys_closep(&r->out);
 }
 
+/* One that is late is killed, and not waited for: it may hang in the kernel. */
 static void on_end(evutil_socket_t fd, short what, void *arg)
 {
 	struct service *s = arg;
 	struct reexec *r = &s->reexec;
-	char text[400];
-	const char *no;
 
 	(void)fd;
-	if (what & EV_TIMEOUT) {
-		r->late = true;
+	r->late = what & EV_TIMEOUT;
+	if (r->late)
 		sys_pidfd_signal(r->pidfd, SIGKILL);
-		event_add(r->end, NULL);
-		return;
-	}
 	service_reap(s);
-	no = answer(r, text);
+	answer(r, r->why);
+	r->answered = true;
+}
+
+/* Why this one goes on; NULL: the other one may. Much may have happened since it was asked. */
+static const char *hindrance(const struct service *s)
+{
+	return s->reexec.why[0] ? s->reexec.why : service_refuses(s);
+}
+
+/* What an earlier daemon has left is ended first: whose it is, the next one could not tell. That
+ * ends, GENERATION_KILL_MS behind the SIGKILL at the latest. */
+static bool waits(const struct service *s)
+{
+	return s->ended || !s->reexec.answered || (!hindrance(s) && !generations_settled(s->generations, 0));
+}
+
+static void decide(struct service *s)
+{
+	struct reexec *r = &s->reexec;
+	const char *no = hindrance(s);
+
 	forget(r);
-	if (!no)
-		no = service_refuses(s);   /* much may have happened meanwhile */
 	if (!no) {
 		snprintf(r->why, sizeof r->why, "it was not the time for it");
 		service_event(s, S_E_REEXEC, NULL);
@@ -215,6 +231,26 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
 	stays(s, no);
 	callers_sweep(ops_callers(s));
 	service_settle(s);
+}
+
+/* A signal that has come is in this process's hands, in libevent's, and would die with it: so
+ * others wait in the kernel's, over the exec until the next one has its handlers, and the loop
+ * serves what it has. It does not nest: this runs outside of it. */
+void reexec_turn(struct service *s)
+{
+	sigset_t set, before;
+
+	if (waits(s))
+		return;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	event_base_loop(s->base, EVLOOP_NONBLOCK);
+	if (!waits(s))
+		decide(s);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 static void __attribute__((noreturn)) child(pid_t parent, int carried, int out)
@@ -331,29 +367,21 @@ void reexec_close(struct service *s)
 
 /* ---- exec ---- */
 
-/* Signals that the next one has no handlers for yet wait until it has. */
 static int become(const struct carried *c, int fd)
 {
 	char number[12];
-	sigset_t set, before;
 	int e;
 
 	snprintf(number, sizeof number, "%d", fd);
 	own.argv[own.n] = NULL;
 	if (setenv("HANDOFF_CARRIED", number, 1))
 		return -ENOMEM;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, &before);
 	e = carry_keep(c, true);
 	if (!e)
 		e = sys_fcntl(fd, F_SETFD, 0);
 	if (!e)
 		e = sys_execveat(AT_FDCWD, own.path, own.argv, environ, 0);
 	carry_keep(c, false);
-	sigprocmask(SIG_SETMASK, &before, NULL);
 	unsetenv("HANDOFF_CARRIED");
 	return e;
 }
@@ -363,9 +391,10 @@ void reexec_now(struct service *s)
 	struct reexec *r = &s->reexec;
 	struct carried carried;
 	struct carry c;
-	int e = put_all(s, &c);
+	int e;
 
-	if (!e) {
+	ops_tell(s);
+	if (!(e = put_all(s, &c))) {
 		if ((e = carry_read(c.fd, &carried, r->why, sizeof r->why))) {
 			sys_close(c.fd);
 			return;
@@ -470,16 +499,18 @@ static int take_exe(void *arg, const struct msg *m)
 
 static int take_caller(void *arg, const struct msg *m)
 {
-	return callers_carried(ops_callers(((const struct taking *)arg)->s), &m->carry_caller);
+	callers_carried(ops_callers(((const struct taking *)arg)->s), &m->carry_caller);
+	return 0;
 }
 
 static int take_bytes(void *arg, const struct msg *m)
 {
 	struct service *s = ((const struct taking *)arg)->s;
-	const int fd = (int)m->carry_bytes.channel;
-	struct chan *c = s->o->chan.fd == fd ? &s->o->chan : callers_chan(ops_callers(s), fd);
 
-	return c ? chan_restore(c, m->carry_bytes.out, m->carry_bytes.bytes) : 0;
+	if ((int)m->carry_bytes.channel == s->o->chan.fd)
+		return chan_restore(&s->o->chan, m->carry_bytes.out, m->carry_bytes.bytes);
+	callers_restore(ops_callers(s), &m->carry_bytes);
+	return 0;
 }
 
 int reexec_take(struct service *s, const struct carried *c, char *err, size_t size)

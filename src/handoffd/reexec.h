@@ -22,11 +22,12 @@ struct peer;
 struct service;
 
 struct reexec {
-	struct event *end;       /* of the child; NULL: there is none */
+	struct event *end;       /* of the child; NULL: nothing is under way */
 	pid_t pid;
 	int pidfd, out;          /* what it says, for people */
 	int status;              /* wait status, once reaped; -1 unknown */
 	bool late;
+	bool answered;           /* it has, or is late: reexec_turn() is next */
 	char why[400];           /* why this one goes on */
 };
 
@@ -38,6 +39,8 @@ int reexec_receive(struct carried *ret, char *err, size_t err_size);
 
 /* 0: it is on its way, and ops_reexeced() follows; else the exit code of a refusal, a sentence in err. */
 int reexec_begin(struct service *s, char *err, size_t err_size);
+/* Behind each turn of the loop, and outside of it: the exec, if it is the time. */
+void reexec_turn(struct service *s);
 /* The machine's action. It returns only if it has failed, with s->reexec.why. */
 void reexec_now(struct service *s);
 /* A child of this process has ended. True: it was the one that was asked. */

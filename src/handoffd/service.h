@@ -238,6 +238,8 @@ void ops_planned(struct service *s);
 void ops_restarted(struct service *s, bool serves);
 /* Who has asked for an outcome that waited for a cold start is told: by now it is known. */
 void ops_settle(struct service *s);
+/* What was noted is sent now: there may be no turn of the loop behind this one. */
+void ops_tell(struct service *s);
 /* Another handoffd goes on here (code 0), or this one. */
 void ops_reexeced(struct service *s, int code, const char *message);
 

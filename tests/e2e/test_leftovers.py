@@ -12,6 +12,7 @@ from handoffs import TIMERS, HandoffCase, faults
 NEW, OLD = "kvd-v2", "kvd-v1"
 LONG = 600000  # ms: none of them ends by itself
 KINDS = ("helper", "deaf", "stray", "brood")
+PATIENT = {"self-fence": "60s", "presumed-dead": "61s"}   # another handoffd may take its time
 
 
 def leaving(*kinds, point="ready"):
@@ -218,6 +219,28 @@ class SupervisorDies(Case):
         s.start()
         self.assert_ended(s, *pids)
         self.assert_serves(s, "2.0")
+
+    def test_adopted_and_then_a_reexec(self):
+        """What such a daemon leaves comes to another process, also in handoffd's next life."""
+        s = self.kvd(*leaving("deaf"), options=PATIENT)
+        old, pids = s.daemon_pid(), self.wait_helpers(s, 1)
+        s.kill_supervisor()
+        s.start()
+        self.assertEqual(s.ctl("reexec", s.name).returncode, 0, s.log())
+        os.kill(old, signal.SIGKILL)
+        self.assert_ended(s, *pids)
+        self.assert_said(s, old)
+
+    def test_a_reexec_while_they_go(self):
+        """Whose they are, handoffd's next life could not tell: they end before it."""
+        s = self.kvd(*leaving("deaf"), options=PATIENT)
+        old, pids = s.daemon_pid(), self.wait_helpers(s, 1)
+        self.upgrade(s, NEW)
+        self.assertEqual(s.ctl("reexec", s.name).returncode, 0, s.log())
+        self.assert_ended(s, *pids)
+        log = s.log()
+        self.assertLess(log.index("nothing is left of the daemon that ended (pid %d)" % old),
+                        log.index("goes on as handoffd"), log)
 
     def test_both_die(self):
         s = self.kvd(*leaving("deaf"))

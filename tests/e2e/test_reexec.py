@@ -4,6 +4,7 @@ happened."""
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -400,6 +401,21 @@ class Killed(ReexecCase):
         self.assertEqual(s.stop(), 0)
         u.wait()
         self.assertEqual(u.code, 5, u.result)
+
+    def test_a_stop_as_it_says_yes(self):
+        """Both are there in one turn: the signal does not end with this life."""
+        s = self.own()
+        self.only_the_daemon(s)
+        s.gate()
+        u = s.start_reexec()
+        s.at_gate()
+        os.kill(s.supervisor.pid, signal.SIGSTOP)
+        s.open_gate("yes")
+        harness.wait_until(lambda: harness.zombies(s.supervisor.pid), "it has said yes")
+        os.kill(s.supervisor.pid, signal.SIGTERM)
+        os.kill(s.supervisor.pid, signal.SIGCONT)
+        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0, s.log())
+        u.wait()
 
 
 if __name__ == "__main__":
