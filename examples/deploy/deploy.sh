@@ -9,7 +9,8 @@
 # starts the service gets that one.
 #
 # Exit status: 0 the release serves; 1 the old one does, and the lines before say why; 2 usage, or
-# not the bytes that were meant; else handoffctl(1)'s.
+# not the bytes that were meant; 9 somebody has to look at it now: a bad release serves, or a good
+# one that is not what `current` says; else handoffctl(1)'s.
 set -eu
 [ $# -ge 2 ] || { echo "usage: deploy NAME SHA256 [SMOKE TEST...] <RELEASE" >&2; exit 2; }
 name=$1 sha256=$2
@@ -35,31 +36,31 @@ upload()
 
 smoke()
 {
-	[ $# = 0 ] || timeout "${SMOKE_SECONDS:-30}" "$@" >&2 9>&-
+	[ $# = 0 ] || timeout -k 5 "${SMOKE_SECONDS:-30}" "$@" </dev/null >&2 9>&-
 }
 
 prove()
 {
-	ln -sfn "$sha256" "$releases/current.new"
-	mv -T "$releases/current.new" "$releases/current"
+	ln -sfn "$sha256" "$releases/current.new" &&
+		mv -T "$releases/current.new" "$releases/current"
 }
 
 exec 9>"$releases/.lock"
 flock -n 9 || die 4 "somebody else deploys it now"
 upload
 handoffctl plan "$name" --binary "$release" >&2 ||
-	die $? "it would not take over; the old one serves, and has noticed nothing"
+	die $? "it would not take over; nothing was done"
 handoffctl upgrade "$name" --binary "$release" --sha256 "$sha256" --reason "deploy $sha256" >&2 || {
 	code=$?
 	handoffctl explain "$name" >&2 || true
 	die $code "the upgrade has failed"
 }
 if smoke "$@"; then
-	prove
+	prove || die 9 "$sha256 serves, but $releases/current could not be changed"
 	say "$sha256 serves"
 	exit 0
 fi
 say "the smoke test has failed: rolling back"
 handoffctl rollback "$name" --reason "the smoke test of $sha256 failed" >&2 ||
-	die $? "NOT rolled back, the bad release may serve: look at it now"
+	die 9 "NOT rolled back, the bad release may serve: look at it now"
 die 1 "rolled back; the old one serves"

@@ -11,7 +11,8 @@ set -eu
 [ $# -ge 3 ] || { echo "usage: handover CONF OLD NEW [SMOKE TEST...]" >&2; exit 2; }
 conf=$1 old=$2 new=$(realpath "$3")
 shift 3
-BINARY=$(realpath "$old") DIR=$(mktemp -d)
+BINARY=$(realpath "$old")
+DIR=$(mktemp -d)
 export BINARY DIR HANDOFF_RUNTIME_DIR="$DIR/run" HANDOFF_STATE_DIR="$DIR/state"
 mkdir -m 700 "$DIR/data" "$DIR/run" "$DIR/state"
 name=$(sed -n 's/^service \([^ ]*\) {.*/\1/p' "$conf")
@@ -20,6 +21,7 @@ supervisor=
 end()
 {
 	code=$?
+	set +e   # all of this, whatever has gone by then
 	[ -z "$supervisor" ] || { kill "$supervisor" 2>/dev/null; wait "$supervisor" || true; }
 	[ "$code" = 0 ] || cat "$DIR/log" >&2
 	rm -rf "$DIR"

@@ -149,6 +149,8 @@ struct conn *conn_adopt(struct server *sv, int fd)
 	if (!c->timer || !c->bev) {
 		if (c->timer)
 			event_free(c->timer);
+		if (c->bev)
+			bufferevent_free(c->bev);
 		free(c);
 		return NULL;
 	}

@@ -41,7 +41,7 @@ def outcome_is_true(r):
     require(r.result is not None, "handoffctl ended without a result: %s", r.lines)
     outcome = r.result["outcome"]
     # 5 as well if the successor that was committed has died in the meantime, too
-    codes = CODES[outcome] | ({5} if r.now["pid"] != r.facts.successor else set())
+    codes = CODES[outcome] | ({5} if r.facts and r.now["pid"] != r.facts.successor else set())
     require(r.code in codes and r.code == r.result["code"], "exit code %s: %s", r.code, r.result)
     new = r.now["version"] != r.before["version"]
     require(new == (outcome == "committed"), "%s, and before was %s, now is %s", r.result,

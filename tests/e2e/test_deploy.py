@@ -9,7 +9,7 @@ import subprocess
 import unittest
 
 import harness
-from handoffs import TIMERS, HandoffCase
+from handoffs import HandoffCase
 
 RECIPES = os.path.join(harness.TOP, "examples/deploy")
 
@@ -30,7 +30,7 @@ class Recipe(HandoffCase):
         """Services of these names; in the first one's directory is what the host has."""
         first = None
         for name in names:
-            s = self.service("kvd-v1", name=name, options=dict(TIMERS), start=False)
+            s = self.service("kvd-v1", name=name, start=False)
             first = first or self.equip(s)
             s.env = dict(first.env, **{harness.MARK: s.dir})
             s.configure(command=[os.path.join(first.releases, "current"), "--data-dir", s.data_dir])

@@ -204,7 +204,7 @@ class Alone(harness.TestCase):
 
     def test_stop(self):
         """A reply that is under way comes whole, a stream's end is said; idle ones are closed."""
-        self.start("--leave", "60")
+        self.start("--leave", "200")
         idle, stream, download = self.wire(), self.wire(), self.wire(receive=4096)
         self.assertEqual(idle.ask(), "httpd 1.0\n")
         stream.get("/events/1")
@@ -387,10 +387,12 @@ class InTheMiddle(Below):
     def test_leaves_no_descriptors(self):
         wires = [self.wire() for _ in range(70)]
         self.upgrades()
+        for w in wires:  # who answers has had Final before, or has room for one descriptor less
+            w.ask()
         first = len(harness.descriptors(self.s.daemon_pid()))
         self.upgrades()
         pid = self.s.daemon_pid()
-        harness.wait_until(lambda: len(harness.descriptors(pid)) == first,
+        harness.wait_until(lambda: len(harness.descriptors(pid)) <= first,
                            "%d descriptors, as before" % first)
         for w in wires:
             self.assertEqual(w.ask(), "httpd 2.0\n")
@@ -577,7 +579,7 @@ class WhatStays(Below):
 
     def setUp(self):
         super().setUp()
-        self.options = {"exit_timeout": "90s"}
+        self.options = {"exit_timeout": "240s"}
 
     def assert_last_reply(self, w, version):
         self.assertEqual(w.ask(), "httpd %s\n" % version)
@@ -586,7 +588,7 @@ class WhatStays(Below):
 
     def test_too_much_state(self):
         """24 times 64 KiB unsent at least, of which 1 MiB may move: all downloads come whole."""
-        self.httpd("--leave", "60", connection_state="1", **self.options)
+        self.httpd("--leave", "200", connection_state="1", **self.options)
         wires = [self.wire(receive=65536) for _ in range(24)]
         for w in wires:
             w.get("/bytes/8000000")
@@ -608,7 +610,7 @@ class WhatStays(Below):
 
     def test_not_wanted(self):
         """The successor has no place for all."""
-        self.httpd("--leave", "60", **self.options)
+        self.httpd("--leave", "200", **self.options)
         wires = [self.wire() for _ in range(6)]
         for w in wires:
             self.assertEqual(w.ask(), "httpd 1.0\n")
@@ -630,7 +632,7 @@ class WhatStays(Below):
 
     def test_no_state_at_all(self):
         """None moves. A stream ends in order, and its client goes on with the next event."""
-        self.httpd("--leave", "60", connection_state="0", **self.options)
+        self.httpd("--leave", "200", connection_state="0", **self.options)
         idle, stream, upload = self.wire(), self.stream(), self.wire()
         self.assertEqual(idle.ask(), "httpd 1.0\n")
         self.assertEqual(stream.event(), 1)

@@ -97,7 +97,7 @@ class Pin(PinCase):
 
     def test_exchanged_after_the_check(self):
         """What lies at the path when the successor is started does not matter any more."""
-        s = self.kvd()
+        s = self.kvd(options={"start-timeout": "30s"})
         self.use(s, NEW, "warmup:delay=700")
         u = s.start_upgrade("--sha256", sha256(s.binary))
         u.wait_phase("warm")
@@ -219,6 +219,7 @@ class Pin(PinCase):
                 with self.held(other):
                     u = s.start_upgrade("--binary", other, "--sha256",
                                         sha256(harness.program(NEW)))
+                    s.wait_status(lambda x: "about to begin" in (x["refused"] or ""), "it is looked at")
                     child = harness.wait_until(s.copying, "the copier")[0]
                     p = s.ctl("upgrade", "kvd")
                     self.assertEqual(p.returncode, 4, p.stderr)

@@ -248,8 +248,8 @@ class Waiting(ReexecCase):
             wait_read(d)
             self.assert_replaced(s, s.reexec())
             c.sendall(request[3:])
-            self.assertEqual(wait_result(c)[1], 0, s.log())
             d.sendall(request[20:])
+            self.assertEqual(wait_result(c)[1], 0, s.log())
             self.assertIn(wait_result(d)[1], (0, 4))   # the same id: its outcome is not asked for
 
     def test_twice_at_once(self):

@@ -77,6 +77,7 @@ class Limits(HandoffCase):
         self.use(s, "kvd-v2", "ready:unhealthy")
         pid = s.daemon_pid()
         s.install("kvd-v1")
+        harness.wait_until(lambda: "kvd 1.0 serves" in s.log(), "it has made its files")
         with limited(pid, "nofile", 3):
             u = s.upgrade()
         self.assert_outcome(u, 1, "aborted")

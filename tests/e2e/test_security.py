@@ -200,6 +200,8 @@ sys.stdin.read()
         """At the limit on open files nobody is let in, and nothing turns without pause; then
         who has waited is served."""
         pid = self.s.supervisor.pid
+        self.s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "nothing is under way")
+        self.s.wait_copied()
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE,
                          (min(set(range(999)) - set(harness.descriptors(pid))), before[1]))

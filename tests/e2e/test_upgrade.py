@@ -162,7 +162,7 @@ class Good(HandoffCase):
         self.use(s, NEW)
         p = s.ctl("plan", "kvd")
         self.assertEqual((p.returncode, wakeups()), (0, before), p.stderr)
-        self.assertIn("version 2.0", p.stdout)
+        self.assertRegex(p.stdout, r"version +2\.0\n")
         self.use(s, NEW, "hello:die")
         p = s.ctl("plan", "kvd")
         self.assertEqual((p.returncode, wakeups()), (1, before), p.stdout)

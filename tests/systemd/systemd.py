@@ -140,6 +140,10 @@ class Unit(harness.Service):
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                               timeout=PATIENCE, check=False).stdout
 
+    def wait_journal(self, text, unit=None):
+        """journald comes to it when it pleases."""
+        wait_until(lambda: text in self.journal(unit), "%r in the journal" % text)
+
     def signal_supervisor(self, number):
         """A signal for the main process alone; its pid."""
         pid = self.pid()
@@ -209,8 +213,10 @@ class Unit(harness.Service):
         wait_until(lambda: self.show("ActiveState", self.guard) in ("inactive", "failed"),
                    "the guard's end")
         assert self.show("ActiveState", self.guard) == "inactive", self.logs()
-        left = self.what_is_left()
-        assert not left, "left behind: %s\n%s" % (left, self.logs())
+        try:  # a handoffctl may be about to go
+            wait_until(lambda: not self.what_is_left(), "nothing is left")
+        except AssertionError:
+            raise AssertionError("left behind: %s\n%s" % (self.what_is_left(), self.logs())) from None
 
     def finish(self):
         try:

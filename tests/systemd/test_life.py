@@ -59,7 +59,7 @@ class Memory(systemd.TestCase):
         with self.limited(u, daemon):
             self.fill(u)
             u.wait_status(lambda s: s["state"] == "idle" and s["pid"] not in (None, daemon), "another daemon")
-        self.assertIn("the daemon (pid %d) was killed by signal 9 (KILL)" % daemon, u.journal())
+        u.wait_journal("the daemon (pid %d) was killed by signal 9 (KILL)" % daemon)
         with u.client() as c:
             self.assertEqual(c.incr("n"), 2)
         self.assertEqual((u.pid(), u.state()), (main, "active/running"))
@@ -103,7 +103,7 @@ class Removal(systemd.TestCase):
             wait_until(lambda: u.show("ActiveState", u.guard) == "failed", "the guard says so")
         finally:
             subprocess.run(["umount", lock], check=True)
-        self.assertIn(" cannot be removed: ", u.journal(u.guard))
+        u.wait_journal(" cannot be removed: ", u.guard)
         systemd.systemctl("reset-failed", u.guard)
         u.start()
         self.assertTrue(u.client().ping())

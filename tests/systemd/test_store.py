@@ -37,7 +37,7 @@ class Store(systemd.TestCase):
                           "another daemon")
         load.wait_ok(100)
         self.assertEqual(self.refused(load), [0] * 4)
-        self.assertIn("1 of 1 listeners came back from the service manager", u.log())
+        u.wait_journal("1 of 1 listeners came back from the service manager")
 
     def test_all_die_in_a_handoff(self):
         for point, phase in (("begin", "ready"), ("take", "take")):

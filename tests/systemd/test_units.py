@@ -38,7 +38,7 @@ class Units(systemd.TestCase):
         p = u.systemctl("reload")
         self.assertNotEqual(p.returncode, 0)
         self.assertIn("failed", p.stderr)
-        self.assertIn("aborted", u.journal())
+        u.wait_journal("aborted")
         self.assertEqual((u.pid(), u.daemon_pid(), u.state()), (main, new, "active/running"))
         status = "pid %d, version 1.0 serves; the last handoff was aborted: " % new
         wait_until(lambda: u.show("StatusText").startswith(status), "the unit's status says so")
@@ -59,7 +59,7 @@ class Units(systemd.TestCase):
             p = u.ctl("reexec", u.name)
             self.assertEqual(p.returncode, 0, p.stderr + u.journal())
         self.assertEqual((u.pid(), u.daemon_pid(), u.state()), (main, daemon, "active/running"))
-        self.assertIn("goes on as handoffd", u.journal())
+        u.wait_journal("goes on as handoffd")
         p = u.systemctl("reload")   # what it tells systemd is heard
         self.assertEqual(p.returncode, 0, p.stderr)
         self.assertEqual((u.pid(), u.state()), (main, "active/running"))
@@ -145,7 +145,7 @@ class Crash(systemd.TestCase):
         reload.stderr.close()
         u.wait_adopted(old, killed)
         u.wait_unit("active")
-        self.assertIn("code=exited, status=6", u.journal())
+        u.wait_journal("code=exited, status=6")
         self.assert_nothing_failed(load)
 
     def test_hangs(self):
@@ -176,7 +176,7 @@ class Stop(systemd.TestCase):
         """By the guard, since nobody else could."""
         u.assert_nothing_left()
         self.assertFalse(harness.is_alive(daemon))
-        self.assertIn("pid %d was left behind" % daemon, u.journal(u.guard))
+        u.wait_journal("pid %d was left behind" % daemon, u.guard)
         self.assertEqual(u.show("ActiveState", u.guard), "inactive")
 
     def test_before_a_restart(self):
@@ -196,7 +196,7 @@ class Stop(systemd.TestCase):
         with systemd.hung(u.pid()):
             u.stop()
         self.check_ended(u, daemon)
-        self.assertIn("signal 15: ending", u.journal())
+        u.wait_journal("signal 15: ending")
 
     def test_daemon_hangs(self):
         """A daemon without a supervisor that does not hear SIGTERM: killed after stop-timeout."""
@@ -207,7 +207,7 @@ class Stop(systemd.TestCase):
         with systemd.hung(daemon):
             u.stop()
         self.check_ended(u, daemon)
-        self.assertIn("did not end within 500 ms: it is killed", u.journal(u.guard))
+        u.wait_journal("did not end within 500 ms: it is killed", u.guard)
 
     def test_race(self):
         """kill -9 of the supervisor and a stop, at once, again and again."""
