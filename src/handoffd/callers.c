@@ -387,6 +387,7 @@ void callers_carried(struct callers *a, const struct msg_carry_caller *m)
 	struct ucred who;
 	socklen_t n = sizeof who;
 	struct caller *c;
+
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n)) {
 		sys_close(fd);   /* nobody knows what it may: it is lost, and nothing else */
 		return;
