@@ -281,15 +281,6 @@ struct callers *ops_callers(const struct service *s)
 
 /* --------------------------------------------------------------- requests --- */
 
-static void copy(char *out, size_t size, const struct span *s)
-{
-	size_t n = s->n < size ? s->n : size - 1;
-
-	if (n)
-		memcpy(out, s->p, n);
-	out[n] = '\0';
-}
-
 static void wait_for(struct caller *o, enum waits w, const struct hid *id)
 {
 	o->waits = w;
@@ -322,10 +313,10 @@ static void asked(const struct caller *o, const char *what, const struct span *r
 	(a)->id = (m)->id; \
 	(a)->deadline_ms = (uint32_t)(m)->deadline_ms; \
 	(a)->drain_ms = (uint32_t)(m)->drain_ms; \
-	copy((a)->reason, sizeof (a)->reason, &(m)->reason); \
-	copy((a)->trace_parent, sizeof (a)->trace_parent, &(m)->trace_parent); \
-	copy((a)->correlation_id, sizeof (a)->correlation_id, &(m)->correlation_id); \
-	copy((a)->tenant, sizeof (a)->tenant, &(m)->tenant); \
+	span_copy((a)->reason, sizeof (a)->reason, &(m)->reason); \
+	span_copy((a)->trace_parent, sizeof (a)->trace_parent, &(m)->trace_parent); \
+	span_copy((a)->correlation_id, sizeof (a)->correlation_id, &(m)->correlation_id); \
+	span_copy((a)->tenant, sizeof (a)->tenant, &(m)->tenant); \
 } while (0)
 
 static void start_asked(struct caller *o, struct attempt *a, const char *what, const struct span *reason)
@@ -342,7 +333,7 @@ static void on_upgrade(struct caller *o, const struct msg *m)
 	struct attempt a = { .plan = false };
 
 	COPY_ATTEMPT(&a, &m->op_upgrade);
-	copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
+	span_copy(a.binary, sizeof a.binary, &m->op_upgrade.binary);
 	a.max_stall_ms = (uint32_t)m->op_upgrade.max_stall_ms;
 	a.pinned = MSG_HAS(m, op_upgrade, sha256);
 	a.pin = m->op_upgrade.sha256;
@@ -362,7 +353,7 @@ static void on_plan(struct caller *o, const struct msg *m)
 {
 	struct attempt a = { .id = m->op_plan.id, .plan = true };
 
-	copy(a.binary, sizeof a.binary, &m->op_plan.binary);
+	span_copy(a.binary, sizeof a.binary, &m->op_plan.binary);
 	start(o, &a);
 }
 

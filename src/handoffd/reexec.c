@@ -435,15 +435,6 @@ int reexec_receive(struct carried *ret, char *err, size_t size)
 	return e;
 }
 
-static void copy(char *out, size_t size, const struct span *s)
-{
-	const size_t n = s->n < size ? s->n : size - 1;
-
-	if (n)
-		memcpy(out, s->p, n);
-	out[n] = '\0';
-}
-
 struct peer *reexec_peer(struct service *s, const struct carried *c)
 {
 	const struct msg_carry_peer *m = &c->peer.carry_peer;
@@ -460,7 +451,7 @@ struct peer *reexec_peer(struct service *s, const struct carried *c)
 	p->build_size = m->build.n;
 	if (m->build.n)
 		memcpy(p->build, m->build.p, m->build.n);
-	copy(p->software, sizeof p->software, &m->software);
+	span_copy(p->software, sizeof p->software, &m->software);
 	p->has_data = MSG_HAS(&c->peer, carry_peer, dev) && MSG_HAS(&c->peer, carry_peer, ino);
 	p->dev = m->dev;
 	p->ino = m->ino;
@@ -476,7 +467,7 @@ static int take_listener(void *arg, const struct msg *m)
 	char name[CONF_MAX_NAME + 1];
 	int e;
 
-	copy(name, sizeof name, &m->carry_listener.name);
+	span_copy(name, sizeof name, &m->carry_listener.name);
 	e = listeners_adopt(&t->s->listeners, t->s->conf, name, (int)m->carry_listener.fd, t->err, t->size);
 	return e == -EEXIST ? 0 : e;
 }
@@ -493,7 +484,7 @@ static int take_exe(void *arg, const struct msg *m)
 	*e = (struct exe){ .fd = (int)c->fd, .dev = c->dev, .ino = c->ino, .copy = c->copy, .script = c->script,
 	                   .pinned = c->pinned,
 	                   .id = { file[0], file[1], file[2], file[3] } };
-	copy(e->path, sizeof e->path, &c->path);
+	span_copy(e->path, sizeof e->path, &c->path);
 	return 0;
 }
 

@@ -22,7 +22,7 @@ struct exe_id { uint64_t ino, size, mtime, ctime; };   /* times in ns */
 /* The executable: its path, and the inode that was resolved, kept open. */
 struct exe {
 	char path[4096];
-	int fd;                 /* O_PATH|O_CLOEXEC; -1: none */
+	int fd;                 /* O_PATH, of a pinned copy O_RDONLY; O_CLOEXEC; -1: none */
 	dev_t dev; ino_t ino;   /* of fd */
 	struct exe_id id;       /* of what lay at path when it was resolved */
 	uint64_t copy;          /* the number of its kept copy (keep.h); 0: none */

@@ -31,15 +31,6 @@ int store_open_in(const char *dir, const char *name, char *err, size_t size)
 	return fd < 0 ? fail(err, size, fd, dir, name, "cannot be opened") : fd;
 }
 
-static void copy(char *out, size_t size, const struct span *s)
-{
-	size_t n = s->n < size ? s->n : size - 1;
-
-	if (n)
-		memcpy(out, s->p, n);
-	out[n] = '\0';
-}
-
 /* Three numbers each. */
 static void unpack_past(const struct uints *u, struct journal *j)
 {
@@ -60,9 +51,9 @@ static void unpack(const struct msg *m, struct journal *j)
 	j->served = m->journal.served;
 	j->incumbent = (struct process){ (pid_t)m->journal.pid, m->journal.start };
 	j->successor = (struct process){ (pid_t)m->journal.successor_pid, m->journal.successor_start };
-	copy(j->binary, sizeof j->binary, &m->journal.binary);
-	copy(j->new_binary, sizeof j->new_binary, &m->journal.new_binary);
-	copy(j->message, sizeof j->message, &m->journal.message);
+	span_copy(j->binary, sizeof j->binary, &m->journal.binary);
+	span_copy(j->new_binary, sizeof j->new_binary, &m->journal.new_binary);
+	span_copy(j->message, sizeof j->message, &m->journal.message);
 	j->since = m->journal.since;
 	j->last_id = m->journal.last_id;
 	j->plan = m->journal.plan;
@@ -78,18 +69,18 @@ static void unpack_current(const struct msg *m, struct current *c)
 	const struct msg_current *r = &m->current;
 
 	c->now.named = r->binary.n > 0;
-	copy(c->now.path, sizeof c->now.path, MSG_HAS(m, current, path) ? &r->path : &r->binary);
+	span_copy(c->now.path, sizeof c->now.path, MSG_HAS(m, current, path) ? &r->path : &r->binary);
 	c->now.id = (struct exe_id){ r->ino, r->size, r->mtime, r->ctime };
 	c->now.copy = r->copy;
 	c->before.named = r->old_named;
-	copy(c->before.path, sizeof c->before.path, &r->old_path);
+	span_copy(c->before.path, sizeof c->before.path, &r->old_path);
 	c->before.id = (struct exe_id){ r->old_ino, r->old_size, r->old_mtime, r->old_ctime };
 	c->before.copy = r->old_copy;
 	c->now.held = r->held;
 	c->now.with = r->with;
 	c->now.sum = r->sum;
 	c->now.rest = r->rest;
-	copy(c->boot, sizeof c->boot, &r->boot);
+	span_copy(c->boot, sizeof c->boot, &r->boot);
 }
 
 static int load_current(struct store *s, struct current *c)

@@ -30,7 +30,7 @@ struct journal {
 	char binary[4096];             /* the incumbent's; "" as configured */
 	char new_binary[4096];         /* the successor's */
 	bool back;                     /* the attempt is a rollback */
-	uint64_t new_copy;             /* its kept copy, in a rollback; 0: none */
+	uint64_t new_copy;             /* its kept copy, in a rollback or where it was pinned; 0: none */
 	char message[1025];            /* of that outcome */
 	uint64_t since;                /* wall ms: when the incumbent began to serve */
 	uint64_t at;                   /* ticks: when it was written, those that it names lived */
@@ -60,7 +60,8 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 int store_journal(struct store *s, const struct journal *j);
 /* The same, of the executables; survives a reboot. Blocks on the disk. */
 int store_current(struct store *s, const struct current *c);
-/* Both daemons died in the last handoff, which was this one, and none has served since. */
+/* This was the last handoff, and nobody serves now: both daemons died in it, or a start behind it
+ * has not come to its end. */
 static inline bool store_waits(const struct journal *j, const struct hid *id)
 {
 	return j->phase == BOOT_IDLE && j->outcome != OUTCOME_NONE && !j->served && hid_equal(id, &j->last_id);

@@ -139,4 +139,14 @@ int msg_decode(const uint8_t *p, size_t n, struct msg *ret, char *err, size_t er
 
 #define SPAN(s) ((struct span){ (s), strlen(s) })
 
+/* As a string into out, cut to size, which is at least 1. */
+static inline void span_copy(char *out, size_t size, const struct span *s)
+{
+	const size_t n = s->n < size ? s->n : size - 1;
+
+	if (n)
+		memcpy(out, s->p, n);
+	out[n] = '\0';
+}
+
 #endif
