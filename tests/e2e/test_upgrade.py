@@ -446,10 +446,16 @@ class BadIncumbent(HandoffCase):
 class People(HandoffCase):
     """What operators do in each phase."""
 
-    # phase: faults of the old daemon and of the new one that hold it open
-    HELD = {"warm": ([], ["warmup:delay=900"]), "drain": (["drain:delay=700"], []),
-            "seal": (["seal:delay=700"], []), "ready": ([], ["begin:delay=700"]),
-            "take": ([], ["take:delay=700"]), "exit": (["exit:delay=700"], [])}
+    # phase: faults of the old daemon and of the new one that hold it open: longer than a loaded
+    # machine takes for an operator's command, and shorter than each timer
+    HELD = {"warm": ([], ["warmup:delay=1500"]), "drain": (["drain:delay=1500"], []),
+            "seal": (["seal:delay=1500"], []), "ready": ([], ["begin:delay=1500"]),
+            "take": ([], ["take:delay=1500"]), "exit": (["exit:delay=1500"], [])}
+    LONGER = {"start-timeout": "20s", "drain-grace": "5s", "deadline": "10s",
+              "commit-timeout": "5s", "exit-timeout": "5s"}
+
+    def kvd(self, *names):
+        return super().kvd(*names, options=self.LONGER)
 
     def held(self, s, phase, load=None):
         """An upgrade that has reached the phase, and stays there for a while."""
