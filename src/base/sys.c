@@ -635,3 +635,14 @@ void sys_closep(int *fd)
 		sys_close(*fd);
 	*fd = -1;
 }
+
+void sys_fill_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY);   /* open(2): the lowest that is free */
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}

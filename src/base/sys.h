@@ -140,6 +140,10 @@ uint64_t sys_now_us(void);
 uint64_t sys_boot_us(void);
 uint64_t sys_wall_ms(void);
 
+/* Where 0, 1 or 2 were closed by who started this program: nothing else becomes one of them. What
+ * is written there fails with EBADF, as before. */
+void sys_fill_standard(void);
+
 /* Closes *fd if it is one, and sets it to -1. */
 void sys_closep(int *fd);
 

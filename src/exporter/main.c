@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "config.h"
+#include "base/sys.h"
 #include "exporter/traces.h"
 #include "exporter/web.h"
+#include "handoffctl/json.h"
 
 #define LISTEN "127.0.0.1:9780"
 
@@ -115,10 +117,12 @@ static int run(struct arguments *a, struct event_base *base)
 int main(int argc, char **argv)
 {
 	struct arguments a = { .listen = LISTEN };
-	int status = parse(argc, argv, &a);
 	struct event_base *base;
+	int status;
 
-	if (status >= 0)
+	sys_fill_standard();
+	json_init();
+	if ((status = parse(argc, argv, &a)) >= 0)
 		return status;
 	if (split(a.listen, a.host, &a.port))
 		return bad_usage("--listen takes HOST:PORT or [HOST]:PORT");

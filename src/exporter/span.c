@@ -222,8 +222,7 @@ char *span_line(const char *service, const struct msg *m)
 	json_object_set_new(resource, "resource", resource_of(service));
 	json_object_set_new(resource, "scopeSpans", list_of(scope));
 	json_object_set_new(line, "resourceSpans", list_of(resource));
-	text = json_dumps(line, JSON_COMPACT);
-	json_decref(line);
+	text = json_whole(line, JSON_COMPACT);
 	if (text && asprintf(&ret, "%s\n", text) < 0)
 		ret = NULL;
 	free(text);

@@ -27,14 +27,14 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"these bytes or none, and only if they do not run already\0"
 		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0"
 		"for a script\0",
-		ctl_upgrade },
+		ctl_upgrade, .acts = true },
 	[CTL_ROLLBACK] = { "rollback", true,
 		"an upgrade to the executable that served before this one, from its kept copy",
 		"The configuration is read again, as for an upgrade: a rollback does not bring back an\n"
 		"older one. What is left becomes the previous one: a second rollback takes the first\n"
 		"back. It holds over a reboot, until the next upgrade.",
 		"rollback kvd --reason 'error rate'\0\0",
-		ctl_rollback },
+		ctl_rollback, .acts = true },
 	[CTL_PLAN] = { "plan", true,
 		"start the successor as far as its Hello, end it, say what an upgrade would do",
 		"The running daemon notices nothing. The binary is hashed; the pause to be expected is\n"
@@ -94,13 +94,13 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"end the handoff that is under way; the running daemon serves on",
 		"After the commit it is too late, and the answer says so.",
 		"abort kvd --reason 'error rate'\0\0",
-		ctl_abort },
+		ctl_abort, .acts = true },
 	[CTL_RESTART] = { "restart", true,
 		"stop the daemon, then start it: with a gap, clients wait in the queue",
 		"For a daemon that cannot be upgraded. Its listening sockets stay open. What lies at\n"
 		"the path is started, even if another file has served.",
 		"restart kvd --reason 'lost its disk'\0\0",
-		ctl_restart },
+		ctl_restart, .acts = true },
 	[CTL_REEXEC] = { "reexec", true,
 		"let the supervisor go on as the handoffd that is installed now, with the same pid",
 		"After a package upgrade of handoff. The daemon, its clients and the listening sockets\n"
@@ -108,12 +108,12 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"handoffd is asked first: if it cannot take over, this one goes on, and says why.",
 		"reexec kvd\0\0"
 		"--json status kvd | jq -r .supervisor_version\0which one it is\0",
-		ctl_reexec },
+		ctl_reexec, .acts = true },
 	[CTL_STOP] = { "stop", true,
 		"stop the daemon, then the supervisor",
 		"A handoff that is under way is settled first. Under systemd use `systemctl stop`.",
 		"stop kvd\0\0",
-		ctl_stop },
+		ctl_stop, .acts = true },
 };
 
 #define BIT(id) (1u << CTL_##id)

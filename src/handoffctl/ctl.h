@@ -48,6 +48,7 @@ struct ctl_command {
 	const char *examples;            /* "command\0what it does\0" ... */
 	int (*run)(struct ctl *c);       /* returns the exit code */
 	bool takes_id;                   /* [ID], of a handoff */
+	bool acts;                       /* its exit code is true even where nothing can be printed */
 };
 extern const struct ctl_command ctl_commands[CTL_COMMANDS + 1];   /* .name NULL at the end */
 

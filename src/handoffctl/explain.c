@@ -309,7 +309,7 @@ int ctl_explain(struct ctl *c)
 	else if (json_is_object(json_object_get(r, "failed")) && !json_is_string(json_object_get(r, "log")))
 		json_object_set_new(r, "log", journal_lines(r));
 	if (r && c->json)
-		json_print_line(json_incref(r));
+		out_json(&c->out, json_incref(r));
 	else if (r)
 		explain(&c->out, r);
 	json_decref(records);

@@ -64,7 +64,7 @@ int ctl_history(struct ctl *c)
 		return code;
 	json_array_foreach(records, i, r)
 		if (c->json)
-			json_print_line(json_incref(r));
+			out_json(&c->out, json_incref(r));
 		else
 			print_one(&c->out, r);
 	if (!c->json && !json_array_size(records))

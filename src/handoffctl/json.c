@@ -1,9 +1,36 @@
 #include "handoffctl/json.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static bool starved;   /* of some memory, since the last whole text */
+
+static void *allocate(size_t n)
+{
+	void *p = malloc(n);
+
+	starved |= !p;
+	return p;
+}
+
+void json_init(void)
+{
+	json_set_alloc_funcs(allocate, free);
+}
+
+char *json_whole(json_t *j, size_t flags)
+{
+	char *text = j ? json_dumps(j, flags) : NULL;
+
+	/* json_dumps(3) goes on where it has no memory for a key, and leaves half of it out */
+	if (starved) {
+		free(text);
+		text = NULL;
+	}
+	starved = false;
+	json_decref(j);
+	return text;
+}
 
 json_t *json_text(struct span s)
 {
@@ -12,7 +39,7 @@ json_t *json_text(struct span s)
 
 	if (utf8_valid(s.p, s.n))
 		return json_stringn(s.p, s.n);
-	if (!(copy = malloc(s.n)))
+	if (!(copy = allocate(s.n)))
 		return NULL;
 	for (size_t i = 0; i < s.n; i++)
 		copy[i] = (unsigned char)s.p[i] < 0x80 ? s.p[i] : '?';
@@ -58,17 +85,4 @@ void json_put_sum(json_t *j, const char *key, bool has, const struct fprint *val
 	if (has)
 		fprint_format(value, text);
 	json_put_text(j, key, has ? text : NULL);
-}
-
-void json_print_line(json_t *j)
-{
-	/* whole or not at all: half an object is none */
-	char *text = j ? json_dumps(j, 0) : NULL;
-
-	errno = text ? 0 : ENOMEM;
-	/* a script finds no line: at least people see why (EPIPE: it does not want any) */
-	if ((!text || puts(text) == EOF || fflush(stdout)) && errno != EPIPE)
-		fprintf(stderr, "handoffctl: a line of JSON could not be printed: %s\n", strerror(errno));
-	free(text);
-	json_decref(j);
 }

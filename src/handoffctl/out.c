@@ -1,7 +1,7 @@
 #include "handoffctl/out.h"
 
+#include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +22,7 @@ void out_init(struct out *o, bool json)
 	const bool may = !json && !(no_color && *no_color);
 
 	memset(o, 0, sizeof *o);
+	json_init();
 	o->json = json;
 	o->live = !json && is_screen(STDOUT_FILENO);
 	o->color = may && is_screen(STDOUT_FILENO);
@@ -71,6 +72,27 @@ const char *out_duration(uint64_t us, char buf[32])
 	return buf;
 }
 
+/* ---- stdout ---- */
+
+void out_flush(struct out *o)
+{
+	/* ferror: stdio has tried before, and what it could not write is gone from its buffer */
+	if ((fflush(stdout) || ferror(stdout)) && !o->lost)
+		o->lost = errno;
+}
+
+void out_json(struct out *o, json_t *j)
+{
+	char *text = json_whole(j, 0);
+
+	if (text)
+		puts(text);
+	else if (!o->lost)
+		o->lost = ENOMEM;
+	out_flush(o);
+	free(text);
+}
+
 /* ---- phases ---- */
 
 /* "   0.41 ms  drain" */
@@ -84,7 +106,7 @@ static void phase_head(const struct out *o, const char *phase, uint64_t us)
 	printf("  %s", phase);
 }
 
-static void phase_line(const struct out *o, const char *phase, uint64_t us, struct span text)
+static void phase_line(struct out *o, const char *phase, uint64_t us, struct span text)
 {
 	phase_head(o, phase, us);
 	if (text.n) {
@@ -92,7 +114,7 @@ static void phase_line(const struct out *o, const char *phase, uint64_t us, stru
 		out_text(stdout, text);
 	}
 	putchar('\n');
-	fflush(stdout);
+	out_flush(o);
 }
 
 void out_settle(struct out *o)
@@ -104,11 +126,13 @@ void out_settle(struct out *o)
 	*o->phase = '\0';
 }
 
-void out_end(struct out *o)
+int out_end(struct out *o)
 {
 	out_settle(o);
+	out_flush(o);
 	free(o->text);
 	o->text = NULL;
+	return o->lost;
 }
 
 static char *copy_plain(struct span s)
@@ -127,7 +151,7 @@ static char *copy_plain(struct span s)
 	return copy;
 }
 
-static void json_event(const struct msg *m)
+static void json_event(struct out *o, const struct msg *m)
 {
 	json_t *j = json_object();
 
@@ -136,7 +160,7 @@ static void json_event(const struct msg *m)
 	json_put_uint(j, "us", true, m->op_event.us);
 	json_put_uint(j, "ms", true, m->op_event.us / 1000);
 	json_put_span(j, "text", MSG_HAS(m, op_event, text), m->op_event.text);
-	json_print_line(j);
+	out_json(o, j);
 }
 
 void out_event(struct out *o, const struct msg *m)
@@ -145,7 +169,7 @@ void out_event(struct out *o, const struct msg *m)
 	char *phase;
 
 	if (o->json) {
-		json_event(m);
+		json_event(o, m);
 		return;
 	}
 	out_settle(o);
@@ -175,12 +199,12 @@ void out_tick(struct out *o)
 	out_color(stdout, o->color, OUT_DIM);
 	printf("  for %s", out_duration(sys_now_us() - o->heard_us, buf));
 	out_color(stdout, o->color, OUT_PLAIN);
-	fflush(stdout);
+	out_flush(o);
 }
 
 /* ---- the result ---- */
 
-static void json_result(const struct msg *m)
+static void json_result(struct out *o, const struct msg *m)
 {
 	const struct msg_op_result *r = &m->op_result;
 	json_t *j = json_object();
@@ -197,7 +221,7 @@ static void json_result(const struct msg *m)
 	json_put_span(j, "build", MSG_HAS(m, op_result, build), r->build);
 	json_put_span(j, "version", MSG_HAS(m, op_result, software), r->software);
 	json_put_uint(j, "code", true, r->code);
-	json_print_line(j);
+	out_json(o, j);
 }
 
 /* Durations and who serves now: what is known of them, behind one another. */
@@ -242,7 +266,7 @@ void out_result(struct out *o, const struct msg *m)
 	const bool color = good ? o->color : o->color_err;
 
 	if (o->json) {
-		json_result(m);
+		json_result(o, m);
 		return;
 	}
 	out_settle(o);
@@ -255,7 +279,7 @@ void out_result(struct out *o, const struct msg *m)
 	out_text(f, m->op_result.message);
 	putc('\n', f);
 	result_figures(f, m);
-	fflush(f);
+	out_flush(o);
 }
 
 /* ---- errors and notes ---- */
@@ -269,7 +293,7 @@ static void say(struct out *o, const char *event, int code, enum out_color c, co
 		if (code >= 0)
 			json_put_uint(j, "code", true, (uint64_t)code);
 		json_put_text(j, "message", text);
-		json_print_line(j);
+		out_json(o, j);
 		return;
 	}
 	out_settle(o);

@@ -1,11 +1,12 @@
 /*
  * out: what people and scripts read. Lines of text (live and coloured on a terminal)
- * or, with --json, one object a line. A stdout that nobody reads any more changes
- * nothing: the exit code still tells the outcome.
+ * or, with --json, one object a line. That a line could not be printed is told by the
+ * end, out_end(): until then all goes on, for the exit code still tells the outcome.
  */
 #ifndef HANDOFF_CTL_OUT_H
 #define HANDOFF_CTL_OUT_H
 
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,17 +23,24 @@ struct out {
 	char *text;                /* owned */
 	uint64_t phase_us;         /* its beginning, as the supervisor counts */
 	uint64_t heard_us;         /* when that was read here */
+	int lost;                  /* errno of the first line that could not be printed; 0: none */
 };
 
 enum out_color { OUT_PLAIN, OUT_GOOD, OUT_BAD, OUT_WARN, OUT_DIM };
 
 /* Looks at stdout, stderr, TERM and NO_COLOR. */
 void out_init(struct out *o, bool json);
-/* Ends a line that is still being rewritten, and frees. */
-void out_end(struct out *o);
+/* Ends a line that is still being rewritten, and frees. 0, or the errno of the first line that
+ * stdout did not get. */
+int out_end(struct out *o);
 
 /* Ends a line that is still being rewritten. */
 void out_settle(struct out *o);
+
+/* What has been printed goes out now. */
+void out_flush(struct out *o);
+/* j on a line of stdout, flushed; releases j. NULL: there was no memory for it. */
+void out_json(struct out *o, json_t *j);
 
 /* An op_event: one phase. */
 void out_event(struct out *o, const struct msg *event);

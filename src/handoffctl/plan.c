@@ -290,7 +290,7 @@ static void show_listeners(const char *name, const struct texts *t)
 		show_text(i ? "" : name, true, v[i]);
 }
 
-static void show(const struct plan *p)
+static void show(struct out *o, const struct plan *p)
 {
 	const json_t *one;
 	size_t i;
@@ -302,7 +302,7 @@ static void show(const struct plan *p)
 	show_listeners("dropped", &p->m->op_planned.dropped);
 	json_array_foreach(p->limits, i, one)
 		show_text(i ? "" : "limits", true, SPAN(json_string_value(one)));
-	fflush(stdout);
+	out_flush(o);
 }
 
 void plan_show(struct ctl *c, const char *socket, const struct msg *m)
@@ -314,10 +314,10 @@ void plan_show(struct ctl *c, const char *socket, const struct msg *m)
 	look_at_queues(&p);
 	look_at_descriptors(&p);
 	if (c->json) {
-		json_print_line(plan_object(&p));
+		out_json(&c->out, plan_object(&p));
 	} else {
 		out_settle(&c->out);
-		show(&p);
+		show(&c->out, &p);
 	}
 	json_decref(p.limits);
 	json_decref(records);

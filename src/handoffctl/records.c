@@ -160,7 +160,8 @@ static void take_record(struct fetch *f, const struct msg *m)
 		f->enough = true;
 	if (f->enough || (w->id && strncasecmp(id, w->id, strlen(w->id))))
 		return;
-	json_array_insert_new(f->found, 0, record_object(m));
+	if (json_array_insert_new(f->found, 0, record_object(m)) && !f->code)
+		f->code = out_error(f->out, CTL_NOT_COMMITTED, "out of memory");
 	f->enough = w->id || (w->count && json_array_size(f->found) >= w->count);
 }
 

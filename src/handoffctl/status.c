@@ -362,7 +362,7 @@ int ctl_status(struct ctl *c)
 	else if (a.result < 0)
 		r = place_error(c, name, socket, a.result, a.chan.error);
 	else if (c->json)
-		json_print_line(state_object(&a.msg));
+		out_json(&c->out, state_object(&a.msg));
 	else
 		show_state(&c->out, &a.msg);
 	ask_end(&a);
@@ -462,13 +462,13 @@ static int list_as_table(const struct ask *v, size_t n)
 	return 0;
 }
 
-static void list_as_json(const struct ask *v, size_t n)
+static void list_as_json(struct out *o, const struct ask *v, size_t n)
 {
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(a, state_object(&v[i].msg));
-	json_print_line(a);
+	out_json(o, a);
 }
 
 /* Asks all that are here, and shows what they have answered. */
@@ -500,7 +500,7 @@ static int show_list(struct ctl *c, struct ask *v, const struct places *p)
 		fill_state(&v[i], &p->v[i]);
 	if (!c->json)
 		return list_as_table(v, p->n);
-	list_as_json(v, p->n);
+	list_as_json(&c->out, v, p->n);
 	return 0;
 }
 

@@ -12,7 +12,7 @@
 #include "handoffctl/json.h"
 #include "handoffctl/place.h"
 
-static void print_json(const struct msg *m)
+static void print_json(struct out *o, const struct msg *m)
 {
 	json_t *j = json_object();
 
@@ -22,7 +22,7 @@ static void print_json(const struct msg *m)
 	json_put_span(j, "phase", true, m->op_event.phase);
 	json_put_uint(j, "us", true, m->op_event.us);
 	json_put_span(j, "text", MSG_HAS(m, op_event, text), m->op_event.text);
-	json_print_line(j);
+	out_json(o, j);
 }
 
 static void print_clock(const struct out *o)
@@ -42,7 +42,7 @@ static void print_clock(const struct out *o)
 /* The phase that ends with this event, and how long it took; not for progress within one. */
 struct before { struct hid id; char phase[65]; uint64_t us; };
 
-static void print_line(const struct out *o, const struct msg *m, struct before *b)
+static void print_line(struct out *o, const struct msg *m, struct before *b)
 {
 	const struct msg_op_event *e = &m->op_event;
 	const bool same = MSG_HAS(m, op_event, id) && hid_equal(&b->id, &e->id);
@@ -63,7 +63,7 @@ static void print_line(const struct out *o, const struct msg *m, struct before *
 		out_color(stdout, o->color, OUT_PLAIN);
 	}
 	putchar('\n');
-	fflush(stdout);
+	out_flush(o);
 	if (same && !strncmp(b->phase, e->phase.p, e->phase.n) && !b->phase[e->phase.n])
 		return;
 	b->id = e->id;
@@ -88,7 +88,7 @@ static int follow_events(struct ctl *c, struct chan *chan)
 			if (m.type != MSG_op_event)
 				return -EBADMSG;
 			if (c->json)
-				print_json(&m);
+				print_json(&c->out, &m);
 			else
 				print_line(&c->out, &m, &before);
 			if (ferror(stdout))

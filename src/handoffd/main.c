@@ -248,6 +248,7 @@ int main(int argc, char **argv)
 	struct arguments a = { NULL };
 	int status;
 
+	sys_fill_standard();
 	reexec_arguments(argc, argv);   /* before getopt(3) puts them in another order */
 	if ((status = parse(argc, argv, &a)) >= 0)
 		return status;

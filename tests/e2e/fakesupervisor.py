@@ -18,8 +18,8 @@ import cbor2
 import harness
 
 UPGRADE, PLAN, STATUS, ABORT, RESTART, STOP, OUTCOME = range(64, 71)
-REEXEC = 74
-EVENT, RESULT, STATE = 80, 81, 82
+HISTORY, REEXEC = 72, 74
+EVENT, RESULT, STATE, HANDOFF, PLANNED = range(80, 85)
 BINARY, DEADLINE, DRAIN = 1, 2, 3
 REASON, TRACE, CORRELATION, TENANT = 20, 21, 22, 23
 TIMERS = ("start-timeout", "drain-grace", "deadline", "commit-timeout", "exit-timeout",

@@ -18,7 +18,7 @@ import uuid
 
 import harness
 from fakesupervisor import (
-    ABORT, BINARY, CORRELATION, Case, DEADLINE, DEFAULTS, DRAIN, OUTCOME, PLAN, REASON, REEXEC, RESTART,
+    ABORT, BINARY, CORRELATION, Case, DEADLINE, DEFAULTS, DRAIN, HANDOFF, HISTORY, OUTCOME, PLAN, REASON, REEXEC, RESTART,
     RESULT, STATUS, STOP, TENANT, TIMERS, TRACE, UPGRADE, answer, event, frame, result, state)
 
 
@@ -119,14 +119,55 @@ class Upgrade(Case):
         code, lines = self.json("upgrade", "kvd")
         self.assertEqual((code, [x.get("phase") for x in lines]), (0, ["drain", "seal", None]))
 
-    def test_nobody_reads_the_output(self):
-        self.supervisor(answer(*[event("drain", i, "x" * 100) for i in range(2000)],
-                               result(0, "committed", "yes")))
+
+
+class Stdout(Case):
+    """It does not take what is printed: who acted tells the outcome, who only asked has failed."""
+
+    ACT = ("upgrade", "rollback", "abort", "restart", "reexec", "stop")
+    ASK = ("plan", "status", "list", "metrics", "history", "explain", "completion", "--help", "--version")
+    OPERAND = {"completion": ("bash",), "list": (), "metrics": (), "--help": (), "--version": ()}
+
+    def setUp(self):
+        super().setUp()
+
+        def handle(connection, kind, _fields):
+            some = {STATUS: [], HISTORY: [frame(HANDOFF, {0: bytes(16), 1: 1, 4: "committed"})]}
+            connection.send(*some.get(kind, [event("drain", i, "x" * 100) for i in range(50)]),
+                            state("kvd") if kind == STATUS else result(0, "committed", "yes"))
+        self.supervisor(handle)
+
+    def each(self, stdout, *closed):
+        """(command, how, code, stderr) of each command, without --json and with it."""
+        for command in self.ACT + self.ASK:
+            for how in ((), ("--json",))[:1 if command == "metrics" else 2]:
+                p = self.start(*how, command, *self.OPERAND.get(command, ("kvd",)), stdout=stdout,
+                               preexec_fn=lambda: [os.close(fd) for fd in closed])
+                yield command, how, p.wait(harness.PATIENCE), p.stderr.read()
+
+    def assert_told(self, stdout, why, *closed):
+        for command, how, code, err in self.each(stdout, *closed):
+            with self.subTest(command=command, how=how, why=why):
+                acted = command in self.ACT
+                outcome = "; the exit status tells the outcome" if acted else ""
+                self.assertEqual((code, err), (
+                    0 if acted else 1, f"handoffctl: not all could be printed: {why}{outcome}\n"))
+
+    def test_full(self):
+        with open("/dev/full", "wb") as full:
+            self.assert_told(full, "No space left on device")
+
+    def test_closed(self):
+        """And the connection to the supervisor has not become stdout."""
+        self.assert_told(subprocess.DEVNULL, "Bad file descriptor", 0, 1)
+
+    def test_nobody_reads(self):
+        """A reader that has left wants no more: no error."""
         reader, writer = os.pipe()
-        p = self.start("upgrade", "kvd", stdout=writer)
-        os.close(writer)
         os.close(reader)
-        self.assertEqual((p.wait(harness.PATIENCE), p.stderr.read()), (0, ""))
+        for command, how, code, err in self.each(writer):
+            self.assertEqual((code, err), (0, ""), (command, how))
+        os.close(writer)
 
 
 class Lost(Case):

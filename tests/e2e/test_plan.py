@@ -7,11 +7,10 @@ import statistics
 import unittest
 
 import harness
-from fakesupervisor import Case, PLAN, frame, result
+from fakesupervisor import Case, HANDOFF, HISTORY, PLAN, PLANNED, frame, result
 from handoffs import HandoffCase
 
 NEW, OLD = "kvd-v2", "kvd-v1"
-HISTORY, HANDOFF, PLANNED = 72, 83, 84
 
 
 def sha256(path):

@@ -231,7 +231,7 @@ class Stage:
     def call(self, *args):
         """handoffctl: its code, and the last object it printed."""
         try:
-            p = self.s.ctl("--json", *args)
+            p = self.process = self.s.ctl("--json", *args)
         except subprocess.TimeoutExpired:
             raise Wrong("handoffctl %s hangs" % args[0]) from None
         lines = []
@@ -241,9 +241,8 @@ class Stage:
         result = next((x for x in reversed(lines) if "outcome" in x), {})
         if p.returncode < 0:
             raise Wrong("handoffctl %s died of signal %d" % (args[0], -p.returncode))
-        # (out of memory a line of JSON may lack a key, json.h)
-        if not p.stderr and not lines:
-            raise Wrong("handoffctl %s: %d, and not a word" % (args[0], p.returncode))
+        if not p.stderr and not lines or len(lines) < p.stdout.count("\n"):
+            raise Wrong("handoffctl %s: %d, %r" % (args[0], p.returncode, p.stdout))
         return p.returncode, result
 
     def faulty(self, *names):
@@ -553,6 +552,9 @@ class Status(Upgrade):
 
     def act(self, st):
         st.call("status", st.s.name)
+        p = st.process
+        if not p.returncode and not p.stdout:
+            raise Wrong("handoffctl status: 0, and no status; %r" % p.stderr)
         st.served()
 
     judge = Plan.judge
