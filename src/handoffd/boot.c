@@ -104,10 +104,13 @@ static int is_ours(const struct service *s, pid_t pid)
 	return e == -ENOENT || e == -ESRCH ? 0 : e ? e : !strcmp(dir, s->runtime_dir);
 }
 
-/* It says nothing about what is there. */
-static bool is_lack(int e)
+/* It says what is there: nothing, or what is neither a record of the lock's nor a process. Any other
+ * error says nothing, however short it lasts: taken for an answer, it would make a stranger for ever
+ * of the daemon that serves. */
+static bool is_answer(int e)
 {
-	return e == -EMFILE || e == -ENFILE || e == -ENOMEM || e == -EIO || e == -EINTR || e == -EACCES;
+	return e == -ENOENT || e == -ESRCH || e == -ENODATA || e == -EBADMSG || e == -EINVAL ||
+	       e == -ENOTDIR || e == -EISDIR || e == -ELOOP || e == -ENXIO || e == -ESPIPE;
 }
 
 /* 1: it does, and is a daemon of this service; 0: not; -errno: nobody can say. */
@@ -119,7 +122,7 @@ static int holds_lock(const struct service *s, int dir, pid_t pid)
 
 	if (e > 0 && (e = uid_of(pid, &its)) == 0)
 		e = its == uid ? is_ours(s, pid) : 0;
-	return e < 0 && !is_lack(e) ? 0 : e;
+	return is_answer(e) ? 0 : e;
 }
 
 /* The same of the process that the record names. The pidfd comes first: while that process lives
@@ -129,9 +132,9 @@ static int owner_of_lock(const struct service *s, int dir, struct lock_owner *re
 	int e = lockfile_read(dir, ret), pidfd, ours;
 
 	if (e || !ret->pid)
-		return is_lack(e) ? e : 0;
+		return is_answer(e) ? 0 : e;
 	if ((pidfd = proc_open((pid_t)ret->pid, ret->start)) < 0)
-		return is_lack(pidfd) ? pidfd : 0;
+		return is_answer(pidfd) ? 0 : pidfd;
 	ours = holds_lock(s, dir, (pid_t)ret->pid);
 	e = proc_ended(pidfd) ? 0 : ours;
 	sys_close(pidfd);
@@ -149,7 +152,7 @@ static int guess_incumbent(struct service *s, char *err, size_t size)
 	struct lock_owner o;
 	int fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0), e;
 
-	if (fd < 0 && !is_lack(fd))
+	if (is_answer(fd))
 		return 0;
 	e = fd < 0 ? fd : owner_of_lock(s, fd, &o);
 	sys_closep(&fd);

@@ -191,13 +191,15 @@ static int check_adopted(int fd, const struct conf_listen *cl, const char **what
 {
 	struct sockaddr_storage sa = { 0 };
 	socklen_t n = sizeof sa;
-	int r, domain = option_of(fd, SO_DOMAIN);
+	int r, domain = option_of(fd, SO_DOMAIN), type, accepts;
 
 	*what = "not a socket";
 	if (domain < 0)
 		return domain;
 	*what = "not a listening stream socket";
-	if (option_of(fd, SO_TYPE) != SOCK_STREAM || option_of(fd, SO_ACCEPTCONN) != 1)
+	if ((type = option_of(fd, SO_TYPE)) < 0 || (accepts = option_of(fd, SO_ACCEPTCONN)) < 0)
+		return type < 0 ? type : accepts;
+	if (type != SOCK_STREAM || accepts != 1)
 		return -EINVAL;
 	*what = "of another address than configured";
 	r = sys_getsockname(fd, (struct sockaddr *)&sa, &n);
@@ -247,6 +249,8 @@ static int adopt(struct listeners *l, const struct conf *c, const char *name, in
 		snprintf(err, err_size, "listener %s: not configured; it is closed", name);
 	else if (r == -EEXIST)
 		snprintf(err, err_size, "listener %s: in hand already", name);
+	else if (r != -EINVAL && r != -ENOTSOCK)
+		snprintf(err, err_size, "listener %s: %s", name, strerror(-r));
 	else
 		snprintf(err, err_size, "listener %s: what came is %s (%s); it is closed", name,
 			 what, cl->address);

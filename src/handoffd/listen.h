@@ -41,7 +41,8 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
  * listener is its own again if the kernel says that its inode is the one at that path.
  * What was bound or taken is in the descriptor store (fdstore.h) until it is pruned.
  * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no listener of that name is
- * configured; -ENOTSOCK, -EINVAL not what was announced: a sentence in err.
+ * configured; -ENOTSOCK, -EINVAL not what was announced; -ENOMEM, -ENOBUFS, ...: that is not
+ * known. A sentence in err.
  */
 int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd,
 		    char *err, size_t err_size);

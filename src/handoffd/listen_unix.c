@@ -18,7 +18,7 @@ static const char *path_of(const struct conf_listen *cl)
 {
 	const struct sockaddr_un *un = (const struct sockaddr_un *)&cl->sa;
 
-	return un->sun_path[0] ? un->sun_path : NULL;
+	return un->sun_family == AF_UNIX && un->sun_path[0] ? un->sun_path : NULL;
 }
 
 /* 0: nobody listens there, the path is a leftover; else -errno and why. */
@@ -180,7 +180,7 @@ void listen_unix_own(const struct conf *c, const struct conf_listen *cl, struct 
 
 bool listen_unix_gone(const struct conf_listen *cl)
 {
-	const char *path = cl->sa.ss_family == AF_UNIX ? path_of(cl) : NULL;
+	const char *path = path_of(cl);
 	struct stat st;
 	int r;
 

@@ -2,7 +2,7 @@
 """Fails each system call and each allocation of whole processes in turn, in each scenario.
 
 usage: fault.py [-j N] [-n CASES] [-s SECONDS] [--seed N] [--slice K/N] [--list] [--sabotage]
-                [SCENARIO|CASE]...
+                [SCENARIO[:ROLE[:CALL]]|CASE]...
     A dry run of each scenario counts the calls of each role; then each is failed with each
     error it can have. CASE is what a failure prints, e.g. upgrade:S:sendmsg:3:EPIPE.
     -n, -s       a random choice: so many cases, or as many as fit into SECONDS; --seed makes
@@ -779,10 +779,13 @@ def errors_of(role, call):
     return ERRORS[call]
 
 
-def cases_of(scenario):
-    return ["%s:%s:%s:%d:%s" % (scenario, role, call, nth, e)
-            for (role, call), n in sorted(count(scenario).items())
-            for nth in range(1, n + 1) for e in errors_of(role, call).split()]
+def cases_of(name):
+    """All of a scenario, of a role in it, or of one call of that role."""
+    scenario = name.split(":")[0]
+    cases = ["%s:%s:%s:%d:%s" % (scenario, role, call, nth, e)
+             for (role, call), n in sorted(count(scenario).items())
+             for nth in range(1, n + 1) for e in errors_of(role, call).split()]
+    return [c for c in cases if c.startswith(name + ":")]
 
 
 def symbols(where):
@@ -963,11 +966,11 @@ def main():
         harness.own_network()   # nobody else takes a port that was free a moment ago
     if a.sabotage:
         return sabotage()
-    given = [n for n in a.names if ":" in n]
-    scenarios = [n for n in a.names if ":" not in n] or ([] if given else list(SCENARIOS))
+    given = [n for n in a.names if n.count(":") == 4]
+    scenarios = [n for n in a.names if n not in given] or ([] if given else list(SCENARIOS))
     if a.list:
         for n in scenarios:
-            print(n, count(n))
+            print(n, count(n.split(":")[0]))
         return 0
     part, parts = map(int, a.slice.split("/"))
     cases = given + (count_all(scenarios, a.j)[part - 1::parts] if scenarios else [])

@@ -454,6 +454,34 @@ START_TEST(each_call_fails)
 }
 END_TEST
 
+/* What could not be looked at is not taken for another thing than was announced. */
+START_TEST(each_call_of_an_adoption_fails)
+{
+	struct listeners back = { 0 };
+	unsigned total;
+
+	tcp_row("a", "127.0.0.1");
+	open_all();
+	sys_fault = nth;
+	calls = fail_at = 0;
+	ck_assert_int_eq(listeners_adopt(&back, &conf, "a", dup(l.v[0].fd), err, sizeof err), 0);
+	total = calls;
+	ck_assert_uint_ge(total, 6);
+	for (fail_at = 1; fail_at <= total; fail_at++) {
+		sys_fault = NULL;
+		listeners_close(&back, true);
+		sys_fault = nth;
+		calls = 0;
+		ck_assert_int_eq(listeners_adopt(&back, &conf, "a", dup(l.v[0].fd), err, sizeof err),
+				 -ENOBUFS);
+		ck_assert_str_eq(err, "listener a: No buffer space available");
+		ck_assert_uint_eq(back.n, 0);
+	}
+	sys_fault = NULL;
+	listeners_close(&l, true);
+}
+END_TEST
+
 START_TEST(many)
 {
 	char name[16], at[128];
@@ -502,6 +530,7 @@ int main(void)
 	tcase_add_test(t, changed_address_waits_for_the_decision);
 	tcase_add_test(t, backlog_is_applied);
 	tcase_add_test(t, each_call_fails);
+	tcase_add_test(t, each_call_of_an_adoption_fails);
 	tcase_add_test(t, many);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
