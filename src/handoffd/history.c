@@ -14,6 +14,7 @@
 
 #define ITEM_MAX (HISTORY_SLOT_SIZE - SLOT_HEADER)
 #define STALLS_ASKED      10   /* handoffs that tell what a stall may be: --max-stall */
+#define OUTCOMES_ASKED    16   /* among which one is looked for */
 #define STEPS_OF_MESSAGES 40   /* a daemon that talks too much does not crowd out the phases */
 
 static const char under_way[] = HISTORY_UNDER_WAY;
@@ -420,6 +421,18 @@ bool history_read(struct service *s, uint64_t before, struct history_record *ret
 			thaw(ret);
 			return true;
 		}
+	return false;
+}
+
+bool history_find(struct service *s, const struct hid *id, struct history_record *ret)
+{
+	uint64_t before = 0;
+
+	for (unsigned i = 0; i < OUTCOMES_ASKED && history_read(s, before, ret); i++) {
+		before = ret->m.handoff.number;
+		if (hid_equal(&ret->m.handoff.id, id))
+			return MSG_HAS(&ret->m, handoff, code);
+	}
 	return false;
 }
 

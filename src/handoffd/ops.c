@@ -433,6 +433,22 @@ static const struct result *find_result(struct service *s, const struct hid *id)
 	return NULL;
 }
 
+/* What an earlier supervisor has told, or this process before a re-exec. */
+static bool recall_result(struct service *s, const struct hid *id, struct result *ret)
+{
+	struct history_record r;
+	const struct msg_handoff *h = &r.m.handoff;
+
+	if (!history_find(s, id, &r))
+		return false;
+	*ret = (struct result){ .id = *id, .code = (int)h->code };
+	span_copy(ret->outcome_text, sizeof ret->outcome_text, &h->outcome);
+	span_copy(ret->message, sizeof ret->message, &h->message);
+	ret->times = (struct times){ .pause = h->pause_us, .serving = h->serving_us, .total = h->total_us,
+	                             .stall = h->stall_us };
+	return true;
+}
+
 static void answer_last(struct caller *o)
 {
 	const struct journal *j = &o->all->service->journal;
@@ -453,6 +469,7 @@ static void on_outcome(struct caller *o, const struct msg *m)
 	struct service *s = o->all->service;
 	const struct hid *id = &m->op_outcome.id;
 	const struct result *r = find_result(s, id);
+	struct result recalled;
 
 	o->id = *id;
 	if (((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->attempt.id)) || is_candidate(s, id))
@@ -461,6 +478,8 @@ static void on_outcome(struct caller *o, const struct msg *m)
 		send_result(o, r);
 	else if (store_waits(&s->journal, id) && s->s.state != S_IDLE && !s->s.stop)
 		wait_for(o, WAITS_ATTEMPT, id);   /* told when it is known whether somebody serves */
+	else if (recall_result(s, id, &recalled))
+		send_result(o, &recalled);
 	else if (hid_equal(id, &s->journal.last_id) && s->journal.outcome != OUTCOME_NONE)
 		answer_last(o);
 	else
