@@ -272,15 +272,6 @@ static int boot(struct service *s, char *err, size_t size)
 	return 0;
 }
 
-static void take_totals(struct totals *t, const struct msg_carry *c)
-{
-	*t = (struct totals){ .since_ms = c->since_ms, .cold_starts = c->cold_starts, .pause_us = c->pause_us,
-	                      .total_us = c->total_us };
-	t->outcomes[OUTCOME_COMMITTED] = c->committed;
-	t->outcomes[OUTCOME_ABORTED] = c->aborted;
-	t->outcomes[OUTCOME_ROLLED_BACK] = c->rolled_back;
-}
-
 /* In place of boot(): an earlier life of this process was idle, and this one is. */
 static int go_on(struct service *s, const struct carried *c, char *err, size_t size)
 {
@@ -297,7 +288,6 @@ static int go_on(struct service *s, const struct carried *c, char *err, size_t s
 	generation_goes_on(s->generations, s->o->pid, s->o->start, s->o->child, h->strangers);
 	if ((e = reexec_take(s, c, err, size)))
 		return e;
-	take_totals(&s->totals, h);
 	s->exe_served = s->exe.fd >= 0;
 	s->attempt.id = s->journal.id;
 	s->attempt.told = true;

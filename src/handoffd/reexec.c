@@ -42,18 +42,37 @@ void reexec_arguments(int argc, char **argv)
 
 /* ---- what it is told ---- */
 
-static void put_head(const struct service *s, struct carry *to)
-{
-	const struct totals *t = &s->totals;
-	struct msg m = { .type = MSG_carry };
-	struct msg_carry *c = &m.carry;
+/* Arrays that a message borrows. */
+struct queues {
+	struct span name[DISRUPTION_QUEUES];
+	uint64_t deepest[DISRUPTION_QUEUES], drops[DISRUPTION_QUEUES];
+};
 
-	c->version = carry_version;
-	c->pid = (uint64_t)getpid();
-	c->software = SPAN(handoffd_version);
-	c->lock = (uint64_t)s->store.lock;
-	c->control = (uint64_t)ops_callers(s)->door.fd;
-	c->daemon = (uint64_t)register_socket(s);
+static void put_last(const struct totals *t, struct msg *m, struct queues *a)
+{
+	unsigned n = 0;
+
+	if (!t->handed)
+		return;
+	for (unsigned i = 0; i < t->last.n; i++) {
+		const struct disruption_queue *q = &t->last.q[i];
+
+		if (!q->known)
+			continue;
+		a->name[n] = SPAN(q->name);
+		a->deepest[n] = q->deepest.waiting;
+		a->drops[n++] = q->deepest.drops;
+	}
+	MSG_SET(m, carry, stall_us, t->stall_us);
+	MSG_SET(m, carry, queues, ((struct texts){ .n = n, .v = a->name }));
+	MSG_SET(m, carry, deepest, ((struct uints){ .n = n, .v = a->deepest }));
+	MSG_SET(m, carry, drops, ((struct uints){ .n = n, .v = a->drops }));
+}
+
+static void put_totals(const struct totals *t, struct msg *m, struct queues *a)
+{
+	struct msg_carry *c = &m->carry;
+
 	c->since_ms = t->since_ms;
 	c->committed = t->outcomes[OUTCOME_COMMITTED];
 	c->aborted = t->outcomes[OUTCOME_ABORTED];
@@ -61,6 +80,24 @@ static void put_head(const struct service *s, struct carry *to)
 	c->cold_starts = t->cold_starts;
 	c->pause_us = t->pause_us;
 	c->total_us = t->total_us;
+	MSG_SET(m, carry, moved, t->moved);
+	MSG_SET(m, carry, stayed, t->stayed);
+	put_last(t, m, a);
+}
+
+static void put_head(const struct service *s, struct carry *to)
+{
+	struct msg m = { .type = MSG_carry };
+	struct msg_carry *c = &m.carry;
+	struct queues queues;
+
+	c->version = carry_version;
+	c->pid = (uint64_t)getpid();
+	c->software = SPAN(handoffd_version);
+	c->lock = (uint64_t)s->store.lock;
+	c->control = (uint64_t)ops_callers(s)->door.fd;
+	c->daemon = (uint64_t)register_socket(s);
+	put_totals(&s->totals, &m, &queues);
 	c->served_since = s->s.served_since;
 	c->cold_tries = s->s.cold_tries;
 	c->strangers = generations_strangers(s->generations);
@@ -459,6 +496,39 @@ struct peer *reexec_peer(struct service *s, const struct carried *c)
 	return p;
 }
 
+static void take_last(struct totals *t, const struct msg *m)
+{
+	const struct msg_carry *c = &m->carry;
+	struct disruption *d = &t->last;
+	struct queues a = { 0 };
+
+	if (!(t->handed = MSG_HAS(m, carry, stall_us)))
+		return;
+	t->stall_us = c->stall_us;
+	d->n = texts_copy(&c->queues, a.name, DISRUPTION_QUEUES);
+	uints_copy(&c->deepest, a.deepest, DISRUPTION_QUEUES);
+	uints_copy(&c->drops, a.drops, DISRUPTION_QUEUES);
+	for (unsigned i = 0; i < d->n; i++) {
+		struct disruption_queue *q = &d->q[i];
+
+		span_copy(q->name, sizeof q->name, &a.name[i]);
+		q->known = true;
+		q->deepest = (struct queue){ .waiting = (uint32_t)a.deepest[i], .drops = (uint32_t)a.drops[i] };
+	}
+}
+
+static void take_totals(struct totals *t, const struct msg *m)
+{
+	const struct msg_carry *c = &m->carry;
+
+	*t = (struct totals){ .since_ms = c->since_ms, .cold_starts = c->cold_starts, .pause_us = c->pause_us,
+	                      .total_us = c->total_us, .moved = c->moved, .stayed = c->stayed };
+	t->outcomes[OUTCOME_COMMITTED] = c->committed;
+	t->outcomes[OUTCOME_ABORTED] = c->aborted;
+	t->outcomes[OUTCOME_ROLLED_BACK] = c->rolled_back;
+	take_last(t, m);
+}
+
 struct taking { struct service *s; char *err; size_t size; };
 
 static int take_listener(void *arg, const struct msg *m)
@@ -513,6 +583,7 @@ int reexec_take(struct service *s, const struct carried *c, char *err, size_t si
 		snprintf(err, size, "the journal is not the one that an earlier handoffd has handed over");
 		return -EBADMSG;
 	}
+	take_totals(&s->totals, &c->head);
 	if ((e = carry_each(c, MSG_carry_listener, take_listener, &t)))
 		return e;
 	e = carry_each(c, MSG_carry_exe, take_exe, &t);

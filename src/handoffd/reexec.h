@@ -50,7 +50,7 @@ void reexec_close(struct service *s);
 
 /* The daemon that serves, of an earlier life; NULL: no memory. */
 struct peer *reexec_peer(struct service *s, const struct carried *c);
-/* Listeners, executables, callers; all of it belongs to s then. 0 or -errno, a sentence in err. */
+/* Totals, listeners, executables, callers; all of it belongs to s then. 0 or -errno, a sentence in err. */
 int reexec_take(struct service *s, const struct carried *c, char *err, size_t err_size);
 
 #endif

@@ -1,14 +1,17 @@
 """Another handoffd goes on in the process of the one that runs: nobody notices, or nothing has
 happened."""
 
+import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import termios
+import time
 import unittest
 import uuid
 
@@ -16,10 +19,11 @@ import harness
 from attacks import as_user
 from badinput import NOBODY, ROOT, receive
 from fakesupervisor import frame
-from handoffs import HandoffCase
+from handoffs import HandoffCase, faults
+from moving import Wire
 
 NEXT, OTHER = "handoffd-next", "handoffd-other"
-UPGRADE, WATCH, RESULT, EVENT = 64, 73, 81, 80
+UPGRADE, OUTCOME, WATCH, RESULT, EVENT = 64, 70, 73, 81, 80
 # A new handoffd may take its time on this machine, unless that is the point.
 PATIENT = {"self-fence": "60s", "presumed-dead": "61s"}
 # It says yes, or waits for a word before it does, and then is another one.
@@ -169,6 +173,71 @@ class Replaced(ReexecCase):
         # also the previous executable, of which there may be no copy yet
         self.assertEqual(s.ctl("rollback", s.name).returncode, 0, s.log())
         self.assertEqual(self.version(s), "1.0")
+
+    def test_what_was_counted(self):
+        """A scraper sees nothing fall, and who asks again for an outcome is told it."""
+        s = self.own(start=False, arguments=faults("drain:stop"),
+                     options=dict.fromkeys(("drain-grace", "deadline", "commit-timeout"), "40s"),
+                     text=lambda s: s._configuration().replace("{ address", "{ backlog = 1 address"))
+        s.start()
+        self.use(s, "kvd-v2", "ready:unhealthy")
+        aborted = s.start_upgrade()
+        os.kill(self.stopped(s), signal.SIGCONT)
+        aborted.wait()
+        self.assert_outcome(aborted, 1, "aborted")
+        self.use(s, "kvd-v2", "receive:reject", "take:stop")
+        with contextlib.ExitStack() as clients:
+            for _ in range(2):   # of which one moves
+                w = Wire(s)
+                clients.callback(w.close)
+                w.ask("ping")
+            u = s.start_upgrade("--max-stall", "10ms")
+            stopped = self.stopped(s)
+            for _ in range(8):   # more than the queue holds
+                c = clients.enter_context(socket.socket())
+                c.setblocking(False)
+                c.connect_ex(("127.0.0.1", s.port))
+            time.sleep(0.01)   # more than --max-stall
+            os.kill(stopped, signal.SIGCONT)
+            stopped = self.stopped(s)
+            s.status()   # it has looked at the queues behind its Commit
+            os.kill(stopped, signal.SIGCONT)
+            u.wait()
+        self.assert_outcome(u, 7, "committed")
+        self.use(s, "kvd-v2")
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0, s.log())
+        before = self.counted(s)
+        outcomes = [self.outcome(s, x) for x in (aborted, u)]
+        self.assertEqual([x[1] for x in outcomes], [1, 7])
+        for name in ("cold_starts_total", "last_pause_seconds", "last_duration_seconds",
+                     "last_stall_seconds"):
+            self.assertRegex(before[0], r'handoff_%s{service="kvd"} [0-9.]*[1-9]' % name)
+        for name, label in (("handoffs_total", "outcome"), ("connections_total", "fate"),
+                            ("last_queue_connections", "listener"),
+                            ("last_dropped_connections", "listener")):
+            self.assertRegex(before[0], r'handoff_%s{service="kvd",%s="\w+"} [1-9]' % (name, label))
+        for source in (NEXT, "handoffd"):
+            s.put(harness.program(source))
+            self.assert_replaced(s, s.reexec())
+            self.assertEqual(self.counted(s), before)
+            self.assertEqual([self.outcome(s, x) for x in (aborted, u)], outcomes)
+
+    def stopped(self, s):
+        """The pid of the daemon that has stopped itself."""
+        return harness.wait_until(lambda: [p.pid for p in self.daemons(s) if p.state == "T"],
+                                  "one is stopped")[0]
+
+    def outcome(self, s, u):
+        """The Result of it, for who asks again."""
+        with s.operator() as c:
+            c.sendall(frame(OUTCOME, {0: uuid.UUID(u.result["handoff"]).bytes}))
+            return wait_result(c)
+
+    def counted(self, s):
+        """All metrics, and the status but for the version."""
+        s.wait_status(lambda x: x["binary_kept"] and x["previous_kept"] and x["sha256"],
+                      "it is copied and hashed")
+        return s.ctl("metrics").stdout, dict(s.status(), supervisor_version=None)
 
     def test_nothing_is_left_open(self):
         s = self.own()
