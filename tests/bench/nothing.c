@@ -22,7 +22,8 @@
 static void on_log(void *arg, int level, const char *line)
 {
 	(void)arg;
-	(void)level;
+	if (level >= HANDOFF_LOG_DEBUG)   /* the protocol's steps, which no daemon logs but to be debugged */
+		return;
 	fprintf(stderr, "nothing[%d]: %s\n", (int)getpid(), line);
 }
 
@@ -79,15 +80,12 @@ static void take_listeners(handoff *h, int set)
 	}
 }
 
+/* What has come is read by the call that said -EAGAIN. Events stay: behind the decision the next Prepare may lie. */
 static void wait_for_more(handoff *h)
 {
 	struct pollfd p = { .fd = handoff_fd(h), .events = POLLIN };
-	struct handoff_event e = { .size = sizeof e };
 
 	poll(&p, 1, -1);
-	handoff_dispatch(h);
-	while (handoff_next(h, &e) > 0)
-		;
 }
 
 /*
