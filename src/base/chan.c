@@ -102,8 +102,19 @@ static int keep_fds(struct chan *c, struct msghdr *m)
 	/* MSG_CTRUNC: the kernel has closed what did not fit; or the descriptor table is
 	 * full, and nobody says which of them are missing */
 	if (!e && m->msg_flags & MSG_CTRUNC)
-		e = bad(c, c->no_fds ? "descriptors, where no message has any" : "descriptors were lost on the way (too many, or the limit on open files)");
+		e = bad(c, "descriptors were lost on the way (too many, or the limit on open files)");
 	return e;
+}
+
+/* How many bytes may be read where no descriptor may come: what a recvmsg(2) without msg_control
+ * drops is closed there and then, and one that lingers (SO_LINGER) would hold up the reader. To
+ * look drops copies, and the sender's, still queued, is never the last. */
+static ssize_t look(struct chan *c, struct iovec *iov)
+{
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 };
+	const ssize_t n = sys_recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_PEEK);
+
+	return m.msg_flags & MSG_CTRUNC ? bad(c, "descriptors, where no message has any") : n;
 }
 
 /* Fills up to *got == want. 1 full, 0 not yet, -errno. */
@@ -119,7 +130,11 @@ static int fill(struct chan *c, uint8_t *p, size_t *got, size_t want)
 		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
 		                    .msg_control = c->no_fds ? NULL : &control,
 		                    .msg_controllen = c->no_fds ? 0 : sizeof control };
-		ssize_t n = sys_recvmsg(c->fd, &m, MSG_DONTWAIT);
+		ssize_t n = c->no_fds ? look(c, &iov) : (ssize_t)iov.iov_len;
+		if (n > 0) {
+			iov.iov_len = (size_t)n;
+			n = sys_recvmsg(c->fd, &m, MSG_DONTWAIT);
+		}
 		if (n == -EAGAIN)
 			return 0;
 		if (n < 0)

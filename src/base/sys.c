@@ -121,19 +121,39 @@ static void hurry(bool on)
 {
 	const struct itimerval t = { { 0, on ? 50 : 0 }, { 0, on ? 50 : 0 } };
 
-	if (never_linger)
-		setitimer(ITIMER_REAL, &t, NULL);
+	setitimer(ITIMER_REAL, &t, NULL);
 }
 
-int sys_close(int fd)
+/* Nothing but a socket does; the timer takes longer than all else that a close(2) does. */
+static bool may_linger(int fd)
+{
+	int domain;
+	socklen_t n = sizeof domain;
+
+	return never_linger && !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) && domain != AF_NETLINK;
+}
+
+static int close_it(int fd, bool guard)
 {
 	const int fault = sys_fault ? sys_fault(SYS_C_CLOSE) : 0;
 	int r;
 
-	hurry(true);
+	if (guard)
+		hurry(true);
 	r = result(close(fd));
-	hurry(false);
+	if (guard)
+		hurry(false);
 	return fault < 0 ? fault : r;
+}
+
+int sys_close(int fd)
+{
+	return close_it(fd, may_linger(fd));
+}
+
+int sys_close_own(int fd)
+{
+	return close_it(fd, false);
 }
 
 int sys_dup(int fd, int from)
@@ -373,17 +393,11 @@ ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct iovec iov[4];
 	struct msghdr copy;
-	ssize_t r = 0;
+	ssize_t r;
 
 	FAULT(RECVMSG);
-	if (!m->msg_control)
-		hurry(true);
 	if (fault <= 0)
-		r = result(TEMP_FAILURE_RETRY(recvmsg(fd, m, flags | MSG_CMSG_CLOEXEC)));
-	if (!m->msg_control)
-		hurry(false);
-	if (fault <= 0)
-		return r;
+		return result(TEMP_FAILURE_RETRY(recvmsg(fd, m, flags | MSG_CMSG_CLOEXEC)));
 	shorten(m, &copy, iov, fault);
 	r = result(TEMP_FAILURE_RETRY(recvmsg(fd, &copy, flags | MSG_CMSG_CLOEXEC)));
 	m->msg_namelen = copy.msg_namelen;

@@ -56,11 +56,12 @@ ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at);
 int sys_open(const char *path, int flags, mode_t mode);              /* + O_CLOEXEC */
 int sys_openat(int dir, const char *path, int flags, mode_t mode);   /* + O_CLOEXEC */
 int sys_close(int fd);   /* never retried: Linux frees the descriptor on EINTR too */
+int sys_close_own(int fd);   /* of a socket that no other process has had: see sys_never_linger */
 /*
  * The last close(2) of a socket waits as long as its SO_LINGER says, which whoever sent us that
- * socket has chosen, O_NONBLOCK or not; so does a recvmsg(2) without msg_control that drops what
- * came along. Only a signal ends that wait: from here on one does (SIGALRM, 50 us). For a
- * program with one thread, never for a library.
+ * socket has chosen, O_NONBLOCK or not. Only a signal ends that wait: from here on one does
+ * (SIGALRM, 50 us). For a program with one thread, never for a library. (So does a recvmsg(2)
+ * without msg_control that drops what came along: chan.c does not let it come to that.)
  */
 int sys_never_linger(void);
 int sys_dup(int fd, int from);                                       /* F_DUPFD_CLOEXEC */
