@@ -83,14 +83,13 @@ int ring_write(struct ring *r, uint64_t number, const void *item, size_t n)
 			done += (size_t)w;
 	}
 	free(out);
-	if (e)
-		return e;
-	r->newest = number;
-	reserve_next(r);
-	return 0;
+	if (!e)
+		r->newest = number;
+	return e;
 }
 
 int ring_sync(struct ring *r)
 {
+	reserve_next(r);
 	return sys_fdatasync(r->fd);
 }

@@ -29,7 +29,7 @@ int ring_read(const struct ring *r, uint64_t number, uint8_t *buf, struct msg *r
 
 /*
  * Writes n bytes of a message's item as the record number: the newest again, or the next.
- * It lasts when ring_sync has returned 0. Room for the next is reserved, as far as there is
+ * It lasts when ring_sync has returned 0, which reserves room for the next, as far as there is
  * any. 0 or -errno. Blocks on the disk seldom, ring_sync always.
  */
 int ring_write(struct ring *r, uint64_t number, const void *item, size_t n);

@@ -79,13 +79,13 @@ int slots_reserve(int fd, size_t slot_size)
 
 int slots_store(struct slots *s, const struct msg *m)
 {
-	uint8_t frame[SLOTS_PAYLOAD_MAX], out[SLOTS_PAYLOAD_MAX + SLOT_HEADER];
-	int place = s->place == 0, n = msg_encode(m, 0, frame, sizeof frame);
+	uint8_t out[SLOT_HEADER + SLOTS_PAYLOAD_MAX], *frame = out + SLOT_HEADER - FRAME_HEADER;
+	int place = s->place == 0, n = msg_encode(m, 0, frame, SLOTS_PAYLOAD_MAX);
 	size_t size, done = 0;
 
 	if (n < 0)
 		return n;
-	size = slot_encode(s->sequence + 1, frame + FRAME_HEADER, (size_t)n - FRAME_HEADER, out);
+	size = slot_encode(s->sequence + 1, out + SLOT_HEADER, (size_t)n - FRAME_HEADER, out);
 	if (size > s->slot_size)
 		return -EMSGSIZE;
 	while (done < size) {

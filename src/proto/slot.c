@@ -36,7 +36,7 @@ size_t slot_encode(uint64_t sequence, const void *payload, size_t n, uint8_t *ou
 	memcpy(out, "HNDF", 4);
 	put(out + 8, sequence, 8);
 	put(out + 16, n, 4);
-	memcpy(out + SLOT_HEADER, payload, n);
+	memmove(out + SLOT_HEADER, payload, n);
 	put(out + 4, crc32_of(out + 8, SLOT_HEADER - 8 + n), 4);
 	return SLOT_HEADER + n;
 }

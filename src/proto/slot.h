@@ -15,7 +15,8 @@
 
 #define SLOT_HEADER 20u
 
-/* Writes header and payload to out (SLOT_HEADER + n bytes); returns that size. */
+/* Writes header and payload to out (SLOT_HEADER + n bytes), where the payload may lie already;
+ * returns that size. */
 size_t slot_encode(uint64_t sequence, const void *payload, size_t n, uint8_t *out);
 /* Returns the payload's length (it lies at in + SLOT_HEADER), or -EBADMSG. */
 int slot_decode(const uint8_t *in, size_t size, uint64_t *ret_sequence);

@@ -95,6 +95,7 @@ START_TEST(room_for_the_next_is_reserved)
 	struct stat st;
 
 	ck_assert_int_eq(add(1, 7), 0);
+	ck_assert_int_eq(ring_sync(&r), 0);
 	ck_assert_int_eq(fstat(fd, &st), 0);
 	ck_assert_int_eq(st.st_size, 3 * SLOT);   /* slot 0 is for number 5 */
 	ck_assert_int_ge(st.st_blocks * 512, 3 * SLOT);
