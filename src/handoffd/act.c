@@ -32,7 +32,7 @@ static struct process process_of(const struct peer *p)
 static void begin_attempt(struct service *s)
 {
 	if (!s->attempt.plan)
-		disruption_begin(&s->disruption, &s->listeners, s->conf);
+		disruption_begin(&s->disruption);
 	history_begin(s);
 }
 
@@ -231,7 +231,7 @@ static enum s_event spawn(struct service *s, bool cold)
 		log_error("the kept copy of %s cannot be opened: %s", a.exe->path, strerror(-a.dir));
 	e = spawn_daemon(&a, &child, err, sizeof err);
 	sys_closep(&a.dir);
-	sys_close(pair[1]);
+	sys_close_own(pair[1]);
 	if (e) {
 		sys_close(pair[0]);
 		goto failed;
@@ -276,6 +276,8 @@ static void release(struct service *s)
 	s->n->gate = -1;
 	s->attempt.released_us = sys_now_us();
 	spawn_release(&c);
+	if (s_in_handoff(&s->s) && !s->attempt.plan)   /* while the successor starts */
+		disruption_watch(&s->disruption, &s->listeners, s->conf);
 }
 
 static enum s_event journal_pid(struct service *s)

@@ -98,6 +98,9 @@ bool conf_name_ok(const char *name);
 int conf_check_machine(const struct conf *c, char *err, size_t err_size);
 /* The same: the command exists and is executable. Its kept copy may do without (keep.h). */
 int conf_check_command(const struct conf *c, char *err, size_t err_size);
+/* The same, and it is the caller's. */
+struct exe;
+int conf_open_command(const struct conf *c, struct exe *ret, char *err, size_t err_size);
 
 /*
  * $HANDOFF_RUNTIME_DIR/NAME, else $RUNTIME_DIRECTORY (systemd's, as it is, the

@@ -61,17 +61,23 @@ static int check_ids(struct check *k)
 	return 0;
 }
 
-int conf_check_command(const struct conf *c, char *err, size_t err_size)
+int conf_open_command(const struct conf *c, struct exe *ret, char *err, size_t err_size)
 {
 	struct check k = { .c = c, .err = err, .err_size = err_size };
 	char why[4600];
-	struct exe e;
-	const int r = exe_open(c, c->command[0], &e, why, sizeof why);
+	const int r = exe_open(c, c->command[0], ret, why, sizeof why);
 
-	if (r < 0)
-		return fail(&k, conf_line(c, "command"), r, "command: %s", why);
-	exe_close(&e);
-	return 0;
+	return r < 0 ? fail(&k, conf_line(c, "command"), r, "command: %s", why) : 0;
+}
+
+int conf_check_command(const struct conf *c, char *err, size_t err_size)
+{
+	struct exe e;
+	const int r = conf_open_command(c, &e, err, err_size);
+
+	if (!r)
+		exe_close(&e);
+	return r;
 }
 
 /* As the daemon's user. */

@@ -5,11 +5,16 @@
 
 #include "base/sys.h"
 
-void disruption_begin(struct disruption *d, const struct listeners *l, const struct conf *c)
+void disruption_begin(struct disruption *d)
+{
+	*d = (struct disruption){ .diag = -1 };
+}
+
+void disruption_watch(struct disruption *d, const struct listeners *l, const struct conf *c)
 {
 	unsigned left = DISRUPTION_UNIX;
 
-	*d = (struct disruption){ .diag = queue_open() };
+	d->diag = queue_open();
 	for (unsigned i = 0; i < c->nlisten && d->n < DISRUPTION_QUEUES; i++) {
 		const struct listener *one = listeners_find(l, &c->listen[i]);
 		struct disruption_queue *q = &d->q[d->n];

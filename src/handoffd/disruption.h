@@ -37,7 +37,9 @@ struct disruption {
 };
 
 /* A handoff begins. */
-void disruption_begin(struct disruption *d, const struct listeners *l, const struct conf *c);
+void disruption_begin(struct disruption *d);
+/* Once in it, while the incumbent still accepts: what its listeners have dropped by now. */
+void disruption_watch(struct disruption *d, const struct listeners *l, const struct conf *c);
 /* From here on nobody accepts, and since the first of such calls. */
 void disruption_stall(struct disruption *d);
 /* Somebody was told to serve. */

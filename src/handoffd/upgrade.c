@@ -99,9 +99,9 @@ static int choose_exe(struct service *s, const struct attempt *a, const struct c
 		return 0;
 	if (restart && s->keep.c.now.held)
 		return keep_cold(&s->keep, c, a->binary, true, ret, err, size) ? 2 : 0;
-	if (!a->binary[0] && conf_check_command(c, err, size))   /* it says where it is written */
-		return 2;
-	return exe_open(c, a->binary[0] ? a->binary : c->command[0], ret, err, size) ? 2 : 0;
+	if (a->binary[0])
+		return exe_open(c, a->binary, ret, err, size) ? 2 : 0;
+	return conf_open_command(c, ret, err, size) ? 2 : 0;   /* it says where it is written */
 }
 
 /* Without a restart the daemon goes on with the directory that it has open. */
