@@ -127,7 +127,7 @@ static int open_channel(handoff *h, const char *fd_text)
 {
 	char *end;
 	long fd = strtol(fd_text, &end, 10);
-	int type = 0, e;
+	int type = 0;
 	socklen_t n = sizeof type;
 	const char *dir = getenv("HANDOFF_DIR"), *role = getenv("HANDOFF_ROLE");
 
@@ -143,8 +143,34 @@ static int open_channel(handoff *h, const char *fd_text)
 		h->run_dir = sys_open(dir, O_PATH | O_DIRECTORY, 0);
 	if (h->run_dir < 0)
 		h->run_dir = -1;
-	e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, (int)fd, EPOLLIN);
-	return e ? h_fail(h, e, "epoll: %s", strerror(-e)) : 0;
+	return 0;
+}
+
+/* The thread before all else: another processor needs a moment to wake up, and Hello waits for
+ * the tie to S, which is the thread's. */
+static int open_supervisor(handoff *h, const char *fd_text)
+{
+	int e = open_channel(h, fd_text);
+
+	if (e)
+		return e;
+	if ((e = helper_start(h)))
+		return h_fail(h, e, "the library's thread could not be started: %s", strerror(-e));
+	helper_tie(h);
+	return 0;
+}
+
+static int open_loop(handoff *h)
+{
+	int e;
+
+	if ((h->ep = sys_epoll_create()) < 0 || (h->timer = sys_timerfd()) < 0 || (h->wake = sys_eventfd()) < 0)
+		return h_fail(h, h->ep < 0 ? h->ep : h->timer < 0 ? h->timer : h->wake, "no descriptors for the library");
+	if ((e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->timer, EPOLLIN)) ||
+	    (e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->wake, EPOLLIN)) ||
+	    (h->chan.fd >= 0 && (e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->chan.fd, EPOLLIN))))
+		return h_fail(h, e, "epoll: %s", strerror(-e));
+	return 0;
 }
 
 static int open_all(handoff *h, const struct handoff_options *o)
@@ -152,25 +178,13 @@ static int open_all(handoff *h, const struct handoff_options *o)
 	const char *fd_text = getenv("HANDOFF_FD"), *lock_dir = getenv("HANDOFF_LOCK_DIR");
 	int e = check_options(h, o);
 
+	if (!e && fd_text)
+		e = open_supervisor(h, fd_text);
 	if (!e && o->data_dir)
 		e = open_dir(h, o->data_dir, true);
 	else if (!e && fd_text && lock_dir)
 		e = open_dir(h, lock_dir, false);
-	if (e)
-		return e;
-	if ((h->ep = sys_epoll_create()) < 0 || (h->timer = sys_timerfd()) < 0 || (h->wake = sys_eventfd()) < 0)
-		return h_fail(h, h->ep < 0 ? h->ep : h->timer < 0 ? h->timer : h->wake, "no descriptors for the library");
-	if ((e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->timer, EPOLLIN)) ||
-	    (e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->wake, EPOLLIN)))
-		return h_fail(h, e, "epoll: %s", strerror(-e));
-	if (!fd_text)
-		return 0;
-	if ((e = open_channel(h, fd_text)))
-		return e;
-	if ((e = helper_start(h)))
-		return h_fail(h, e, "the library's thread could not be started: %s", strerror(-e));
-	helper_tie(h);
-	return 0;
+	return e ? e : open_loop(h);
 }
 
 EXPORT int handoff_open(const struct handoff_options *options, handoff **ret)
