@@ -151,6 +151,16 @@ SANITIZED="test_exporter.Web test_exporter.Traces test_bad_binaries test_bad_con
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
 	test_supervisor_dies test_moving.InTheMiddle test_moving.SomebodyFails test_upgrade test_history test_explain test_disruption test_watch test_log"
 
+# compare.py finds a table whose guards are others.
+guard_mutants() # DIRECTORY
+{
+	for mutant in guard-untouched guard-away guard-served; do
+		"$1/tests/sim/sim" --mutant $mutant --rows >"$1/mutant.rows" &&
+			/usr/bin/python3 tests/model/compare.py "$1/model.relation" "$1/mutant.rows" |
+			grep ', known: ' || return 1
+	done
+}
+
 # The model: two lines of it, its steps beside the rows of the tables, traces of the simulator.
 model() # DIRECTORY
 {
@@ -159,6 +169,7 @@ model() # DIRECTORY
 		sh tests/model/relation.sh "$dir/model.relation" &&
 		"$dir/tests/sim/sim" --rows >"$dir/model.rows" &&
 		/usr/bin/python3 tests/model/compare.py "$dir/model.relation" "$dir/model.rows" &&
+		guard_mutants "$dir" &&
 		"$dir/tests/sim/sim" --trace --runs 10000 >"$dir/model.trace" &&
 		/usr/bin/python3 tests/model/replay.py "$dir/model.relation" "$dir/model.trace" &&
 		rm "$dir/model.trace"

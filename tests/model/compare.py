@@ -4,30 +4,35 @@
 usage: compare.py RELATION ROWS    RELATION: of relation.sh; ROWS: of `sim --rows`
 
 A row is (state, event, actions in their order, next state, rule). Each row of the tables is a
-step of the model and the reverse, but for not_in_model; each rule of rules.md is in both."""
+step of the model and the reverse, but for not_in_model; each rule of rules.md is in both. Then the
+guards (guards.py): under what was known at each step, the first row that fits is the model's."""
 import os
 import sys
 
-from relation import Row, read_steps, rows
+from guards import Guards
+from relation import Row, read_steps, refused, rows
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def code_rows(path):
-	"""{Row: guard}, in the table's order"""
+	"""{Row: (guard, under which facts it holds: bit i of the number is set for the facts i)}, in the
+	table's order"""
 	result = {}
 	for line in open(path):
-		role, state, event, guard, nxt, acts, rule = line.rstrip("\n").split(" ", 6)
+		role, state, event, guard, nxt, acts, holds, rule = line.rstrip("\n").split(" ", 7)
 		acts = () if acts == "-" else tuple(acts.split(","))
-		result[Row(role, state, event, acts, nxt, rule)] = guard
+		result[Row(role, state, event, acts, nxt, rule)] = guard, int(holds, 16)
 	return result
 
 
 class Excused:
 	def __init__(self, path):
-		self.lines = {}
+		self.lines, self.guards = {}, set()
 		for line in open(path):
-			if line.strip() and not line.startswith("#"):
+			if line.startswith("GUARD "):
+				self.guards.add(line.split(None, 2)[1])
+			elif line.strip() and not line.startswith("#"):
 				role, state, event, guard, _ = line.split(None, 4)
 				self.lines[role, state, event, guard] = False
 
@@ -52,7 +57,7 @@ def show(row):
 
 
 def differences(model, code, law, excused):
-	for row, guard in code.items():
+	for row, (guard, _) in code.items():
 		skip = excused.has(row, guard)
 		if row not in model and not skip:
 			yield "only in the code:  " + show(row)
@@ -72,15 +77,20 @@ def differences(model, code, law, excused):
 
 
 def main():
-	model = rows(read_steps(os.path.join(HERE, "handoff.pml"), sys.argv[1]))
+	steps = read_steps(os.path.join(HERE, "handoff.pml"), sys.argv[1])
+	model = rows(steps)
 	code = code_rows(sys.argv[2])
-	found = list(differences(model, code, law_rules(os.path.join(HERE, "rules.md")),
-	                         Excused(os.path.join(HERE, "not_in_model"))))
-	for line in found:
+	excused = Excused(os.path.join(HERE, "not_in_model"))
+	found = list(differences(model, code, law_rules(os.path.join(HERE, "rules.md")), excused))
+	guards = Guards(model, refused(steps),
+	                {row: known for row, known in code.items() if not excused.has(row, known[0])})
+	found += guards.differences(excused.guards)
+	bent, unnoticed = guards.bent()
+	for line in found + unnoticed:
 		print(line)
 	print(f"{len(code)} rows of the tables, {len([r for r in model if r.event != 'BOOT'])} of the model, "
-	      f"{len(found)} differences")
-	return 1 if found or not model else 0
+	      f"{len(found)} differences; guards bent: {bent}, not noticed: {len(unnoticed)}")
+	return 1 if found or unnoticed or not model or not bent else 0
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@
  *
  *  - States, events and actions of S and D bear the names of src/proto, and an
  *    atomic block is a row of its tables: RULE("row of rules.md: EVENT ...")
- *    stands at its end.  With -DRELATION each step prints itself: relation.sh
+ *    stands at its end, RULE("-: EVENT") where a guard refuses it.  With -DRELATION each step prints itself: relation.sh
  *    collects them, compare.py lays them beside the tables, replay.py judges
  *    the simulator's traces by them.
  *
@@ -351,14 +351,14 @@ bit gseal[NHAND+1];	/* O's SealComplete is in the socket or read	*/
 #define A_DROP 48
 #define A_REEXEC 49
 #ifdef RELATION	/* where a step began, what S knew then, its actions in base 64 */
-byte gfrom = 255, gfacts;
-int gacts;
+byte gfrom = 255;
+int gacts, gfacts;
 #define FROM(x) gfrom = x
 #define ACT(a) gacts = gacts * 64 + a
 #define RULE(text) printf("@S %d %d %d %d ", (gfrom == 255 -> sst : gfrom), sst, gacts, gfacts); \
 	printf(text); printf("\n"); gfrom = 255; gacts = 0; gfacts = 0
-#define DRULE(text) printf("@D %d %d %d 0 ", (gfrom == 255 -> st[i] : gfrom), st[i], gacts); \
-	printf(text); printf("\n"); gfrom = 255; gacts = 0
+#define DRULE(text) printf("@D %d %d %d %d ", (gfrom == 255 -> st[i] : gfrom), st[i], gacts, gfacts); \
+	printf(text); printf("\n"); gfrom = 255; gacts = 0; gfacts = 0
 #else
 #define FROM(x) skip
 #define ACT(a) skip
@@ -472,10 +472,11 @@ inline dowrite()	/* SAFETY: writes only under the flock */
 #endif
 }
 
+/* What S knew, in the bits of tests/model/relation.py and of tests/sim/facts.c */
 inline facts()
 {
 #ifdef RELATION
-	gfacts = 8 * smay + 16 * sprep;
+	gfacts = gfacts + 8 * smay + 16 * sprep + 32 * jserves + 64 * sstand;
 	if
 	:: GONE(sinc) -> gfacts = gfacts + 1
 	:: HERE(sinc) && soc -> gfacts = gfacts + 2
@@ -489,8 +490,24 @@ inline facts()
 	skip
 #endif
 }
+inline heard_ready(sealed)	/* ... of the Ready that it has just read; before to() */
+{
+#ifdef RELATION
+	gfacts = 128 * (v != BAD) + 256 * (v == srev) + 512 * (sealed)
+#else
+	skip
+#endif
+}
+inline dfacts()		/* what D(i) knew */
+{
+#ifdef RELATION
+	gfacts = pl[i] + 2 * (hid[i] == 0)
+#else
+	skip
+#endif
+}
 inline to(x) { FROM(sst); facts(); sst = x }
-inline go(x) { FROM(st[i]); st[i] = x }
+inline go(x) { FROM(st[i]); dfacts(); st[i] = x }
 
 /* ================================================================ daemon == */
 /* the end of its channel: S has closed it, or (-DBREAK) the daemon itself does */
@@ -507,7 +524,7 @@ inline eof()
 	purge(s2d[i]); up[i] = 0; ACT(A_RECONNECT)
 }
 inline comes_back(phase)
-{	up[i] = 1; sc[i] = 1; sL = 1; dsend(REG, hid[i], phase); ACT(A_SEND_HELLO);
+{	go(st[i]); up[i] = 1; sc[i] = 1; sL = 1; dsend(REG, hid[i], phase); ACT(A_SEND_HELLO);
 	LOG(("D%d: registers again\n", i))
 }
 #ifdef HANG
@@ -634,11 +651,11 @@ end:	do
 		if
 		:: s2d[i]?PREPARE,h,_ -> hid[i] = h; go(D_DRAINING); ACT(A_TELL_DRAIN);
 			LOG(("O%d: Prepare(%d), stops accepting\n", i, h)); DRULE("SERVE Prepare: PREPARE")
-		:: s2d[i]?SEALREQ,h,_ -> dsend(SEALFAIL, h, 0); ACT(A_SEND_REFUSED);
+		:: s2d[i]?SEALREQ,h,_ -> go(D_SERVE); dsend(SEALFAIL, h, 0); ACT(A_SEND_REFUSED);
 			LOG(("O%d: SealRequest after own resume: SealFailed\n", i)); DRULE("SERVE SealRequest: SEAL_REQUEST")
-		:: s2d[i]?RESUME,h,_ -> dsend(STATUS, h, 0); ACT(A_SEND_STATUS);
+		:: s2d[i]?RESUME,h,_ -> go(D_SERVE); dsend(STATUS, h, 0); ACT(A_SEND_STATUS);
 			LOG(("O%d: Resume while serving: Status\n", i)); DRULE("SERVE Resume: RESUME")
-		:: s2d[i]?COMMIT,h,v ->
+		:: s2d[i]?COMMIT,h,v -> go(D_SERVE);
 			if
 			:: v == 1 -> fmt = ver[i];	/* final: may upgrade the format */
 				ACT(A_TELL_FINAL); LOG(("D%d: Commit(final)\n", i)); DRULE("SERVE Commit(final): FINAL")
@@ -653,7 +670,7 @@ end:	do
 #endif
 			fi
 		fi }
-	:: atomic { st[i] == D_SERVE && (EOFS(i) || CUT(i)) -> ACT(A_TELL_LOST); eof();
+	:: atomic { st[i] == D_SERVE && (EOFS(i) || CUT(i)) -> go(D_SERVE); ACT(A_TELL_LOST); eof();
 		LOG(("D%d: EOF of S, keeps serving\n", i)); DRULE("SERVE EOF of S: EOF") }
 	:: atomic { st[i] == D_SERVE && !up[i] && SLISTENS && !sc[i] -> comes_back(P_SERVING);
 		DRULE("O connects again: CONNECTED") }
@@ -682,10 +699,10 @@ end:	do
 		LOG(("O%d: own deadline (drained), resumes\n", i)); DRULE("DRAINED T_odrained: TIMEOUT") }
 	:: atomic { st[i] == D_UNDRAIN -> go(D_SERVE); dsend(STATUS, hid[i], 0); ACT(A_SEND_STATUS);
 		LOG(("O%d: serves again, Status\n", i)); DRULE("DRAINED Resume: APP_RESUMED") }
-	:: atomic { st[i] == D_UNDRAIN && s2d[i]?[SEALREQ,_,_] ->
+	:: atomic { st[i] == D_UNDRAIN && s2d[i]?[SEALREQ,_,_] -> go(D_UNDRAIN);
 		s2d[i]?SEALREQ,h,_; dsend(SEALFAIL, h, 0); ACT(A_SEND_REFUSED);
 		DRULE("SERVE SealRequest: SEAL_REQUEST") }
-	:: atomic { st[i] == D_UNDRAIN && (EOFS(i) || CUT(i)) -> eof(); DRULE("DRAINED EOF: EOF") }
+	:: atomic { st[i] == D_UNDRAIN && (EOFS(i) || CUT(i)) -> go(D_UNDRAIN); eof(); DRULE("DRAINED EOF: EOF") }
 	:: atomic { (st[i] == D_SEALING || st[i] == D_UNSEAL) ->
 		if
 		:: st[i] == D_SEALING -> go(I_UNLK); wr[i] = 0;
@@ -711,7 +728,7 @@ end:	do
 	:: atomic { st[i] == D_SEALING && (EOFS(i) || CUT(i)) -> go(D_UNSEAL); eof(); DRULE("SEALING EOF: EOF") }
 	:: atomic { st[i] == D_SEALING && up[i] && T_OSEALED -> go(D_UNSEAL);
 		LOG(("O%d: own deadline in the seal\n", i)); DRULE("SEALING T_osealed: TIMEOUT") }
-	:: atomic { st[i] == D_UNSEAL && (EOFS(i) || CUT(i)) -> eof(); DRULE("SEALING EOF: EOF") }
+	:: atomic { st[i] == D_UNSEAL && (EOFS(i) || CUT(i)) -> go(D_UNSEAL); eof(); DRULE("SEALING EOF: EOF") }
 	:: atomic { st[i] == I_UNLK -> go(I_SEALSND);
 		lock = NONE; ACT(A_UNLOCK); LOG(("O%d: releases flock\n", i)); DRULE("+") }
 	:: atomic { st[i] == I_SEALSND -> go(D_SEALED);
@@ -726,9 +743,9 @@ end:	do
 		LOG(("O%d: Commit, exits\n", i)); die(i); DRULE("SEALED Commit: COMMIT") }
 	:: atomic { st[i] == D_SEALED && s2d[i]?[RESUME,_,_] -> go(D_RELOCK);
 		s2d[i]?RESUME,h,_; pl[i] = 0; ACT(A_TRY_LOCK); LOG(("O%d: Resume\n", i)); DRULE("SEALED Resume: RESUME") }
-	:: atomic { st[i] == D_SEALED && (EOFS(i) || CUT(i)) -> pl[i] = 1; ACT(A_POLL); eof();
+	:: atomic { st[i] == D_SEALED && (EOFS(i) || CUT(i)) -> go(D_SEALED); pl[i] = 1; ACT(A_POLL); eof();
 		LOG(("O%d: EOF of S, polls the flock\n", i)); DRULE("SEALED EOF: EOF") }
-	:: atomic { st[i] == D_SEALED && up[i] && !pl[i] && T_OSEALED -> pl[i] = 1; ACT(A_POLL);
+	:: atomic { st[i] == D_SEALED && up[i] && !pl[i] && T_OSEALED -> go(D_SEALED); pl[i] = 1; ACT(A_POLL);
 		LOG(("O%d: own deadline, polls the flock\n", i)); DRULE("SEALED T_osealed: TIMEOUT") }
 	:: atomic { st[i] == D_SEALED && lock == NONE && (pl[i] || !up[i]) -> go(D_REOPEN);
 		lock = i; pl[i] = 0; ACT(A_TELL_REOPEN); LOG(("O%d: got flock, resumes by itself\n", i)); DRULE("SEALED flock got: LOCKED") }
@@ -739,7 +756,7 @@ end:	do
 #endif
 	:: atomic { st[i] == D_RELOCK && lock == NONE -> go(D_REOPEN);
 		lock = i; ACT(A_TELL_REOPEN); LOG(("O%d: got flock\n", i)); DRULE("RELOCK: LOCKED") }
-	:: atomic { st[i] == D_RELOCK && (EOFS(i) || CUT(i)) -> eof(); DRULE("RELOCK: EOF") }
+	:: atomic { st[i] == D_RELOCK && (EOFS(i) || CUT(i)) -> go(D_RELOCK); eof(); DRULE("RELOCK: EOF") }
 	:: atomic { st[i] == D_REOPEN -> go(D_SERVE);
 		assert(fmt <= ver[i]);		/* can read what is on disk */
 #ifndef M_NO_RELOAD
@@ -747,7 +764,7 @@ end:	do
 #endif
 		startwriting(); dsend(STATUS, hid[i], 0); ACT(A_SEND_STATUS);
 		LOG(("O%d: SERVES again\n", i)); DRULE("REOPEN: APP_RESUMED") }
-	:: atomic { st[i] == D_REOPEN && (EOFS(i) || CUT(i)) -> eof(); DRULE("REOPEN: EOF") }
+	:: atomic { st[i] == D_REOPEN && (EOFS(i) || CUT(i)) -> go(D_REOPEN); eof(); DRULE("REOPEN: EOF") }
 	/* it is on its way back: what S says now changes nothing */
 	:: atomic { (st[i] == D_UNSEAL || st[i] == D_RELOCK || st[i] == D_REOPEN ||
 		(st[i] == D_UNDRAIN && !s2d[i]?[SEALREQ,_,_])) && nempty(s2d[i]) -> s2d[i]?_,_,_ }
@@ -1042,7 +1059,8 @@ end:	do
 #else
 		:: IS_STATUS && sstand -> sstand = 0
 #endif
-		:: m != REG && !(IS_STATUS && sstand)	/* stale */
+		:: IS_STATUS && !sstand -> to(S_IDLE); RULE("-: O_STATUS")	/* said twice */
+		:: m != REG && !IS_STATUS	/* stale */
 #ifdef M_UNHEARD
 		:: m == REG && v == P_SERVING
 #endif
@@ -1157,7 +1175,7 @@ end:	do
 
 	/* ---- begin / ready: from here on O's death does not matter ------------------ */
 	:: atomic { sst == S_READY && HASN ->
-		d2s[ssucc]?m,h,v; assert(m == READY);
+		d2s[ssucc]?m,h,v; assert(m == READY); heard_ready(srev != UNSEALED);
 #ifdef M_NO_REV
 		if
 		:: v != BAD -> to(S_CHECK)
@@ -1281,6 +1299,7 @@ end:	do
 #ifndef M_ABORT_NO_FINAL
 		:: IS_SERVING && !KNEW -> to(S_ABORT); final(); RULE("ABORT registers again: O_SERVING")
 #endif
+		:: IS_SERVING && KNEW -> to(S_ABORT); RULE("-: O_SERVING")	/* by the attempt's end */
 		:: else
 		fi }
 	:: atomic { sst == S_ABORT && GONE(ssucc) ->
@@ -1331,7 +1350,7 @@ end:	do
 	:: atomic { sst == S_COLD_NAME && !sok -> to(S_COLD_WARM); skill(ssucc); ACT(A_KILL_N); RULE("COLD pid: JOURNAL_FAILED") }
 	:: atomic { sst == S_COLD_WARM && HASN -> d2s[ssucc]?m,h,v;
 		to(S_COLD_READY); ssend(ssucc, BEGIN, sh, 1); ACT(A_BEGIN_NOTHING); RULE("COLD Hello: N_HELLO") }
-	:: atomic { sst == S_COLD_READY && HASN -> d2s[ssucc]?m,h,v; assert(m == READY);
+	:: atomic { sst == S_COLD_READY && HASN -> d2s[ssucc]?m,h,v; assert(m == READY); heard_ready(false);
 		if
 		:: v != BAD -> to(S_COLD_TAKE); ssend(ssucc, COMMIT, sh, 0); ACT(A_COMMIT_N); RULE("COLD Ready: N_READY")
 		:: v == BAD -> to(S_COLD_READY); skill(ssucc); ACT(A_KILL_N); RULE("COLD Ready: N_READY")

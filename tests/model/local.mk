@@ -4,7 +4,7 @@ EXTRA_DIST += tests/model/rules.md tests/model/README.md tests/model/handoff.pml
 	tests/model/all.sh tests/model/quick.sh tests/model/run_handoff.sh \
 	tests/model/run_mutants.sh tests/model/run_timers.sh tests/model/probe.sh \
 	tests/model/run_connections.sh tests/model/relation.sh tests/model/relation.py \
-	tests/model/compare.py tests/model/replay.py tests/model/not_in_model
+	tests/model/compare.py tests/model/guards.py tests/model/replay.py tests/model/not_in_model
 .PHONY: model sim
 model:
 	sh $(srcdir)/tests/model/all.sh

@@ -4,7 +4,10 @@ from collections import namedtuple
 
 Row = namedtuple("Row", "role state event actions next rule")
 
-# what S knew when the step began (facts() of handoff.pml)
+# what S and D knew when the step began, bit by bit (facts(), heard_ready(), dfacts() of handoff.pml)
+FACTS = {"S": ("O gone", "O connected", "N gone", "N may have served", "O prepared", "O has served",
+               "O stands by", "healthy", "same state", "sealed"),
+         "D": ("polling", "cold start")}
 O_GONE, O_CONNECTED, N_GONE, MAY, PREPARED = 1, 2, 4, 8, 16
 
 
@@ -33,6 +36,15 @@ def read_steps(model_file, relation_file):
 	return steps
 
 
+def refused(steps):
+	"""{(role, state, event): set of the facts under which it is refused}"""
+	result = {}
+	for role, state, _, _, facts, text in steps:
+		if text.startswith("-: "):
+			result.setdefault((role, state, text[3:]), set()).add(facts)
+	return result
+
+
 def rows(steps):
 	"""Steps become rows: one that ends between two actions is joined with what follows.
 	{Row: set of the facts under which it was taken}"""
@@ -42,7 +54,7 @@ def rows(steps):
 			assert then.setdefault((role, frm), (to, acts)) == (to, acts), f"{frm} goes on in two ways"
 	result = {}
 	for role, frm, to, acts, facts, text in steps:
-		if text == "+":
+		if text == "+" or text.startswith("-"):
 			continue
 		while to.startswith("I_"):
 			to, more = then[role, to]

@@ -12,10 +12,12 @@ import os
 import sys
 
 from compare import Excused
-from relation import N_GONE, O_CONNECTED, O_GONE, Row, read_steps, rows
+from relation import MAY, N_GONE, O_CONNECTED, O_GONE, PREPARED, Row, read_steps, rows
 
 # where a life begins
 FIRST = {"S": ("IDLE", "R_IDLE", "R_COMMITTED", "ABORT"), "D": ("START", "SERVE")}
+# what a trace has of the facts: the rest decides which row is taken, and is compared there (guards.py)
+TRACED = {"S": O_GONE | O_CONNECTED | N_GONE | MAY | PREPARED, "D": 0}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -35,7 +37,8 @@ def behind(facts):
 
 class Judge:
 	def __init__(self, relation, excused):
-		self.relation, self.excused, self.known = relation, excused, {}
+		self.relation = {row: {f & TRACED[row.role] for f in facts} for row, facts in relation.items()}
+		self.excused, self.known = excused, {}
 
 	def allows(self, row, guard, facts):
 		"""Whether the model takes it; not_in_model counts."""

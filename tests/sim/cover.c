@@ -37,15 +37,6 @@ void cover_print_d(const struct d_row *r)
 	print_actions(d_action_name, r->action, sizeof r->action / sizeof *r->action);
 }
 
-/* What S knows, as facts() of tests/model/handoff.pml has it. */
-static unsigned facts(const struct s *s)
-{
-	bool o_gone = !s->o_present || s->o_gone, n_gone = !s->n_present || s->n_gone;
-
-	return (o_gone ? 1u : s->o_connected ? 2u : 0) | (n_gone ? 4u : 0) | (s->may ? 8u : 0) |
-	       (s->prepared ? 16u : 0);
-}
-
 void cover_life(char role, unsigned pid)
 {
 	if (sim_trace)
@@ -60,7 +51,7 @@ void cover_s_row(void *arg, const struct s_row *r)
 	if (sim_trace) {
 		printf("S0 ");
 		cover_print_s(r);
-		printf(" %u %s\n", facts(&w->sup.s), r->rule);
+		printf(" %u %s\n", facts_s(&w->sup.s), r->rule);
 	}
 	if (w->verbose)
 		say(w, "S", "%s --%s--> %s  [%s]%s%s", s_state_desc[r->state].id, s_event_name[r->event],

@@ -3,7 +3,7 @@ check_PROGRAMS += tests/sim/sim
 tests_sim_sim_SOURCES = \
 	tests/sim/sim.h tests/sim/cover.def tests/sim/rules.def tests/sim/rows.def \
 	tests/sim/kernel.c tests/sim/super.c tests/sim/daemon.c tests/sim/fault.c \
-	tests/sim/check.c tests/sim/cover.c tests/sim/mutant.c tests/sim/rules.c tests/sim/world.c tests/sim/main.c
+	tests/sim/check.c tests/sim/cover.c tests/sim/facts.c tests/sim/mutant.c tests/sim/rules.c tests/sim/world.c tests/sim/main.c
 tests_sim_sim_LDADD = libproto.la $(CBOR_LIBS)
 # live connections on their way, as in tests/model/connections.pml
 check_PROGRAMS += tests/sim/moves

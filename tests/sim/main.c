@@ -27,17 +27,21 @@ static int usage(void)
 	return 2;
 }
 
-/* For tests/model/compare.py: ROLE STATE EVENT GUARD NEXT ACTIONS RULE */
+/* For tests/model/compare.py: ROLE STATE EVENT GUARD NEXT ACTIONS FACTS RULE; FACTS: a set, in hex */
 static void print_rows(void)
 {
 	for (const struct s_row *r = sim_s_table; r->rule; r++) {
 		printf("S ");
 		cover_print_s(r);
+		putchar(' ');
+		facts_print_s(r);
 		printf(" %s\n", r->rule);
 	}
 	for (const struct d_row *r = sim_d_table; r->rule; r++) {
 		printf("D ");
 		cover_print_d(r);
+		putchar(' ');
+		facts_print_d(r);
 		printf(" %s\n", r->rule);
 	}
 }

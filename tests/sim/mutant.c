@@ -71,6 +71,29 @@ static void abort_unverified(struct s_row *t)
 	s_find(t, S_ABORT, S_NOW)->guard = S_G_ALWAYS;
 }
 
+/* The mutants guard-*: tests/model/compare.py has to notice them, too. */
+static void set_guard(struct s_row *t, enum s_state st, enum s_event e, enum s_guard was, enum s_guard is)
+{
+	for (; t->rule; t++)
+		if (t->state == st && t->event == e && t->guard == was)
+			t->guard = is;
+}
+
+static void guard_untouched(struct s_row *t)
+{
+	set_guard(t, S_BACK, S_NOW, S_G_UNTOUCHED, S_G_O_ALIVE);
+}
+
+static void guard_away(struct s_row *t)
+{
+	set_guard(t, S_WARM, S_E_N_HELLO, S_G_O_AWAY, S_G_O_GONE);
+}
+
+static void guard_served(struct s_row *t)
+{
+	set_guard(t, S_R_IDLE, S_E_TIMEOUT, S_G_SERVED, S_G_O_CONNECTED);
+}
+
 static void ready_unread(struct s_row *t)
 {
 	*s_find(t, S_READY, S_E_N_READY) =
@@ -208,6 +231,9 @@ const struct mutant mutants[] = {
 	{ "seal-before-unlock", "SealComplete before the flock is given up", .d = seal_before_unlock },
 	{ "seal-keeps-lock", "a sealed O keeps the flock", .d = seal_keeps_lock },
 	{ "abort-without-verified-death", "goes back to O while N may live", .s = abort_unverified },
+	{ "guard-untouched", "an O that was sent Prepare is left alone", .s = guard_untouched },
+	{ "guard-away", "Prepare to an O that is not connected", .s = guard_away },
+	{ "guard-served", "an O that has served and is silent is killed", .s = guard_served },
 	{ "ready-unread", "Ready believed, O's socket unread; stale open", .s = ready_unread },
 	{ "accept-queue-unread", "O's new channel is not read before Ready is believed",
 	  .flags = M_QUEUE },

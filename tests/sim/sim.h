@@ -11,6 +11,7 @@
  * fault.c    what goes wrong, and when
  * check.c    the guarantees
  * cover.c    what was seen: rows, histogram
+ * facts.c    what a machine knew, in bits; under which a row is taken
  * mutant.c   rules broken on purpose
  * rules.c    for each rule of the tables: that its loss is noticed
  * world.c    one run
@@ -264,6 +265,11 @@ void check_bind(struct world *w);
 void check_daemon_obeys(struct world *w, struct proc *p, enum d_state was, enum d_event e);
 void check_end(struct world *w);
 bool world_settled(struct world *w);
+
+/* ---- facts.c ---- */
+unsigned facts_s(const struct s *s);
+void facts_print_s(const struct s_row *r);         /* under which facts it may be taken */
+void facts_print_d(const struct d_row *r);
 
 /* ---- cover.c ---- */
 #define PHASES (S_STATE_COUNT + 1)                 /* the last: S is down */
