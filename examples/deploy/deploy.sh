@@ -16,6 +16,7 @@ set -eu
 name=$1 sha256=$2
 shift 2
 releases=${RELEASES:-/opt/$name}
+wait=${WAIT:-30s}   # for a supervisor that is being started again, or hands over
 release=$releases/$sha256
 
 say() { echo "deploy $name: $*" >&2; }
@@ -48,9 +49,10 @@ prove()
 exec 9>"$releases/.lock"
 flock -n 9 || die 4 "somebody else deploys it now"
 upload
-handoffctl plan "$name" --binary "$release" >&2 ||
+handoffctl plan "$name" --wait "$wait" --binary "$release" >&2 ||
 	die $? "it would not take over; nothing was done"
-handoffctl upgrade "$name" --binary "$release" --sha256 "$sha256" --reason "deploy $sha256" >&2 || {
+handoffctl upgrade "$name" --wait "$wait" --binary "$release" --sha256 "$sha256" \
+	--reason "deploy $sha256" >&2 || {
 	code=$?
 	handoffctl explain "$name" >&2 || true
 	die $code "the upgrade has failed"
@@ -61,6 +63,6 @@ if smoke "$@"; then
 	exit 0
 fi
 say "the smoke test has failed: rolling back"
-handoffctl rollback "$name" --reason "the smoke test of $sha256 failed" >&2 ||
+handoffctl rollback "$name" --wait "$wait" --reason "the smoke test of $sha256 failed" >&2 ||
 	die 9 "NOT rolled back, the bad release may serve: look at it now"
 die 1 "rolled back; the old one serves"

@@ -347,6 +347,8 @@ static int check_options(struct parser *p)
 			             c->command->name, o->name, c->command->name);
 	if (c->socket && c->name)
 		return wrong(p->c, "-S names the service by its socket; leave '%s' out", c->name);
+	if (c->wait.given && !c->socket && !c->name)
+		return wrong(p->c, "--wait needs to know for whom: handoffctl %s NAME", c->command->name);
 	if (c->deadline.given && c->drain.given && c->drain.ms > c->deadline.ms)
 		return wrong(p->c, "--drain-grace is longer than --deadline; it is a part of it");
 	return 0;

@@ -25,6 +25,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"upgrade kvd --deadline 3s --drain-grace 500ms\0a shorter pause, or no upgrade\0"
 		"upgrade kvd --if-changed --sha256 \"$(sha256sum <build/kvd | cut -c-64)\"\0"
 		"these bytes or none, and only if they do not run already\0"
+		"upgrade kvd --wait 30s\0also while the supervisor is being started again, or hands over\0"
 		"--json upgrade kvd | jq -r 'select(.event == \"result\").pause_us'\0"
 		"for a script\0",
 		ctl_upgrade, .acts = true },
@@ -136,6 +137,8 @@ const struct ctl_option ctl_options[] = {
 	  "how long the running daemon may finish what is in flight" },
 	{ "max-stall", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(max_stall), TIMER_DEADLINE,
 	  "refuse if the last ones took longer; exit status 7 if this one did" },
+	{ "wait", 0, "DURATION", ATTEMPT | BIT(PLAN) | BIT(STATUS), CTL_DURATION, AT(wait), TIMER_DEADLINE,
+	  "so long at most for a supervisor that would begin an upgrade" },
 	{ "sha256", 0, "HEX", BIT(UPGRADE), CTL_SHA256, AT(sha256), 0,
 	  "run only an executable with this sum, from a copy; else refuse" },
 	{ "if-changed", 0, NULL, BIT(UPGRADE), CTL_FLAG, AT(if_changed), 0,

@@ -75,7 +75,7 @@ struct ctl {
 	const char *name;                    /* NULL: the one service that runs */
 	bool json, help, version, openmetrics;
 	const char *socket, *binary, *reason, *trace_parent, *correlation_id, *tenant;
-	struct ctl_duration deadline, drain, max_stall;
+	struct ctl_duration deadline, drain, max_stall, wait;
 	struct ctl_sha256 sha256;
 	bool if_changed;
 	const char *id;                      /* of a handoff, or its beginning; NULL: the last one */

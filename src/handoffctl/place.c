@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "handoffd/conf.h"
 
 #define ROOT_PLACE "/run/handoff"
+#define WAIT_RETRY_MS 200   /* a user may ask ten times a second */
 
 static bool is_socket(const char *path)
 {
@@ -263,7 +265,7 @@ static int find_only(struct ctl *c, char **ret_socket, char **ret_name)
 	return r;
 }
 
-int place_find(struct ctl *c, char **ret_socket, char **ret_name)
+static int find(struct ctl *c, char **ret_socket, char **ret_name)
 {
 	int r = 0;
 
@@ -279,6 +281,45 @@ int place_find(struct ctl *c, char **ret_socket, char **ret_name)
 	if (r) {
 		free(*ret_socket);
 		*ret_socket = NULL;
+	}
+	return r;
+}
+
+/* ---- --wait ---- */
+
+/* Whether the wait is over: an upgrade would be begun, or that will not change by itself. */
+static bool is_ready(struct ctl *c, const char *name, const char *socket, uint64_t limit_ms, bool *told)
+{
+	const struct msg question = { .type = MSG_op_status };
+	struct ask a = ASK_INIT(socket);
+	bool refuses, ready;
+
+	ask_all(&a, 1, &question, limit_ms, -1);
+	refuses = !a.result && a.msg.type == MSG_op_state && MSG_HAS(&a.msg, op_state, refused);
+	ready = a.result ? a.result == -EACCES || a.result == -EPERM || a.result == -ENAMETOOLONG : !refuses;
+	if (!ready && !*told && !c->json) {
+		out_note(&c->out, "waiting for %s: %.*s", name,
+		         refuses ? (int)a.msg.op_state.refused.n : INT_MAX,
+		         refuses ? a.msg.op_state.refused.p : "no supervisor answers");
+		*told = true;
+	}
+	ask_end(&a);
+	return ready;
+}
+
+int place_find(struct ctl *c, char **ret_socket, char **ret_name)
+{
+	const uint64_t end = sys_now_ms() + c->wait.ms;
+	bool told = false;
+	uint64_t now;
+	int r;
+
+	/* found anew each time: a user's operator may wait for one that comes in root's place */
+	while (!(r = find(c, ret_socket, ret_name)) && (now = sys_now_ms()) < end &&
+	       !is_ready(c, *ret_name, *ret_socket, end - now, &told)) {
+		free(*ret_socket);
+		free(*ret_name);
+		sys_poll(NULL, 0, WAIT_RETRY_MS);
 	}
 	return r;
 }

@@ -29,7 +29,8 @@ void places_free(struct places *p);
 /*
  * The control.sock that c means: its -S, its NAME's, or that of the only service there.
  * 0, *ret_socket and *ret_name (both to be freed; the name of -S is its path), or the
- * exit code of an error that was reported.
+ * exit code of an error that was reported. With --wait it waits until the service would begin an
+ * upgrade, or the time is over: who asks then is told why not.
  */
 int place_find(struct ctl *c, char **ret_socket, char **ret_name);
 

@@ -704,6 +704,7 @@ class Usage(Case):
         ("status", "../x"): "'../x' is no service's name; use letters, digits, _ . @ -, at most "
         "64, a letter, digit or _ first",
         ("status", "-S", "/x", "kvd"): "-S names the service by its socket; leave 'kvd' out",
+        ("upgrade", "--wait", "3s"): "--wait needs to know for whom: handoffctl upgrade NAME",
         ("upgrade", "--binary", "no/such"): "--binary no/such: No such file or directory; give the "
         "path of an executable file",
         ("plan", "--binary", "."): "--binary .: Is a directory; give the path of an executable file",

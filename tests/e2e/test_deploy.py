@@ -1,6 +1,7 @@
 """examples/deploy/, as its files stand. Commands are found by PATH, as on a host where they are
 installed; ssh is played by a script that runs its command here."""
 
+import concurrent.futures
 import hashlib
 import os
 import re
@@ -64,6 +65,12 @@ class Recipe(HandoffCase):
             return subprocess.run(argv, env=dict(s.env, **env), cwd=s.dir, stdin=f, check=False, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=harness.PATIENCE * 2)
 
+    def await_line(self, f, text):
+        for line in f:
+            if text in line:
+                return
+        self.fail("%r was not said" % text)
+
     def current(self, s):
         return os.readlink(os.path.join(s.releases, "current"))
 
@@ -108,6 +115,29 @@ class Deploy(Recipe):
         p = self.deploy(s, "kvd-v2")
         self.assert_code(p, 1, "the upgrade has failed")
         self.assertIn("what to do", p.stdout.lower())
+        self.assert_serves(s, "1.0")
+
+    def test_the_supervisor_dies(self):
+        """Before the deployment, and in its smoke test, which is bad: it waits, and rolls back."""
+        [s] = self.host("kvd")
+        fifo = s.path("whom")
+        os.mkfifo(fifo)
+        smoke = self.write(s.path("smoke"), 'read -r pid <"%s"' % fifo, 'kill -9 "$pid"', "! echo bad")
+        path = harness.program("kvd-v2")
+        s.kill_supervisor()
+        with open(path, "rb") as f:
+            p = subprocess.Popen(["deploy", s.name, sha256(path), smoke], env=s.env, cwd=s.dir, stdin=f, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.addCleanup(p.kill)
+        self.await_line(p.stdout, "waiting for kvd: no supervisor answers")
+        s.launch()
+        with open(fifo, "w", encoding="ascii") as f:
+            f.write("%d\n" % s.supervisor.pid)
+        self.await_line(p.stdout, "bad")
+        s.supervisor.wait(harness.PATIENCE)
+        s.start()
+        out, _ = p.communicate(timeout=harness.PATIENCE)
+        self.assert_code(subprocess.CompletedProcess(p.args, p.returncode, out), 1, "rolled back; the old one serves")
         self.assert_serves(s, "1.0")
 
     def test_two_at_once(self):
@@ -217,7 +247,8 @@ class Debian(Recipe):
                         "-f", "${db:Status-Status} ${Version}", "kvd")
         return p.stdout
 
-    def test_package(self):
+    def installed(self):
+        """Version 1 of the package, and its service: the service and the path of its program."""
         [s] = self.host("kvd")
         s.stop()
         for d in ("updates", "info"):
@@ -229,6 +260,35 @@ class Debian(Recipe):
         self.assert_code(self.dpkg(s, "-i", self.package(s, "1", harness.program("kvd-v1"))), 0)
         s.configure(command=[path, "--data-dir", s.data_dir])
         s.start()
+        return s, path
+
+    def systemd_says(self, s, *lines):
+        """A systemctl that is played; what it was asked to do is in the file `asked`."""
+        tool = s.path("tools", "systemctl")
+        return self.write(tool, 'echo "$@" >>"%s"' % s.path("asked"), 'case $1 in show)', *lines, ";; esac")
+
+    def test_a_supervisor_that_is_started_again(self):
+        """It has died, and its daemon serves: that hands over when systemd has started the next one."""
+        s, path = self.installed()
+        self.systemd_says(s, "echo activating")
+        package = self.package(s, "2", harness.program("kvd-v2"))
+        s.kill_supervisor()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            dpkg = pool.submit(self.dpkg, s, "-i", package)
+            harness.wait_until(lambda: os.path.exists(s.path("asked")), "systemd was asked")
+            s.start()
+            self.assert_code(dpkg.result(), 0, "committed")
+        self.assert_serves(s, "2.0")
+        # and a removal ends it
+        s.kill_supervisor()
+        self.systemd_says(s, "echo activating")
+        self.assert_code(self.dpkg(s, "--remove", "kvd"), 0)
+        self.assertEqual(harness.read_file(s.path("asked")).splitlines()[-1], "stop handoff@kvd.service")
+        self.assertFalse(os.path.exists(path))
+        s.start()
+
+    def test_package(self):
+        s, path = self.installed()
         load = s.load()
         daemon = s.daemon_pid()
         self.assert_code(self.dpkg(s, "-i", self.package(s, "2", harness.program("kvd-v2"))), 0, "committed")

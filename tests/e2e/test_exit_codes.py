@@ -135,5 +135,69 @@ class ExitCodes(HandoffCase):
         self.assert_clean_upgrade(s, NEW)
 
 
+class Wait(HandoffCase):
+    """--wait: a supervisor that is being started, or is about something else, is no reason to fail."""
+
+    def waiting(self, s, why, *args):
+        """handoffctl with --wait, which has said for what it waits."""
+        p = subprocess.Popen([harness.program("handoffctl"), *args, "--wait", "10min"], env=s.env, text=True,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.stderr.close)
+        self.assertEqual(p.stderr.readline(), "handoffctl: waiting for kvd: %s\n" % why)
+        return p
+
+    def assert_ends(self, p, code, text):
+        out, err = p.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(p.returncode, code, out + err)
+        self.assertIn(text, out + err)
+
+    def test_it_is_started(self):
+        s = self.kvd(start=False)
+        p = self.waiting(s, "no supervisor answers", "status", "kvd")
+        s.start()
+        self.assert_ends(p, 0, "kvd: idle")
+
+    def test_it_is_started_again(self):
+        """The daemon serves on, and hands over when it is adopted."""
+        s = self.kvd()
+        self.use(s, NEW)
+        for command, version in (("upgrade", "2.0"), ("rollback", "1.0"), ("plan", "1.0")):
+            with self.subTest(command=command):
+                s.kill_supervisor()
+                p = self.waiting(s, "no supervisor answers", command, "kvd")
+                s.start()
+                self.assert_ends(p, 0, "committed" if command != "plan" else "an upgrade would go ahead")
+                self.assert_serves(s, version)
+
+    def test_it_hands_over(self):
+        """Of two who upgrade, the second one begins when the first one has ended."""
+        s = self.kvd()
+        self.use(s, NEW, "warmup:delay=700")
+        u = s.start_upgrade()
+        harness.wait_until(lambda: "fault: delay at warmup" in s.log(), "kvd is in its warm-up")
+        p = self.waiting(s, "another handoff is under way", "upgrade", "kvd", "--reason", "the second")
+        self.use(s, OLD)
+        u.wait()
+        self.assert_outcome(u, 0, "committed")
+        self.assert_ends(p, 0, "committed")
+        self.assert_serves(s, "1.0")
+
+    def test_the_time_is_over(self):
+        """Then the answer is that without --wait."""
+        s = self.kvd(options={"start-timeout": "10min"})
+        self.assertEqual(s.ctl("upgrade", "other", "--wait", "10ms").returncode, 3)
+        self.use(s, NEW, "warmup:hang")
+        u = s.start_upgrade()
+        harness.wait_until(lambda: "fault: hang at warmup" in s.log(), "kvd is in its warm-up")
+        self.assertEqual(s.ctl("--json", "upgrade", "kvd", "--wait", "10ms").returncode, 4)
+        self.assertEqual(s.ctl("status", "kvd", "--wait", "10ms").returncode, 0)
+        self.assertEqual(s.ctl("abort", "kvd").returncode, 0)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted")
+
+
 if __name__ == "__main__":
     unittest.main()

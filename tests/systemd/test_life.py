@@ -109,6 +109,44 @@ class Removal(systemd.TestCase):
         self.assertTrue(u.client().ping())
 
 
+class Package(systemd.TestCase):
+    """The hooks of examples/deploy/debian/, while systemd is about to start a dead supervisor again."""
+
+    def hook(self, u, name, *args):
+        path = os.path.join(harness.TOP, "examples/deploy/debian", "kvd." + name)
+        return subprocess.Popen(["sh", path, *args], env=u.env, stdin=subprocess.DEVNULL, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def ended(self, p):
+        out, _ = p.communicate(timeout=PATIENCE)
+        self.assertEqual(p.returncode, 0, out)
+        return out
+
+    def dead(self, u):
+        """Its supervisor is dead and comes back when it is told to; the daemon serves."""
+        u.kill_supervisor()
+        wait_until(lambda: u.state() == "activating/auto-restart", "systemd waits")
+
+    def test_upgrade_and_removal(self):
+        u = self.unit(name="kvd", binary="kvd-v1", dropin={"RestartSec": "1h"})
+        u.install("kvd-v2")
+        self.dead(u)
+        load = u.load()
+        p = self.hook(u, "postinst", "configure", "1")
+        for line in p.stdout:
+            if "waiting for kvd" in line:
+                break
+        self.assertEqual(u.systemctl("restart").returncode, 0)   # a start waits for RestartSec=
+        self.assertIn("committed", self.ended(p))
+        self.assertEqual(u.status()["version"], "2.0")
+        self.assert_nothing_failed(load)
+        load.stop()
+        self.dead(u)
+        self.ended(self.hook(u, "prerm", "remove"))
+        self.assertEqual(u.state(), "inactive/dead")
+        self.assertIn("does not run, nothing to hand over", self.ended(self.hook(u, "postinst", "configure", "1")))
+
+
 class Names(systemd.TestCase):
     """The instance is the name as it stands, whatever systemd makes of such characters elsewhere."""
 
