@@ -311,9 +311,11 @@ static void begin(struct world *w, uint64_t seed, bool verbose)
 		}
 	}
 	w->nconn = 1 + rnd(w, rnd(w, 20) ? 3 : MAX_CONN);
-	for (unsigned c = 0; c < w->nconn; c++)
-		w->conn[c] = (struct conn){ .requests = 1 + rnd(w, 4), .large = !rnd(w, 10),
-		                            .ref[O] = true, .own[O] = true };
+	for (unsigned c = 0; c < w->nconn; c++) {   /* one draw in a statement: a seed is the same everywhere */
+		w->conn[c] = (struct conn){ .ref[O] = true, .own[O] = true };
+		w->conn[c].requests = 1 + rnd(w, 4);
+		w->conn[c].large = !rnd(w, 10);
+	}
 	w->o = O_SERVE;
 	w->n = N_WARM;
 	w->s = S_PREP;
