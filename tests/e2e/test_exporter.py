@@ -53,7 +53,7 @@ class Exporter:
 class ExporterCase(MetricsCase):
     def exporter(self, s, *args):
         x = Exporter(s, *args)
-        self.addCleanup(lambda: x.process.poll() is None and x.end(signal.SIGKILL))
+        self.addCleanup(lambda: x.process.poll() is None and x.end())
         return x
 
     def second(self, s, name="kvd2"):

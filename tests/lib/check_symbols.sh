@@ -64,10 +64,10 @@ fi
 cd "$dir" || exit 2
 printf '#include <handoff.h>\nint f(handoff *h);\nint f(handoff *h) { return handoff_fd(h); }\n' >h.c
 cp h.c h.cc
-compiles "the header is C90" "${CC:-cc}" -std=c90 -pedantic -Wall -Wextra -Werror \
+compiles "the header is C90" ${CC:-cc} -std=c90 -pedantic -Wall -Wextra -Werror \
 	-I"$top/include" -c h.c
 if command -v "${CXX:-c++}" >/dev/null; then
-	compiles "the header is C++" "${CXX:-c++}" -std=c++98 -Wall -Wextra -Werror -I"$top/include" -c h.cc
+	compiles "the header is C++" ${CXX:-c++} -std=c++98 -Wall -Wextra -Werror -I"$top/include" -c h.cc
 	compiles "a C++ program finds its functions" sh -c 'nm h.o | grep -q "U handoff_fd$"'
 else
 	echo "skipped: the header is C++: no C++ compiler on this machine"
