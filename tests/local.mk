@@ -162,7 +162,7 @@ EXTRA_DIST += tests/install.sh tests/run.sh tests/count.awk tests/checklog.awk t
 EXTRA_DIST += tests/e2e/test_quickstart.py tests/e2e/test_upgrade.py \
 	tests/e2e/test_supervisor_dies.py tests/e2e/test_redis_clients.py \
 	tests/e2e/manager.py tests/e2e/test_fdstore.py tests/e2e/test_sdnotify.py tests/e2e/test_deploy.py \
-	tests/e2e/test_metrics.py tests/e2e/test_exporter.py \
+	tests/e2e/test_messages.py tests/e2e/test_metrics.py tests/e2e/test_exporter.py \
 	tests/e2e/moving.py tests/e2e/test_moving.py \
 	tests/e2e/test_exit_codes.py tests/e2e/handoffs.py tests/e2e/test_leftovers.py
 

@@ -105,6 +105,18 @@ def own_network():
         fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
 
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+
+
+def own_cgroups():
+    """This process, and all that it starts, in a mount namespace where version 2 of the cgroups is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) or \
+            libc.mount(b"none", b"/sys/fs/cgroup", b"cgroup2", 0, None):
+        raise OSError(ctypes.get_errno(), "no cgroups of version 2")
+
+
 def may_have_a_network():
     """Whether own_network() works here: a child tries."""
     pid = os.fork()

@@ -325,6 +325,17 @@ class Interrupt(Case):
         self.assertEqual((code, err), (6, "handoffctl: unknown: left; the handoff goes on; "
                                        "see handoffctl status\n"))
 
+    def test_nobody_to_be_asked_for_the_abort(self):
+        fake = self.fake(None, None)
+        p = self.start("upgrade", "kvd")
+        self.assertTrue(self.begun.wait(harness.PATIENCE))
+        fake.die()
+        p.send_signal(signal.SIGINT)
+        self.assertIn("asking for the abort", p.stderr.readline())
+        self.assertEqual(p.stderr.readline(), "handoffctl: the abort could not be asked for: Connection refused\n")
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(self.end(p)[0], 6)
+
     def test_committed_all_the_same(self):
         self.fake(result(1, "refused", "Too late."), result(0, "committed", "yes"))
         code, out, _err = self.end(self.interrupted("upgrade", "kvd"))
@@ -563,6 +574,22 @@ class Places(Case):
                     8, "", "handoffctl: permission denied: %s; be root, or in the group `operators` "
                     "of its configuration\n" % fake.path))
 
+    def test_no_directory(self):
+        path = os.path.join(self.dir, "file")
+        with open(path, "w", encoding="ascii"):
+            pass
+        self.assertEqual(self.ctl("status", env={"HANDOFF_RUNTIME_DIR": path}), (
+            3, "", "handoffctl: %s cannot be listed: Not a directory; name the service\n" % path))
+
+    def test_no_supervisor_and_no_history(self):
+        """What it remembers lies where it cannot be read."""
+        path = os.path.join(self.dir, "kvd", "history")
+        os.mkdir(os.path.dirname(path))
+        os.symlink("history", path)
+        self.assertEqual(self.ctl("history", "kvd", env={"HANDOFF_STATE_DIR": self.dir}), (
+            3, "", "handoffctl: no supervisor of kvd runs here, and what it remembers cannot be read: %s: "
+            "Too many levels of symbolic links\n" % path))
+
     def test_no_runtime_directory(self):
         if os.getuid() == 0:
             os.chmod(self.dir, 0o755)
@@ -642,10 +669,16 @@ class Patience(Case):
         def gone(connection, _kind, _fields):
             connection.send(event("drain", 5))
             dead.die()
+
+        def copied(connection, kind, _fields):
+            """Somebody else has a copy of its end of the connection, which does not end therefore."""
+            held.die()
+            never(connection, kind, _fields)
         asked = threading.Event()
         self.supervisor(never, name="hung")
         self.supervisor(silent_but_alive, name="alive")
         dead = self.supervisor(gone, name="dead")
+        held = self.supervisor(copied, name="held")
         full = self.supervisor(never, name="full", listen=False)
         full.listener = socket.socket(socket.AF_UNIX)
         full.listener.bind(full.path)
@@ -655,7 +688,7 @@ class Patience(Case):
         self.addCleanup(waiting.close)
         running = {args: self.start(*args) for args in (
             ("status", "hung"), ("upgrade", "hung"), ("upgrade", "alive"), ("upgrade", "dead"),
-            ("status", "full"), ("upgrade", "full"))}
+            ("upgrade", "held"), ("status", "full"), ("upgrade", "full"))}
         ends = {args: (*p.communicate(timeout=2 * harness.PATIENCE), p.returncode)
                 for args, p in running.items()}
         for args, code, text in (
@@ -666,6 +699,8 @@ class Patience(Case):
                  "be stopped or hang; the handoff goes on when it does"),
                 (("upgrade", "dead"), 6, "unknown: the supervisor went away and did not come back "
                  "within 15 s; start it again"),
+                (("upgrade", "held"), 6, "unknown: nobody is at %s any more (Connection refused), and the "
+                 "connection to the supervisor is silent; start it again: it finishes the handoff" % held.path),
                 (("upgrade", "alive"), 0, "")):
             with self.subTest(args=args):
                 self.assertEqual(ends[args][2], code, ends[args])

@@ -280,7 +280,11 @@ class OtherChildren(Case):
 
 def delegated():
     """A cgroup of its own for a handoffd, marked as delegated, or the reason why there is none."""
-    for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+    places = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+    if not any(os.path.exists(top + "/cgroup.procs") for top in places):
+        with contextlib.suppress(OSError):
+            harness.own_cgroups()
+    for top in places:
         if not os.path.exists(top + "/cgroup.procs"):
             continue
         path = "%s/handoff-test-%d" % (top, os.getpid())
@@ -379,6 +383,28 @@ class Cgroups(Case):
     def serving(self, s, helpers):
         pid, = [p.pid for p in self.daemons(s) if p.pid not in helpers]
         return pid
+
+    def test_no_more_groups(self):
+        """As many as there may be: helpers are told by their session."""
+        with open(self.group + "/cgroup.max.descendants", "w", encoding="ascii") as f:
+            f.write("0")
+        s = self.kvd(*leaving("helper"))
+        pids = self.wait_helpers(s, 1)
+        self.assertIn("the daemon (pid %d) gets no cgroup of its own: " % s.daemon_pid(), s.log())
+        self.upgrade(s, NEW)
+        self.assert_ended(s, *pids)
+
+    def test_group_that_stays(self):
+        """The daemon has made more below its own than is removed."""
+        s = self.kvd()
+        name, = self.groups()
+        below = [os.path.join(self.group, name, *"0123456789"[:n]) for n in range(11)]
+        os.makedirs(below[-1])
+        self.upgrade(s, NEW)
+        harness.wait_until(lambda: "warning: the cgroup %s cannot be removed" % name in s.log(), "it is told", 30)
+        self.upgrade(s, OLD)
+        for path in reversed(below):
+            os.rmdir(path)
 
     def test_not_delegated(self):
         """Nothing is made where nobody has allowed it."""

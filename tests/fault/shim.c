@@ -51,7 +51,7 @@
 	C(pipe2) C(fork) C(pidfd_open) C(waitid) C(waitpid) C(epoll_create1) C(epoll_ctl) \
 	C(epoll_wait) C(timerfd_create) C(eventfd) C(poll) C(unshare) C(chdir) C(fchdir) \
 	C(setrlimit) C(setpriority) C(setgroups) C(setresgid) C(setresuid) C(execveat) \
-	C(pthread_create) C(open_memstream) C(memfd_create) \
+	C(pthread_create) C(open_memstream) C(memfd_create) C(pidfd_signal) \
 	C(malloc) C(calloc) C(realloc) C(strdup) C(strndup) C(asprintf)
 
 enum call {
@@ -77,7 +77,7 @@ struct memory {          /* of one process: blocks that it has and has not freed
 struct control {         /* fault.py knows this layout */
 	uint32_t armed;  /* 0: nothing is counted */
 	int32_t o_pid;
-	uint32_t role, call, nth;  /* the nth, from 1, is failed; role 0: none */
+	uint32_t role, call, nth;  /* the nth, from 1, is failed, 0: each; role 0: none */
 	int32_t error;
 	_Atomic uint32_t hits;
 	uint32_t ncalls;
@@ -209,7 +209,7 @@ static int fault_if(enum call call, const void *caller, bool possible)
 		return 0;
 	r = role();
 	const uint32_t n = atomic_fetch_add(&ctl->count[r][call], 1) + 1;
-	if (ctl->role != r || ctl->call != (uint32_t)call || ctl->nth != n || !possible)
+	if (ctl->role != r || ctl->call != (uint32_t)call || (ctl->nth && ctl->nth != n) || !possible)
 		return 0;
 	inside = true;
 	if (!atomic_fetch_add(&ctl->hits, 1))
@@ -481,6 +481,18 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 		m = &copy;
 	}
 	return next(fd, m, flags);
+}
+
+/* In the control file a name has 15 letters. */
+int pidfd_send_signal(int fd, int sig, siginfo_t *s, unsigned f);
+EXPORT int pidfd_send_signal(int fd, int sig, siginfo_t *s, unsigned f)
+{
+	const int e = fault(CALL_pidfd_signal, __builtin_return_address(0));
+	static __typeof__(pidfd_send_signal) *next;
+
+	if (!next)
+		next = real("pidfd_send_signal");
+	return e ? errno = e, -1 : next(fd, sig, s, f);
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
