@@ -257,6 +257,11 @@ def messages_of_all():
     return messages.wrong(ROOT, page('handoff-messages.7'))
 
 
+@test
+def mistakes_of_a_configuration():
+    return messages.wrong_of_mistakes(ROOT)
+
+
 # ---- handoffd
 
 def getopt_rows(source):

@@ -1,12 +1,15 @@
 /* Every mistake of a configuration, and the one line that is said about it. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/sys.h"
@@ -527,10 +530,37 @@ static int fail_one(enum sys_call call)
 	return call == failing ? -EMFILE : 0;
 }
 
+static int time_out(enum sys_call call)
+{
+	return call == SYS_C_POLL ? -ETIMEDOUT : 0;
+}
+
+START_TEST(too_many_listeners)
+{
+	char *text = NULL, said[200];
+	struct conf *c = NULL;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+
+	fputs("service kvd {\ncommand = /bin/true\n", f);
+	for (int i = 0; i <= CONF_MAX_LISTENERS; i++)
+		fprintf(f, "listen l%d { address = unix:@%d }\n", i, i);
+	fputs("}\n", f);
+	fclose(f);
+	put(text, n);
+	free(text);
+	ck_assert_int_lt(conf_read(file, &c, err, sizeof err), 0);
+	snprintf(said, sizeof said, "%s:%d: more than %d listeners; a service can have no more", file,
+	         3 + CONF_MAX_LISTENERS, CONF_MAX_LISTENERS);
+	ck_assert_str_eq(err, said);
+}
+END_TEST
+
 START_TEST(resolving_without_descriptors)
 {
 	static const enum sys_call each[] = { SYS_C_PIPE, SYS_C_FORK, SYS_C_POLL, SYS_C_WRITE };
 	struct conf *c = NULL;
+	char said[200];
 
 	put(SERVICE("user = root"), strlen(SERVICE("user = root")));
 	for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
@@ -538,8 +568,15 @@ START_TEST(resolving_without_descriptors)
 		sys_fault = fail_one;
 		ck_assert_int_lt(conf_read(file, &c, err, sizeof err), 0);
 		sys_fault = NULL;
-		ck_assert_ptr_nonnull(strstr(err, ":3: cannot look up users and groups: "));
+		snprintf(said, sizeof said, "%s:3: cannot look up users and groups: %s; try again", file,
+		         strerror(failing == SYS_C_WRITE ? EPIPE : EMFILE));
+		ck_assert_str_eq(err, said);
 	}
+	sys_fault = time_out;
+	ck_assert_int_lt(conf_read(file, &c, err, sizeof err), 0);
+	sys_fault = NULL;
+	ck_assert_ptr_nonnull(strstr(err, ":3: the name service did not answer within 5 s; use numbers for user and "
+	                             "groups, or repair it (getent passwd)"));
 }
 END_TEST
 
@@ -608,9 +645,48 @@ START_TEST(data_dirs)
 }
 END_TEST
 
+/* The same for somebody who is not root. */
+static void machine_of_nobody(const char *option, int error, const char *said)
+{
+	const pid_t pid = fork();
+	int status;
+
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		if (geteuid() == 0 && (chmod(dir, 0777) || setgid(65534) || setuid(65534)))
+			_exit(99);
+		unlink(file);
+		machine(option, error, said);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(status == 0, "%s: %#x", option, (unsigned)status);
+}
+
+static int no_groups(enum sys_call call)
+{
+	return call == SYS_C_SETGROUPS ? -ENOMEM : 0;
+}
+
+START_TEST(of_somebody)
+{
+	machine_of_nobody("user = root", -EPERM, "user = root: only root may start daemons as somebody else; run "
+	                  "handoffd as root, or leave user out");
+	machine_of_nobody("group = root", -EPERM, "group = root: only root may start daemons with another group; "
+	                  "run handoffd as root, or leave group out");
+	machine_of_nobody("groups = { root }", -EPERM, "groups: only root may set them; run handoffd as root, or "
+	                  "leave groups out");
+	if (geteuid() != 0)
+		return;
+	sys_fault = no_groups;
+	machine("user = nobody", -ENOMEM, "cannot look at the machine as nobody: Cannot allocate memory");
+	sys_fault = NULL;
+}
+END_TEST
+
 START_TEST(places)
 {
-	char said[512];
+	char option[256], said[512];
 
 	machine("working-dir = /nonexistent", -ENOENT,
 		"working-dir /nonexistent: No such file or directory; "
@@ -618,29 +694,20 @@ START_TEST(places)
 	machine("listen a { address = unix:/nonexistent/x }", -ENOENT,
 		"listen a: directory /nonexistent: "
 		"No such file or directory; create it, and let handoffd's user enter it");
-	if (geteuid() != 0) {
-		machine("user = root", -EPERM,
-			"user = root: only root may start daemons as somebody else; "
-			"run handoffd as root, or leave user out");
+	if (geteuid() != 0)
 		return;
-	}
 	/* the directory of the test is root's, 0700 */
-	snprintf(said, sizeof said, "user = nobody\nlisten a { address = unix:%s/x }", dir);
-	put(SERVICE(""), strlen(SERVICE("")));
-	{
-		struct conf *c;
-		char text[1024], wanted[1024];
-
-		snprintf(text, sizeof text, SERVICE("%s\ndata-dir = \"%s\""), said, dir);
-		c = read_good(text);
-		ck_assert_int_eq(conf_check_machine(c, err, sizeof err), -EACCES);
-		snprintf(wanted, sizeof wanted,
-			 "%s:5: data-dir %s: nobody may not write it (Permission denied); "
-			 "chown or chmod it",
-			 file, dir);
-		ck_assert_str_eq(err, wanted);
-		conf_free(c);
-	}
+	snprintf(option, sizeof option, "data-dir = \"%s\" user = nobody", dir);
+	snprintf(said, sizeof said, "data-dir %s: nobody may not write it (Permission denied); chown or chmod it", dir);
+	machine(option, -EACCES, said);
+	snprintf(option, sizeof option, "data-dir = \"%s/below\" user = nobody", dir);
+	snprintf(said, sizeof said, "data-dir %s/below: Permission denied; let nobody reach it", dir);
+	machine(option, -EACCES, said);
+	ck_assert_int_eq(chmod(dir, 0755), 0);
+	snprintf(option, sizeof option, "listen a { address = unix:%s/x } user = nobody", dir);
+	snprintf(said, sizeof said, "listen a: directory %s: nobody may not make a socket in it (Permission denied); "
+	         "chown or chmod it", dir);
+	machine(option, -EACCES, said);
 	ck_assert_int_eq(access(dir, W_OK), 0);
 }
 END_TEST
@@ -769,7 +836,7 @@ END_TEST
 
 START_TEST(directories)
 {
-	char path[64];
+	char path[64], said[200];
 
 	setenv("HANDOFF_RUNTIME_DIR", "/r", 1);
 	setenv("RUNTIME_DIRECTORY", "/s:/t", 1);
@@ -788,6 +855,9 @@ START_TEST(directories)
 	ck_assert_str_eq(path, geteuid() == 0 ? "/var/lib/handoff/kvd"
 					      : "/home/u/.local/state/handoff/kvd");
 	ck_assert_int_eq(dirs_state("kvd", false, path, 10, err, sizeof err), -ENAMETOOLONG);
+	snprintf(said, sizeof said, "the path below %s is longer than 9 bytes; use a shorter one",
+	         geteuid() == 0 ? "/var/lib/handoff" : "/home/u/.local/state/handoff");
+	ck_assert_str_eq(err, said);
 	if (geteuid() != 0) {
 		unsetenv("XDG_RUNTIME_DIR");
 		ck_assert_int_eq(dirs_runtime("kvd", false, path, sizeof path, err, sizeof err),
@@ -820,9 +890,11 @@ int main(void)
 	tcase_add_test(t, full);
 	tcase_add_test(t, bad_files);
 	tcase_add_test(t, variables_are_expanded);
+	tcase_add_test(t, too_many_listeners);
 	tcase_add_test(t, resolving_without_descriptors);
 	tcase_add_test(t, names);
 	tcase_add_test(t, data_dirs);
+	tcase_add_test(t, of_somebody);
 	tcase_add_test(t, places);
 	tcase_add_test(t, print);
 	tcase_add_test(t, directories);

@@ -510,8 +510,26 @@ START_TEST(not_executable)
 }
 END_TEST
 
+static int no_groups(enum sys_call call)
+{
+	return call == SYS_C_SETGROUPS ? -ENOMEM : 0;
+}
+
+START_TEST(a_path_too_long)
+{
+	char path[5000], wanted[200];
+
+	memset(path, '/', sizeof path - 1);
+	path[sizeof path - 1] = '\0';
+	snprintf(wanted, sizeof wanted, "%.64s...: the path is too long; use a shorter one", path);
+	refused(path, -ENAMETOOLONG, wanted);
+}
+END_TEST
+
 START_TEST(as_the_daemons_user)
 {
+	static gid_t group = 65534;
+
 	if (geteuid() != 0)
 		return;
 	conf.uid = conf.gid = 65534;
@@ -522,6 +540,11 @@ START_TEST(as_the_daemons_user)
 	ck_assert_int_eq(chmod(exe_path, 0700), 0);
 	REFUSED(-EACCES, "not executable by the daemon's user: Permission denied; chmod +x it, and "
 			 "look for noexec mounts");
+	conf.gids = &group;
+	conf.ngids = 1;
+	sys_fault = no_groups;
+	REFUSED(-ENOMEM, "cannot look at it as the daemon's user: Cannot allocate memory");
+	sys_fault = NULL;
 }
 END_TEST
 
@@ -698,6 +721,7 @@ int main(void)
 	tcase_add_test(t, any_numbers);
 	tcase_add_test(t, replaced_while_it_waits);
 	tcase_add_test(t, not_executable);
+	tcase_add_test(t, a_path_too_long);
 	tcase_add_test(t, as_the_daemons_user);
 	tcase_add_test(t, of_a_running_process);
 	tcase_add_test(t, steps_that_fail);
