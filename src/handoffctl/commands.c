@@ -37,12 +37,12 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"rollback kvd --reason 'error rate'\0\0",
 		ctl_rollback, .acts = true },
 	[CTL_PLAN] = { "plan", true,
-		"start the successor as far as its Hello, end it, say what an upgrade would do",
+		"start the successor as far as its first message, end it, say what an upgrade would do",
 		"The running daemon notices nothing. The binary is hashed; the pause to be expected is\n"
 		"that of the last handoffs; limits that would be hit are named.",
+		"plan kvd --binary /opt/kvd-2/bin/kvd\0would it start at all?\0"
 		"--json plan kvd | jq 'select(.event == \"plan\") | .changed, .limits'\0"
-		"for a script\0"
-		"plan kvd --binary /opt/kvd-2/bin/kvd\0would it start at all?\0",
+		"for a script\0",
 		ctl_plan },
 	[CTL_STATUS] = { "status", true,
 		"what runs, since when, and how the last handoff ended",

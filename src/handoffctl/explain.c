@@ -1,14 +1,18 @@
 /* explain: one handoff in sentences, cause first. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "handoffctl/ask.h"
 #include "handoffctl/ctl.h"
 #include "handoffctl/json.h"
+#include "handoffctl/place.h"
 #include "handoffctl/records.h"
 
 #define NAME "handoffctl"
+#define STATUS_MS 2000
 #define LOG_MAX 2000   /* bytes of the daemons' lines */
 
 /* What to do; the first row that fits. NULL fits everything. */
@@ -292,6 +296,25 @@ static json_t *journal_lines(const json_t *r)
 	return n ? json_text((struct span){ log, n }) : json_null();
 }
 
+/* A handoff that went well is not what hinders a start now. */
+static void note_not_served(struct ctl *c)
+{
+	const struct msg question = { .type = MSG_op_status };
+	char *socket, *name;
+	struct ask a;
+
+	if (place_find(c, &socket, &name))
+		return;
+	a = ASK_INIT(socket);
+	ask_all(&a, 1, &question, STATUS_MS, -1);
+	if (!a.result && a.msg.type == MSG_op_state && MSG_HAS(&a.msg, op_state, serves) && !a.msg.op_state.serves)
+		out_note(&c->out, "%s is NOT served now%s%.*s; see '" NAME " status', and its log", name,
+		         a.msg.op_state.warning.n ? ": " : "", (int)a.msg.op_state.warning.n, a.msg.op_state.warning.p);
+	ask_end(&a);
+	free(socket);
+	free(name);
+}
+
 int ctl_explain(struct ctl *c)
 {
 	const struct records_wanted w = { .count = 1, .id = c->id };
@@ -300,6 +323,8 @@ int ctl_explain(struct ctl *c)
 
 	if (code)
 		return code;
+	if (!c->json)
+		note_not_served(c);
 	r = json_array_get(records, 0);
 	if (!r && c->id)
 		code = out_error(&c->out, CTL_NOT_COMMITTED, "no handoff %s is remembered; '" NAME " history' shows "

@@ -234,13 +234,26 @@ static int check_alive(struct follow *f)
 
 /* ---- the loop ---- */
 
-/* And not "unchanged". */
-static bool is_committed(const struct msg *m)
+static bool is_outcome(const struct msg *m, const char *outcome)
 {
-	static const char committed[] = "committed";
 	const struct span *o = &m->op_result.outcome;
 
-	return m->op_result.code == CTL_OK && o->n == strlen(committed) && !memcmp(o->p, committed, o->n);
+	return o->n == strlen(outcome) && !memcmp(o->p, outcome, o->n);
+}
+
+/* Why it came to nothing is known, but not here. */
+static void say_where(const struct follow *f, const struct msg *m)
+{
+	const char *flag = f->c->socket ? "-S " : "";
+	char id[37];
+
+	if (f->c->json || !m->op_result.code || !MSG_HAS(m, op_result, id))
+		return;
+	hid_format(&m->op_result.id, id);
+	if (f->how->again && (is_outcome(m, "aborted") || is_outcome(m, "rolled back")))
+		fprintf(stderr, "  why, and what to do: handoffctl explain %s%s %.8s\n", flag, f->name, id);
+	else if (is_outcome(m, "plan"))
+		fprintf(stderr, "  what it wrote: journalctl -u handoff@NAME, or the file that `output` names\n");
 }
 
 /* GO_ON when there is no more for now; -errno comes back in *ret_error. */
@@ -258,8 +271,9 @@ static int take_messages(struct follow *f, int *ret_error)
 			plan_show(f->c, f->socket, &m);
 		} else if (m.type == MSG_op_result) {
 			out_result(&f->c->out, &m);
+			say_where(f, &m);
 			/* it is not in the journal; other codes say that nobody accepted for long, or no commit */
-			if (is_committed(&m) && f->c->max_stall.given && !MSG_HAS(&m, op_result, stall_us))
+			if (m.op_result.code == CTL_OK && is_outcome(&m, "committed") && f->c->max_stall.given && !MSG_HAS(&m, op_result, stall_us))
 				out_note(&f->c->out, "whether --max-stall was met is not known: the supervisor "
 				         "was started again in the middle");
 			return (int)m.op_result.code;

@@ -58,6 +58,8 @@ void ctl_usage(void)
 
 void ctl_help(const struct ctl_command *command)
 {
+	static const enum ctl_command_id shown[] = { CTL_STATUS, CTL_PLAN, CTL_UPGRADE, CTL_EXPLAIN, CTL_ROLLBACK };
+
 	if (command) {
 		one(command);
 		return;
@@ -67,12 +69,11 @@ void ctl_help(const struct ctl_command *command)
 	       "it is. NAME is the service; it may be left out where one service runs.\n\n"
 	       "Commands:\n");
 	for (const struct ctl_command *c = ctl_commands; c->name; c++)
-		printf("    %-8s %s\n", c->name, c->what);
-	printf("\nOptions of every command:\n");
-	option_lines(((1u << CTL_COMMANDS) - 1) & ~(1u << CTL_LIST));
-	printf("\nExamples:\n");
-	for (const struct ctl_command *c = ctl_commands; c->name; c++)
-		examples(c->examples);
-	printf("\nA command's own options: handoffctl COMMAND --help\n");
+		printf("    %-10s %s\n", c->name, c->what);
+	printf("\nOptions of every command, but for list and metrics, which take no NAME:\n");
+	option_lines(((1u << CTL_COMMANDS) - 1) & ~(1u << CTL_LIST) & ~(1u << CTL_METRICS));
+	printf("\nA command's own options, with examples: handoffctl COMMAND --help\n\nExamples:\n");
+	for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+		printf("    handoffctl %s\n", ctl_commands[shown[i]].examples);   /* the first one */
 	exit_lines();
 }

@@ -50,11 +50,12 @@ int place_error(struct ctl *c, const char *name, const char *socket, int e, cons
 	switch (e) {
 	case -ENOENT:
 	case -ENOTDIR:
-		return absent(c, "no supervisor of %s runs here (there is no %s); start it: "
-		              "handoffd -c FILE", name, socket);
+		return absent(c, "no supervisor of %s runs here (there is no %s); start it: systemctl start "
+		              "handoff@NAME, or handoffd -c FILE; those that run: handoffctl list", name, socket);
 	case -ECONNREFUSED:
 		return absent(c, "the supervisor of %s is gone (nobody answers at %s; its daemon "
-		              "may still serve); start it: handoffd -c FILE", name, socket);
+		              "may still serve); systemd starts it again, and --wait waits for that; else start "
+		              "it: handoffd -c FILE", name, socket);
 	case -EACCES:
 	case -EPERM:
 		return denied(c, socket);
@@ -233,11 +234,11 @@ static int none(struct ctl *c, const struct places *p)
 		if (p->v[i].error == -EACCES || p->v[i].error == -EPERM)
 			return denied(c, p->v[i].socket);
 	if (p->n)
-		return absent(c, "no supervisor runs here (nobody answers at %s); start it: "
-		              "handoffd -c FILE", p->v[0].socket);
+		return absent(c, "no supervisor runs here (nobody answers at %s; its daemon may still serve); systemd "
+		              "starts it again; else start it: handoffd -c FILE", p->v[0].socket);
 	candidates("NAME", dir, err, sizeof err);
 	return absent(c, "no supervisor runs here (there is no %s/control.sock); start one: "
-	              "handoffd -c FILE", dir[0]);
+	              "systemctl start handoff@NAME, or handoffd -c FILE", dir[0]);
 }
 
 static int find_only(struct ctl *c, char **ret_socket, char **ret_name)

@@ -258,7 +258,7 @@ static void show_start(const struct msg *m)
 	if (!HAS(start_us))
 		return;
 	field("start");
-	printf("%s to its Hello\n", out_duration(d->start_us, buf));
+	printf("%s to its first message\n", out_duration(d->start_us, buf));
 	field("protocol");
 	printf("%" PRIu64, d->version);
 	names = capabilities_array(d->capabilities);

@@ -323,6 +323,8 @@ static void show_state(const struct out *o, const struct msg *m)
 	printf(": ");
 	out_color(stdout, o->color, HAS(m, pid) ? OUT_GOOD : OUT_BAD);
 	out_text(stdout, s->state);
+	if (HAS(m, serves))
+		printf(", %s", s->serves ? "served" : "NOT served");
 	out_color(stdout, o->color, OUT_PLAIN);
 	putchar('\n');
 	show_daemon(m);
@@ -401,13 +403,16 @@ static const char *fault(int e)
 	}
 }
 
-/* A state message for every place, so that both outputs know one shape only. */
+/* A state message for every place, so that both outputs know one shape only. Its name is the one
+ * by which handoffctl finds it, whatever the configuration calls the service. */
 static void fill_state(struct ask *a, const struct place *p)
 {
 	const struct msg_op_result *r = &a->msg.op_result;
 
-	if (a->result == 0 && a->msg.type == MSG_op_state)
+	if (a->result == 0 && a->msg.type == MSG_op_state) {
+		a->msg.op_state.service = SPAN(p->name);
 		return;
+	}
 	if (a->result == 0 && r->code == CTL_DENIED)
 		a->result = -EACCES;
 	a->msg = (struct msg){ .type = MSG_op_state };

@@ -304,6 +304,7 @@ static int go_on(struct service *s, const struct carried *c, char *err, size_t s
 
 static int make_dirs(struct service *s, char *err, size_t size)
 {
+	const char *name;
 	int e = dirs_runtime(s->conf->name, true, s->runtime_dir, sizeof s->runtime_dir, err, size);
 
 	if (!e)
@@ -312,6 +313,11 @@ static int make_dirs(struct service *s, char *err, size_t size)
 		e = dirs_make(s->runtime_dir, 0711, err, size);
 	if (!e)
 		e = dirs_make(s->state_dir, 0700, err, size);
+	name = strrchr(s->runtime_dir, '/');
+	if (!e && name && strcmp(name + 1, s->conf->name))
+		log_warning("the service is called %s, and its runtime directory %s: handoffctl finds it by the name "
+		            "of the directory; below systemd call the service as the instance of its unit",
+		            s->conf->name, s->runtime_dir);
 	snprintf(s->lock_dir, sizeof s->lock_dir, "%s/lock", s->runtime_dir);
 	/* a service without data-dir has its lock here, in a folder that the daemon's user owns */
 	if (!e && !s->conf->data_dir)

@@ -197,8 +197,7 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
 			send_result(o, r);
-	if (!a->plan)
-		ops_watchers(s, outcome, r->message);
+	ops_watchers(s, outcome, r->message);
 	a->told = true;
 	history_end(s, r->code, outcome, r->message, &t);
 }
@@ -237,7 +236,7 @@ void ops_planned(struct service *s)
 	tell_planned(s);
 	planned_end(s);
 	if (s->attempt.planned) {
-		snprintf(text, sizeof text, "an upgrade would go ahead: the successor started as far as Hello; the "
+		snprintf(text, sizeof text, "an upgrade would go ahead: the successor started as far as its first message; the "
 		         "incumbent (pid %d) was not asked", s->o ? (int)s->o->pid : 0);
 		ops_result(s, 0, "plan", text);
 		return;
@@ -590,6 +589,7 @@ static void on_status(struct caller *o, const struct msg *req)
 	struct span *names = calloc(s->conf->nlisten + 1u, sizeof *names);
 	uint64_t timers[TIMER_COUNT], id[4], left;
 	const char *no = service_refuses(s);
+	char broken[sizeof s->conf_error + 100];
 	struct queues queues;
 	size_t bytes = 0;
 
@@ -633,8 +633,11 @@ static void on_status(struct caller *o, const struct msg *req)
 		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
 	else if (s->cold_error[0] && (!s->o || peer_dead(s->o)))
 		MSG_SET(&m, op_state, warning, text(s->cold_error));
-	else if (s->conf_error[0])
-		MSG_SET(&m, op_state, warning, text(s->conf_error));
+	else if (s->conf_error[0]) {
+		snprintf(broken, sizeof broken, "%s; the configuration that was in use is used, and an upgrade "
+		         "reads the file again", s->conf_error);
+		MSG_SET(&m, op_state, warning, text(broken));
+	}
 	else if (s->keep.why[0])
 		MSG_SET(&m, op_state, warning, text(s->keep.why));
 	for (int i = 0; i < TIMER_COUNT; i++)

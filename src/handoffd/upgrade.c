@@ -20,8 +20,9 @@ const char *service_refuses(const struct service *s)
 	if (s->s.state == S_R_IDLE)
 		return "the supervisor was restarted and waits for the daemon to register";
 	if (s->s.state != S_IDLE)
-		return "the daemon is being started, the service is NOT served yet; 'handoffctl status' says what "
-		       "hinders it, 'handoffctl restart' reads the configuration again and tries at once";
+		return "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl status' "
+		       "and its log say what hinders it; 'handoffctl restart' reads the configuration again and "
+		       "tries at once";
 	if (s->o && s->o->registering)
 		return "the daemon is registering";
 	if (s->s.o_standby)

@@ -11,16 +11,16 @@
 
 /* id, option name, default in ms, lowest in ms, what it is */
 #define TIMERS(T) \
-	T(START,    "start-timeout",   300000,  10, "exec to Hello (the warm-up), and Resume to the incumbent's Status") \
-	T(DRAIN,    "drain-grace",       2000,   1, "Prepare to Drained") \
-	T(DEADLINE, "deadline",         10000,  10, "Prepare to Ready: the longest pause you accept") \
-	T(COMMIT,   "commit-timeout",    5000,  10, "Commit to the successor's Status") \
-	T(EXIT,     "exit-timeout",     10000,  10, "Commit to the incumbent's exit, then it is killed") \
-	T(PROBATION,"probation",            0,   0, "the successor's Status to the incumbent's Commit") \
-	T(HEARTBEAT,"heartbeat",         1000,   5, "sent both ways, only during a handoff") \
+	T(START,    "start-timeout",   300000,  10, "a start, to the end of the warm-up; and to serve again after an abort") \
+	T(DRAIN,    "drain-grace",       2000,   1, "for the incumbent to finish what is in flight") \
+	T(DEADLINE, "deadline",         10000,  10, "the longest pause that you accept; beyond it: aborted") \
+	T(COMMIT,   "commit-timeout",    5000,  10, "for the successor to say that it serves") \
+	T(EXIT,     "exit-timeout",     10000,  10, "for the former incumbent to exit, then it is killed") \
+	T(PROBATION,"probation",            0,   0, "the former incumbent stays, to take over if the successor dies") \
+	T(HEARTBEAT,"heartbeat",         1000,   5, "how often both say that they are there, in a handoff") \
 	T(FENCE,    "self-fence",        4000,  10, "silence of the supervisor after which a daemon acts on its own") \
-	T(DEAD,     "presumed-dead",     5000,  10, "silence of a daemon after which the supervisor acts") \
-	T(STOP,     "stop-timeout",     30000,  10, "SIGTERM to SIGKILL at stop and restart")
+	T(DEAD,     "presumed-dead",     5000,  10, "silence of a daemon after which the handoff is ended") \
+	T(STOP,     "stop-timeout",     30000,  10, "from SIGTERM to SIGKILL, at stop and restart")
 
 enum timer {
 #define T(id, name, def, min, what) TIMER_##id,

@@ -272,9 +272,9 @@ class Start(Case):
             self.assertLess(self.lines(s).count(line), 10)
             u = s.upgrade()
             self.assertEqual((u.code, u.result["message"]), (
-                5, "the daemon is being started, the service is NOT served yet; 'handoffctl status' "
-                "says what hinders it, 'handoffctl restart' reads the configuration again and tries "
-                "at once"))
+                5, "the daemon is being started, the service is NOT served yet; the warning of "
+                "'handoffctl status' and its log say what hinders it; 'handoffctl restart' reads the "
+                "configuration again and tries at once"))
         s.wait_state("idle")
         with self.unharmed(s):
             pass

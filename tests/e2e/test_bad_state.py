@@ -103,7 +103,7 @@ class State(Case):
         p = self.s.ctl("status", "kvd")
         self.assertEqual((p.returncode, p.stderr), (
             3, "handoffctl: the supervisor of kvd is gone (nobody answers at %s; its daemon may "
-            "still serve); start it: handoffd -c FILE\n" %
+            "still serve); systemd starts it again, and --wait waits for that; else start it: handoffd -c FILE\n" %
             os.path.join(self.runtime, "control.sock")))
         self.s.launch()
         self.serves()

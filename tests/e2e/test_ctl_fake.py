@@ -360,7 +360,8 @@ class Interrupt(Case):
         self.assertIn("asking for the abort", p.stderr.readline())
         fake.listen()
         code, _out, err = self.end(p)
-        self.assertEqual((code, err), (1, "handoffctl: aborted: No.\n"))
+        self.assertEqual((code, err), (1, "handoffctl: aborted: No.\n  why, and what to do: "
+                                       "handoffctl explain kvd %s\n" % self.ids[ABORT].hex()[:8]))
         self.assertEqual(self.ids[ABORT], fake.requests[0][1][0])
 
     def test_restart_goes_on(self):
@@ -520,7 +521,7 @@ class Places(Case):
 
     def test_none(self):
         err = ("no supervisor runs here (there is no %s/NAME/control.sock); start one: "
-               "handoffd -c FILE" % self.run)
+               "systemctl start handoff@NAME, or handoffd -c FILE" % self.run)
         for command in ("upgrade", "plan", "status", "abort", "restart", "stop"):
             with self.subTest(command):
                 self.assertEqual(self.ctl(command), (3, "", "handoffctl: %s\n" % err))
@@ -532,7 +533,8 @@ class Places(Case):
             with self.subTest(command):
                 self.assertEqual(self.ctl(command, "kvd"), (
                     3, "", "handoffctl: no supervisor of kvd runs here (there is no "
-                    "%s/kvd/control.sock); start it: handoffd -c FILE\n" % self.run))
+                    "%s/kvd/control.sock); start it: systemctl start handoff@NAME, or handoffd -c FILE; "
+                    "those that run: handoffctl list\n" % self.run))
 
     def test_stale_socket(self):
         self.supervisor(answer()).die()
@@ -540,11 +542,13 @@ class Places(Case):
             with self.subTest(command):
                 self.assertEqual(self.ctl(command, "kvd"), (
                     3, "", "handoffctl: the supervisor of kvd is gone (nobody answers at "
-                    "%s/kvd/control.sock; its daemon may still serve); start it: handoffd -c FILE\n"
+                    "%s/kvd/control.sock; its daemon may still serve); systemd starts it again, and --wait "
+                    "waits for that; else start it: handoffd -c FILE\n"
                     % self.run))
         code, _out, err = self.ctl("status")
         self.assertEqual((code, err), (3, "handoffctl: no supervisor runs here (nobody answers at "
-                                       "%s/kvd/control.sock); start it: handoffd -c FILE\n" % self.run))
+                                       "%s/kvd/control.sock; its daemon may still serve); systemd "
+                                       "starts it again; else start it: handoffd -c FILE\n" % self.run))
 
     def test_by_socket(self):
         fake = self.supervisor(answer(state("kvd")))
@@ -603,7 +607,8 @@ class Places(Case):
                            capture_output=True, text=True, check=False, **user)
         self.assertEqual((p.returncode, p.stderr), (
             3, "handoffctl: no supervisor of no-such-service runs here (there is no "
-            "/run/handoff/no-such-service/control.sock); start it: handoffd -c FILE\n"))
+            "/run/handoff/no-such-service/control.sock); start it: systemctl start handoff@NAME, or "
+            "handoffd -c FILE; those that run: handoffctl list\n"))
 
 
 class List(Case):

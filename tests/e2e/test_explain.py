@@ -76,6 +76,34 @@ class Explain(ExplainCase):
         self.assertNotIn("handoffd[kvd]", record["log"])
         self.assertIn("The last lines that the daemons wrote:\n", text)
 
+    def test_where_it_is_said(self):
+        """A failed upgrade names the command that explains it."""
+        s = self.kvd()
+        self.use(s, NEW, "begin:die")
+        p = s.ctl("upgrade", "kvd")
+        self.assertEqual(p.returncode, 1)
+        where = p.stderr.splitlines()[-1]
+        self.assertRegex(where, "^  why, and what to do: handoffctl explain kvd [0-9a-f]{8}$")
+        p = s.ctl(*where.split()[-3:])
+        self.assertIn("the successor died while it opened the state", p.stdout)
+
+    def test_nobody_serves(self):
+        """The last handoff was well, and nothing is now: that comes first."""
+        s = self.kvd()
+        self.upgrade(s, NEW)
+        os.rename(s.data_dir, s.data_dir + ".away")
+        os.kill(s.daemon_pid(), 9)
+        s.wait_state("cold")
+        harness.wait_until(lambda: s.status()["warning"], "it is known why")
+        p = s.ctl("explain", "kvd")
+        self.assertRegex(p.stderr, "^handoffctl: kvd is NOT served now: .+; see 'handoffctl status', and its log\n$")
+        self.assertIn("committed", p.stdout)
+        self.assertIn("kvd: cold, NOT served\n", s.ctl("status", "kvd").stdout)
+        os.rename(s.data_dir + ".away", s.data_dir)
+        s.wait_state("idle")
+        self.assertEqual(s.ctl("explain", "kvd").stderr, "")
+        self.assertIn("kvd: idle, served\n", s.ctl("status", "kvd").stdout)
+
     def test_the_successor_dies(self):
         s = self.kvd()
         self.use(s, NEW, "begin:die")

@@ -467,6 +467,7 @@ class Configuration(KeptCase):
     def assert_used(self, s):
         warning = s.wait_state("idle")["warning"]
         self.assertIn(s.conf, warning)
+        self.assertIn("; the configuration that was in use is used, and an upgrade reads the file again", warning)
         self.assertIn("the configuration that was in use is used", s.log())
 
     def mended(self, s):

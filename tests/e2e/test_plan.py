@@ -52,8 +52,8 @@ class Plans(HandoffCase):
         self.assertEqual((plan["changed"], plan["to"]["binary"]), (True, other))
         p = s.ctl("plan", "kvd", "--binary", other)
         self.assertEqual((p.returncode, p.stderr), (0, ""))
-        for words in (other + " (it, a file", "sha256        " + sha256(other), "version       2.0", "to its Hello",
-                      "1, connections", "not known: no handoff"):
+        for words in (other + " (it, a file", "sha256        " + sha256(other), "version       2.0",
+                      "to its first message", "1, connections", "not known: no handoff"):
             self.assertIn(words, p.stdout)
         self.assertEqual((s.status()["pid"], s.status()["last"]), (status["pid"], None))
 
@@ -67,6 +67,7 @@ class Plans(HandoffCase):
                           plan["capabilities"], plan["to"]["version"]),
                          (False, True, sha256(s.binary), None, None, None, None))
         self.assertIn("would fail", said["message"])
+        self.assertIn("what it wrote: journalctl", s.ctl("plan", "kvd").stderr)
         self.assert_serves(s, "1.0")
 
     def test_the_pause(self):

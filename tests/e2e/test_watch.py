@@ -40,6 +40,15 @@ class Watch(HandoffCase):
         self.assertEqual("0 connections move, 0 stay", said[1])
         self.assertEqual([x["us"] for x in mine], sorted(x["us"] for x in mine))
 
+    def test_a_plan(self):
+        """It has an end, too."""
+        s = self.kvd()
+        w = self.watch(s)
+        self.assertEqual(s.ctl("plan", "kvd").returncode, 0)
+        end = self.wait_phase(w, "plan")
+        self.assertIn("an upgrade would go ahead", end["text"])
+        self.assertEqual({x["handoff"] for x in w.lines if x["phase"] in ("starting", "warm")}, {end["handoff"]})
+
     def test_a_crash(self):
         s = self.kvd()
         self.upgrade(s, NEW)

@@ -150,6 +150,18 @@ class Package(systemd.TestCase):
 class Names(systemd.TestCase):
     """The instance is the name as it stands, whatever systemd makes of such characters elsewhere."""
 
+    def test_another_in_the_configuration(self):
+        """The log says so; handoffctl knows the service by its instance."""
+        u = self.unit(start=False)
+        with open(u.conf, encoding="utf-8") as f:
+            text = f.read()
+        with open(u.conf, "w", encoding="utf-8") as f:
+            f.write(text.replace("service %s {" % u.name, "service other {"))
+        u.start()
+        u.wait_journal("the service is called other, and its runtime directory %s: handoffctl finds it by" % u.runtime_dir)
+        self.assertRegex(u.ctl("list").stdout, "(?m)^%s +idle " % re.escape(u.name))
+        self.assertEqual(u.ctl("upgrade", u.name).returncode, 0)
+
     def test_odd(self):
         for name in ("0", "a-b@_.service", "A" * 64):
             with self.subTest(name=name):
