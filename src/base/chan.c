@@ -59,7 +59,12 @@ void chan_close(struct chan *c)
 	free(c->body);
 	c->body = NULL;
 	c->body_cap = c->body_got = c->header_got = 0;
-	sys_closep(&c->fd);
+	/* read to its end: nothing is left in it, and nothing can come */
+	if (c->at_end)
+		sys_close_own(c->fd);
+	else
+		sys_closep(&c->fd);
+	c->fd = -1;
 }
 
 void chan_abandon(const struct chan *c)
@@ -142,8 +147,10 @@ static int fill(struct chan *c, uint8_t *p, size_t *got, size_t want)
 		int e = keep_fds(c, &m);
 		if (e)
 			return e;
-		if (n == 0)
+		if (n == 0) {
+			c->at_end = true;
 			return -ENODATA;
+		}
 		*got += (size_t)n;
 	}
 	return 1;

@@ -24,6 +24,7 @@ struct chan {
 	size_t item_max;
 	bool no_fds;
 	bool torn;                     /* -EBADMSG, because the stream ended inside a frame */
+	bool at_end;                   /* nothing is left to be read, and nothing can come */
 	/* reading */
 	uint8_t header[FRAME_HEADER];
 	size_t header_got, body_got, body_size;

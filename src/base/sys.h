@@ -56,7 +56,7 @@ ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at);
 int sys_open(const char *path, int flags, mode_t mode);              /* + O_CLOEXEC */
 int sys_openat(int dir, const char *path, int flags, mode_t mode);   /* + O_CLOEXEC */
 int sys_close(int fd);   /* never retried: Linux frees the descriptor on EINTR too */
-int sys_close_own(int fd);   /* of a socket that no other process has had: see sys_never_linger */
+int sys_close_own(int fd);   /* of a socket in which nobody else can have left one: see sys_never_linger */
 /*
  * The last close(2) of a socket waits as long as its SO_LINGER says, which whoever sent us that
  * socket has chosen, O_NONBLOCK or not. Only a signal ends that wait: from here on one does
