@@ -75,19 +75,17 @@ static int check_script(struct head *h, const char *path, char *err, size_t err_
 	return 0;
 }
 
+/* handoffd's own, as it was loaded; the linker defines it. */
+extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
+
 static int check_elf(const struct head *h, const char *path, char *err, size_t err_size)
 {
-	struct head own;
-	unsigned theirs, ours;
+	const unsigned theirs = h->u.elf.e_machine, ours = __ehdr_start.e_machine;
 
 	if (h->n < (ssize_t)sizeof h->u.elf || memcmp(h->u.bytes, ELFMAG, SELFMAG))
 		return REFUSE(-ENOEXEC, "%s: neither an ELF executable nor a script with #!; "
 			      "was it copied completely?", path);
-	if (read_head("/proc/self/exe", &own) < 0 || own.n < (ssize_t)sizeof own.u.elf)
-		return 0;
-	theirs = h->u.elf.e_machine;
-	ours = own.u.elf.e_machine;
-	if (h->u.bytes[EI_DATA] != own.u.bytes[EI_DATA] ||
+	if (h->u.elf.e_ident[EI_DATA] != __ehdr_start.e_ident[EI_DATA] ||
 	    (theirs != ours && !(ours == EM_X86_64 && theirs == EM_386)))
 		return REFUSE(
 			-ENOEXEC,
