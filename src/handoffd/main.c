@@ -190,7 +190,7 @@ static int run(struct conf *c, const struct carried *carried, const char *broken
 	if (e)
 		log_error("%s", err);
 	log_hold(true);
-	while (!e && !service.ended && !event_base_loop(base, EVLOOP_ONCE)) {
+	while (!e && !service.ended && !service_turn(&service)) {
 		reexec_turn(&service);
 		log_flush();
 	}

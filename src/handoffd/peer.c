@@ -194,6 +194,8 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 	if (!peer_connected(p))
 		return -EPIPE;
 	e = chan_send(&p->chan, m, fds, nfds);
+	if (m->type != MSG_heartbeat)   /* which has no answer */
+		p->sent_us = sys_now_us();
 	if (chan_pending(&p->chan))
 		event_add(p->write, NULL);
 	/* Both would wait for what is lost: so they find that the channel has ended, now; the reader

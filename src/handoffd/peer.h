@@ -45,6 +45,7 @@ struct peer {
 	bool cut;                   /* and that because it had closed its channel */
 	struct chan chan;
 	int send_error;             /* why this process has ended it; 0: it has not */
+	uint64_t sent_us;           /* when it was last sent something */
 	struct event *read, *write, *death, *again;
 	struct bucket frames;       /* how many it may still send before it is read more slowly */
 	struct log_limit lines;     /* what it may make handoffd say */

@@ -162,6 +162,8 @@ void service_bury(struct service *s, struct peer **p);
 void service_free_grave(struct service *s);
 /* A row that the machine has taken (s.trace). */
 void service_on_row(void *s, const struct s_row *row);
+/* Waits for what comes next, and answers it: one turn of the loop. 0, or the loop has failed. */
+int service_turn(struct service *s);
 /* The timer's callback. */
 void service_on_timer(evutil_socket_t fd, short what, void *s);
 

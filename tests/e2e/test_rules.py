@@ -10,6 +10,7 @@ import socket
 import unittest
 
 import harness
+from attacks import used_s
 from badinput import (ABORT, BEGIN, COMMIT, D_STATUS, DRAINED, HELLO_ACK, PREPARE, READY, RESUME,
                       SEAL_COMPLETE, SEAL_REQUEST, Case, frame, receive)
 from handoffs import HandoffCase, faults
@@ -470,6 +471,16 @@ class Probation(RuleCase):
         self.ends(u, s, 0, "committed")
         self.assert_nothing_failed(load)
         self.assert_serves(s, "2.0")
+
+    def test_the_supervisor_sleeps_in_it(self):
+        """It stays awake for a moment behind what it has sent, not for as long as it waits."""
+        s = self.started(probation="3s")
+        self.use(s, NEW)
+        u = s.start_upgrade()
+        u.wait_phase("probation")
+        cpu = used_s(s.supervisor.pid)
+        self.ends(u, s, 0, "committed")
+        self.assertLess(used_s(s.supervisor.pid) - cpu, 1)
 
     def test_the_successor_dies(self):
         """That is told as what it is: a client may have met it; the exit code says who serves."""
