@@ -392,39 +392,39 @@ int chan_flush(struct chan *c)
 
 /* ----------------------------------------------------- from life to life --- */
 
-static int add_pieces(const uint8_t *p, size_t n, size_t max, bool out,
-                      int (*add)(void *arg, bool out, struct span piece), void *arg)
+/* Descriptors go with the first byte, as over a socket. */
+static int add_pieces(const uint8_t *p, size_t n, size_t max, struct chan_piece piece,
+                      int (*add)(void *arg, const struct chan_piece *p), void *arg)
 {
 	int e = 0;
 
-	for (size_t at = 0; !e && at < n; at += max)
-		e = add(arg, out, (struct span){ (const char *)p + at, n - at < max ? n - at : max });
+	for (size_t at = 0; !e && at < n; at += max) {
+		piece.bytes = (struct span){ (const char *)p + at, n - at < max ? n - at : max };
+		e = add(arg, &piece);
+		piece.nfds = 0;
+	}
 	return e;
 }
 
-int chan_save(const struct chan *c, size_t max, int (*add)(void *arg, bool out, struct span piece), void *arg)
+int chan_save(const struct chan *c, size_t max, int (*add)(void *arg, const struct chan_piece *p), void *arg)
 {
 	int e = 0;
 
-	if (chan_midframe(c) && c->nfds)
-		return -EBUSY;
 	if (chan_midframe(c))
-		e = add_pieces(c->header, c->header_got, max, false, add, arg);
+		e = add_pieces(c->header, c->header_got, max,
+		               (struct chan_piece){ .fds = c->fds, .nfds = c->nfds }, add, arg);
 	if (!e && chan_midframe(c))
-		e = add_pieces(c->body, c->body_got, max, false, add, arg);
+		e = add_pieces(c->body, c->body_got, max, (struct chan_piece){ .out = false }, add, arg);
 	for (const struct chan_node *n = c->out; !e && n; n = n->next)
-		e = n->nfds ? -EBUSY : add_pieces(n->bytes + n->done, n->n - n->done, max, true, add, arg);
+		e = add_pieces(n->bytes + n->done, n->n - n->done, max,
+		               (struct chan_piece){ .out = true, .fds = n->fds, .nfds = n->nfds }, add, arg);
 	return e;
 }
 
-int chan_restore(struct chan *c, bool out, struct span piece)
+static int restore_in(struct chan *c, const uint8_t *p, size_t n)
 {
-	const uint8_t *p = (const uint8_t *)piece.p;
-	size_t n = piece.n;
 	int e;
 
-	if (out)
-		return enqueue(c, p, n, NULL, 0);
 	for (; n && c->header_got < FRAME_HEADER; n--)
 		c->header[c->header_got++] = *p++;
 	if (!n)
@@ -436,4 +436,19 @@ int chan_restore(struct chan *c, bool out, struct span piece)
 	memcpy(c->body + c->body_got, p, n);
 	c->body_got += n;
 	return 0;
+}
+
+int chan_restore(struct chan *c, const struct chan_piece *piece)
+{
+	const uint8_t *p = (const uint8_t *)piece->bytes.p;
+	int e = 0;
+
+	if (piece->out)
+		e = enqueue(c, p, piece->bytes.n, piece->fds, piece->nfds);
+	for (unsigned i = 0; i < piece->nfds; i++)
+		if (piece->out || c->nfds == FRAME_MAX_FDS)
+			sys_close(piece->fds[i]);
+		else
+			c->fds[c->nfds++] = piece->fds[i];
+	return piece->out ? e : restore_in(c, p, piece->bytes.n);
 }

@@ -79,12 +79,14 @@ int chan_flush(struct chan *c);
 void chan_end(struct chan *c);
 /*
  * What it has in hand, for another life of this process: the part of a frame that has come, then
- * (out) what waits to be sent. add is called for pieces of at most max bytes; its first error is
- * returned. -EBUSY: descriptors are among it.
+ * (out) what waits to be sent, with the descriptors that belong to it. add is called for pieces
+ * of at most max bytes, which borrow from c; its first error is returned.
  */
-int chan_save(const struct chan *c, size_t max, int (*add)(void *arg, bool out, struct span piece), void *arg);
-/* A piece of it, in that order, before anything else is done with c. 0, -EBADMSG, -ENOMEM. */
-int chan_restore(struct chan *c, bool out, struct span piece);
+struct chan_piece { bool out; struct span bytes; const int *fds; unsigned nfds; };
+int chan_save(const struct chan *c, size_t max, int (*add)(void *arg, const struct chan_piece *p), void *arg);
+/* A piece of it, in that order, before anything else is done with c. Its descriptors are c's, or
+ * closed. 0, -EBADMSG, -ENOMEM, -EMFILE. */
+int chan_restore(struct chan *c, const struct chan_piece *p);
 static inline bool chan_pending(const struct chan *c) { return c->out != NULL; }
 /* A frame has begun to arrive and is not complete. */
 static inline bool chan_midframe(const struct chan *c) { return c->header_got > 0 && !c->handed_out; }

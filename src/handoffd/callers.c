@@ -399,6 +399,6 @@ void callers_carried(struct callers *a, const struct msg_carry_caller *m)
 void callers_restore(struct callers *a, const struct msg_carry_bytes *m)
 {
 	for (struct caller *c = a->list; c; c = c->next)
-		if (c->chan.fd == (int)m->channel && chan_restore(&c->chan, m->out, m->bytes))
+		if (c->chan.fd == (int)m->channel && carry_restore(&c->chan, m))
 			give_up(c);
 }

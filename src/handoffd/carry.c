@@ -45,12 +45,17 @@ void carry_put(struct carry *c, const struct msg *m)
 
 struct piece_of { struct carry *to; int channel; };
 
-static int put_piece(void *arg, bool out, struct span piece)
+static int put_piece(void *arg, const struct chan_piece *p)
 {
 	const struct piece_of *of = arg;
-	const struct msg m = { .type = MSG_carry_bytes,
-	                       .carry_bytes = { .channel = (uint64_t)of->channel, .out = out, .bytes = piece } };
+	uint64_t fds[FRAME_MAX_FDS];
+	struct msg m = { .type = MSG_carry_bytes,
+	                 .carry_bytes = { .channel = (uint64_t)of->channel, .out = p->out, .bytes = p->bytes } };
 
+	for (unsigned i = 0; i < p->nfds; i++)
+		fds[i] = (uint64_t)p->fds[i];
+	if (p->nfds)
+		MSG_SET(&m, carry_bytes, fds, ((struct uints){ .n = p->nfds, .v = fds }));
 	carry_put(of->to, &m);
 	return of->to->error;
 }
@@ -170,11 +175,38 @@ int carry_each(const struct carried *c, enum msg_type type, int (*take)(void *ar
 	return e;
 }
 
+static unsigned fds_of(const struct msg_carry_bytes *m, int out[FRAME_MAX_FDS])
+{
+	uint64_t fds[FRAME_MAX_FDS];
+	const unsigned n = uints_copy(&m->fds, fds, FRAME_MAX_FDS);
+
+	for (unsigned i = 0; i < n; i++)
+		out[i] = (int)fds[i];
+	return n;
+}
+
+int carry_restore(struct chan *ch, const struct msg_carry_bytes *m)
+{
+	int fds[FRAME_MAX_FDS];
+
+	return chan_restore(ch, &(struct chan_piece){ m->out, m->bytes, fds, fds_of(m, fds) });
+}
+
 /* ---- descriptors ---- */
 
 static int mark(int fd, bool keep)
 {
 	return sys_fcntl(fd, F_SETFD, keep ? 0 : FD_CLOEXEC) < 0 ? -EBADF : 0;
+}
+
+static int mark_all(const struct msg_carry_bytes *m, bool keep)
+{
+	int fds[FRAME_MAX_FDS], e = 0;
+	unsigned n = fds_of(m, fds);
+
+	while (n--)
+		e |= mark(fds[n], keep);
+	return e;
 }
 
 int carry_keep(const struct carried *c, bool keep)
@@ -194,6 +226,7 @@ int carry_keep(const struct carried *c, bool keep)
 		case MSG_carry_listener: e |= mark((int)m.carry_listener.fd, keep); break;
 		case MSG_carry_exe: e |= mark((int)m.carry_exe.fd, keep); break;
 		case MSG_carry_caller: e |= mark((int)m.carry_caller.fd, keep); break;
+		case MSG_carry_bytes: e |= mark_all(&m.carry_bytes, keep); break;
 		default: break;
 		}
 	return e;

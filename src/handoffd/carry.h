@@ -44,6 +44,8 @@ int carry_read(int fd, struct carried *ret, char *err, size_t err_size);
 void carry_free(struct carried *c);
 /* All records of that type, in order; ends at the first error of take. */
 int carry_each(const struct carried *c, enum msg_type type, int (*take)(void *arg, const struct msg *m), void *arg);
+/* What ch had in hand. As chan_restore(). */
+int carry_restore(struct chan *ch, const struct msg_carry_bytes *m);
 /* Each descriptor that a record names is closed by an exec from now on, or (keep) survives it.
  * 0 or -EBADF: one of them is not open. */
 int carry_keep(const struct carried *c, bool keep);

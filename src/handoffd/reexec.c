@@ -443,8 +443,7 @@ void reexec_now(struct service *s)
 		carry_free(&carried);
 	}
 	sys_closep(&c.fd);
-	snprintf(r->why, sizeof r->why, "%s", e == -EBUSY ? "descriptors are on their way over a channel"
-	         : strerror(-e));
+	snprintf(r->why, sizeof r->why, "%s", strerror(-e));
 }
 
 /* ---- the other one ---- */
@@ -569,7 +568,7 @@ static int take_bytes(void *arg, const struct msg *m)
 	struct service *s = ((const struct taking *)arg)->s;
 
 	if ((int)m->carry_bytes.channel == s->o->chan.fd)
-		return chan_restore(&s->o->chan, m->carry_bytes.out, m->carry_bytes.bytes);
+		return carry_restore(&s->o->chan, &m->carry_bytes);
 	callers_restore(ops_callers(s), &m->carry_bytes);
 	return 0;
 }

@@ -17,7 +17,7 @@ import uuid
 
 import harness
 from attacks import as_user
-from badinput import NOBODY, ROOT, receive
+from badinput import NOBODY, ROOT, SOCKETS, Case, receive
 from fakesupervisor import frame
 from handoffs import HandoffCase, faults
 from moving import Wire
@@ -339,6 +339,30 @@ class Waiting(ReexecCase):
         u.wait()
         self.assert_outcome(u, 1, "aborted")
         self.assert_replaced(s, s.reexec())
+
+
+class Descriptors(ReexecCase, Case):
+    def test_half_a_frame(self):
+        """A daemon does not keep this from happening with a descriptor that is on its way."""
+        s = self.own(start=False)
+        os.rename(self.puppets(s), s.binary)
+        s.launch()
+        p = self.puppet()
+        p.serve(s.data_dir)
+        s.wait_state("idle")
+        before = self.count(s)
+        data = frame(SOCKETS, {1: 1, 2: 1, 3: ["resp"]})
+        with open(os.devnull, "rb") as null:
+            p.send(data[:8], fds=[null.fileno()])
+        wait_read(p.channel)
+        for source in (NEXT, "handoffd"):
+            s.put(harness.program(source))
+            self.assert_replaced(s, s.reexec())
+            self.assertEqual(self.count(s), before + 1)
+        since = self.mark(s)
+        p.send(data[8:])
+        self.wait_line(s, "warning: pid %d is refused: sockets that were not announced" % p.pid, since)
+        self.assert_count(s, before - 1)   # nor the channel
 
 
 class Refused(ReexecCase):
