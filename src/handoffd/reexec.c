@@ -567,9 +567,10 @@ static int take_bytes(void *arg, const struct msg *m)
 {
 	struct service *s = ((const struct taking *)arg)->s;
 
-	if ((int)m->carry_bytes.channel == s->o->chan.fd)
-		return carry_restore(&s->o->chan, &m->carry_bytes);
-	callers_restore(ops_callers(s), &m->carry_bytes);
+	if ((int)m->carry_bytes.channel != s->o->chan.fd)
+		callers_restore(ops_callers(s), &m->carry_bytes);
+	else if (carry_restore(&s->o->chan, &m->carry_bytes))
+		chan_end(&s->o->chan);   /* the daemon registers anew */
 	return 0;
 }
 
