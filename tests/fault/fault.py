@@ -10,8 +10,8 @@ usage: fault.py [-j N] [-n CASES] [-s SECONDS] [--seed N] [--slice K/N] [--list]
     --slice K/N  every Nth case, from the Kth on
     --list       only the counts
     --sabotage   the test's own test: it must find what is done behind its back
-Roles: S handoffd, C its child before the exec, O the incumbent's library, N a successor's,
-T handoffctl. $BUILD_DIR says where the programs are.
+Roles: S handoffd, C its child before the exec and a handoffd that is asked whether it can go on,
+O the incumbent's library, N a successor's, T handoffctl. $BUILD_DIR says where the programs are.
 """
 
 import argparse
@@ -38,6 +38,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(os.path.dirname(HERE), "e2e"))
 
 import harness  # noqa: E402
+from fakesupervisor import frame  # noqa: E402
 from moving import Wire, command  # noqa: E402
 
 SHIM = os.path.join(harness.BUILD, "tests/fault/shim.so")
@@ -710,6 +711,44 @@ class Middle(Adopt):
             raise Wrong("handoffctl says 0 of an aborted upgrade")
 
 
+class Reexec(Upgrade):
+    """`handoffctl reexec`: another handoffd goes on in this process, or this one does."""
+    name = "reexec"
+
+    def prepare(self, st):
+        self.life = life(st.s.supervisor.pid)
+        return super().prepare(st)
+
+    def act(self, st):
+        with socket.socket(socket.AF_UNIX) as c:   # half a request is on its way
+            c.connect(st.s.path("run", st.s.name, "control.sock"))
+            c.sendall(frame(66, {})[:-1])
+            self.code, self.result = st.call("reexec", st.s.name)
+        st.served()
+
+    def judge(self, st):
+        """If the next one has ended the daemon serves on, until its service manager starts another."""
+        code = started(st)
+        if code is not None:
+            if code != 1 or self.code != 6:
+                raise Wrong("handoffd ended with %d, told was %d: %s" % (code, self.code, self.result))
+            st.s.start()
+        elif life(st.s.supervisor.pid) == self.life:
+            if self.code == 0:
+                raise Wrong("the same handoffd, told was: %s" % self.result)
+        elif self.code not in (0, 6):
+            raise Wrong("another handoffd, told was %d: %s" % (self.code, self.result))
+        if st.idle()["pid"] != self.old:
+            raise Wrong("another daemon serves")
+        st.supervisor = None   # to recover(): it is a new one
+
+
+def life(pid):
+    """What differs from one exec to the next: where the kernel has put things."""
+    with open("/proc/%d/auxv" % pid, "rb") as f:
+        return f.read()
+
+
 class Stop:
     """SIGTERM."""
     name = "stop"
@@ -734,7 +773,7 @@ class Stop:
 
 SCENARIOS = {c.name: c for c in (
     Upgrade, Aborted, RolledBack, Refused, Pinned, PinnedWrong, Plan, Check, CheckWrong, Status,
-    Operator, Restart, Crash, Cold, Adopt, Lost, Middle, Stop)}
+    Operator, Restart, Crash, Cold, Adopt, Lost, Middle, Reexec, Stop)}
 
 
 # --- counting and running ---

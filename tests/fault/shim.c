@@ -61,8 +61,8 @@ enum call {
 	CALL_COUNT
 };
 
-/* Who: S handoffd; C its child before the exec; O the daemon that served when it was armed;
- * N any other daemon; T handoffctl. */
+/* Who: S handoffd; C its child before the exec, and the next handoffd that is asked whether it
+ * can go on; O the daemon that served when it was armed; N any other daemon; T handoffctl. */
 enum role { ROLE_NONE, ROLE_S, ROLE_C, ROLE_O, ROLE_N, ROLE_T, ROLE_COUNT };
 
 #define CUT 10000        /* an "error": one byte is transferred, and said so */
@@ -122,7 +122,13 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
-static void __attribute__((constructor)) load(void)
+static bool is_asked(int argc, char **argv)
+{
+	return argc > 1 && !strcmp(argv[argc - 2], "--check-carried");
+}
+
+/* (glibc gives it what main() gets) */
+static void __attribute__((constructor)) load(int argc, char **argv)
 {
 	static const char *const name[CALL_COUNT] = {
 #define C(x) [CALL_##x] = #x,
@@ -140,7 +146,8 @@ static void __attribute__((constructor)) load(void)
 	close(fd);
 	if (map == MAP_FAILED)
 		return;
-	base_role = !strcmp(me, "handoffd") ? ROLE_S : !strcmp(me, "handoffctl") ? ROLE_T : ROLE_N;
+	base_role = !strcmp(me, "handoffctl") ? ROLE_T : strcmp(me, "handoffd") ? ROLE_N
+	            : is_asked(argc, argv) ? ROLE_C : ROLE_S;
 	loaded_by = getpid();
 	dl_iterate_phdr(note_object, &seen);
 	backtrace(dummy, 1);   /* loads what it needs: not when memory is short */
@@ -148,8 +155,9 @@ static void __attribute__((constructor)) load(void)
 	for (int i = 0; i < CALL_COUNT; i++)
 		strncpy(ctl->name[i], name[i], sizeof ctl->name[i] - 1);
 	ctl->ncalls = CALL_COUNT;
-	/* `handoffd --check` runs beside the one whose memory is counted */
-	if (base_role == ROLE_S && (!ctl->memory[0].pid || kill(ctl->memory[0].pid, 0)))
+	/* `handoffd --check` runs beside the one whose memory is counted; behind a re-exec it is itself */
+	if (base_role == ROLE_S && (!ctl->memory[0].pid || ctl->memory[0].pid == loaded_by ||
+	                            kill(ctl->memory[0].pid, 0)))
 		memory = &ctl->memory[0];
 	else if (base_role == ROLE_N)
 		memory = &ctl->memory[1 + atomic_fetch_add(&ctl->daemons, 1) % (MEMORIES - 1)];
