@@ -12,10 +12,12 @@ import re
 import signal
 import zlib
 
-import cbor2
-
 import harness
+from badinput import receive
 from place import BEAT, Boundary, longer_than_all_timers, signal_to, wait_dead
+
+
+ABORT, REEXEC, RESULT = 67, 74, 81
 
 
 class Case(collections.namedtuple("Case", "scenario boundary deed roles")):
@@ -102,6 +104,29 @@ class Restart(Upgrade):
         return u
 
 
+class Asked(harness.Upgrade):
+    """The command, and the other operator's connection, which ends with it."""
+
+    def close(self):
+        self.half.close()
+        super().close()
+
+
+class Reexec(Upgrade):
+    """`handoffctl reexec`, while another operator has sent a part of a request."""
+
+    kind = "a re-exec"
+
+    def start(self, p):
+        half = p.send(ABORT, 3)
+        u = Asked([harness.program("handoffctl"), "--json", "reexec", p.name], p.env,
+                  p.path("reexec.err"))
+        u.half = half
+        p.background.append(u)
+        p.caller = u.process.pid
+        return u
+
+
 class SupervisorDies(Upgrade):
     """The supervisor is killed and comes back: the incumbent registers."""
 
@@ -128,6 +153,7 @@ SCENARIOS = {
     "crash": DaemonDies(ends=None),
     "adopt": SupervisorDies(ends=None),
     "restart": Restart(ends=None),
+    "reexec": Reexec(ends="replaced"),
 }
 
 
@@ -228,13 +254,24 @@ def stop_kill(p, held, case, ended):
     stop(p, held, case, ended, then_kill=True)
 
 
-def abort(p, held, case, _ended):
-    """handoffctl abort. Whoever is held goes on when the request is with the supervisor: in
-    its queue, or, if it can act meanwhile, read."""
-    p.aborting = p.send_abort()
+def ask(p, held, case, kind, name):
+    """Whoever is held goes on when the request is with the supervisor: in its queue, or, if it
+    can act meanwhile, read."""
+    had = p.controller.has("S", "after", "recv", name)
+    p.asking = p.send(kind)
     if case.boundary.role != "S":
-        p.controller.wait(lambda: p.controller.has("S", "after", "recv", "AbortRequest"))
+        p.controller.wait(lambda: p.controller.has("S", "after", "recv", name) > had)
     held.go()
+
+
+def abort(p, held, case, _ended):
+    """handoffctl abort."""
+    ask(p, held, case, ABORT, "AbortRequest")
+
+
+def reexec(p, held, case, _ended):
+    """handoffctl reexec, in the middle of it: refused, or it waits."""
+    ask(p, held, case, REEXEC, "Reexec")
 
 
 def close(_p, held, _case, _ended):
@@ -247,7 +284,8 @@ def slow(p, held, _case, ended):
 
 
 DEEDS = {"kill": kill, "kill-twice": kill_twice, "kill-late": kill_late, "chain": chain,
-         "stop": stop, "stop-kill": stop_kill, "abort": abort, "close": close, "slow": slow}
+         "stop": stop, "stop-kill": stop_kill, "abort": abort, "reexec": reexec, "close": close,
+         "slow": slow}
 FOR_TIMERS = {"kill-late", "stop", "stop-kill", "slow"}  # that somebody's timers expire is the point
 
 
@@ -265,10 +303,13 @@ def cases_at(scenario, seen):
                 yield Case(scenario, b, "stop", roles)
             if n == 1:
                 yield Case(scenario, b, "stop-kill", roles)
+    for role in sorted({"C", "T"} & seen.alive):   # alone: who is asked, and who has asked
+        for deed in ("kill", "stop", "stop-kill"):
+            yield Case(scenario, b, deed, role)
     for first, second in itertools.permutations("SON", 2):
         if first in alive:
             yield Case(scenario, b, "chain", first + second)
-    for deed in ("abort", "slow") + (("close",) if b.op in ("send", "recv") else ()):
+    for deed in ("abort", "reexec", "slow") + (("close",) if b.op in ("send", "recv") else ()):
         yield Case(scenario, b, deed, b.role)
 
 
@@ -300,6 +341,8 @@ class Facts:
         # all connections that move are with the successor, too, and it has said so
         self.given = any(x.boundary[:4] == ("O", "before", "send", "SealComplete")
                          for x in trace[:before])
+        # (a supervisor that was killed is not followed by an exec, but by a new process)
+        self.replaced = has("S", "after", "exec", "handoffd", supervisor)
         self.aborting = any(x.boundary.name in ("ResumeAfterAbort", "SealFailed", "Abort")
                             for x in trace[:before])
         self.late = bool(LATE.search(p.new_log()))  # a time limit has expired
@@ -310,6 +353,11 @@ def law(case, ends, f):
     alone and together; all else may end in any way that is told as it is (see checks.py), and
     so may what a time limit has ended."""
     undecided, any_ = {"aborted"}, {"committed", "aborted", "rolled back"}
+    if ends == "replaced":
+        lost = "S" in case.roles or case.deed == "close"
+        return {"replaced" if f.replaced else "refused"} | ({"unknown"} if lost else set())
+    if case.deed == "reexec" and not f.late:
+        return {ends}
     if not f.started:
         known = "S" in case.roles and not f.maybe_started
         return {"refused", "unknown"} | (undecided if known else any_)
@@ -333,15 +381,26 @@ def law(case, ends, f):
 
 # ---- one case
 
-class Played(collections.namedtuple("Played", "before u aborted facts")):
+class Played(collections.namedtuple("Played", "before u answer facts")):
     """What came of a case: who served before; the command, if the scenario has one; the exit code
-    of the abort; the facts, None if the boundary was not reached (or the roles were not there)."""
+    of what was asked for in between; the facts, None if the boundary was not reached (or the roles
+    were not there)."""
+
+
+def result_of(sock):
+    """The code of the Result; None: there is none."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            kind, fields, _ = receive(sock)
+            if kind == RESULT:
+                return fields[1]
+    return None
 
 
 def play(p, case, scenario):
     """The scenario, with the deed when somebody comes to the boundary."""
     c = p.controller
-    p.aborting = None
+    p.asking = None
     before = p.info()
     p.arm(case.boundary)
     supervisor = p.supervisor.pid
@@ -360,9 +419,8 @@ def play(p, case, scenario):
     if u is not None:
         u.wait()
         u.close()
-    aborted = None
-    if p.aborting is not None:
-        frame = p.aborting.recv(65536)
-        aborted = cbor2.loads(frame[6:])[1][1] if frame else None
-        p.aborting.close()
-    return Played(before, u, aborted, Facts(p, supervisor, passed) if done else None)
+    answer = None
+    if p.asking is not None:
+        answer = result_of(p.asking)
+        p.asking.close()
+    return Played(before, u, answer, Facts(p, supervisor, passed) if done else None)

@@ -2,7 +2,8 @@
 
 A Boundary is a point in the life of a role: "S before send PrepareHandoff", "O after recv Commit",
 "S after write Journal(committed)"; nth counts, from when the controller was armed. Roles are S the
-supervisor, O who served when the controller was armed, N every daemon that came later.
+supervisor, O who served when the controller was armed, N every daemon that came later, C another
+handoffd that S asks whether it can go on, T the handoffctl that has asked for a re-exec.
 """
 
 import collections
@@ -13,7 +14,6 @@ import select
 import shlex
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(HERE, "..", "e2e"))
 
 import harness  # noqa: E402
+from fakesupervisor import frame  # noqa: E402
 
 SCALE = float(os.environ.get("CRASH_SCALE") or 1)  # of all times, for a loaded machine
 
@@ -171,9 +172,12 @@ class Controller:
                     conns.pop(fd).close()
 
     def _boundary(self, conn, words):
-        program, _role, pid, when, op, name = words
+        program, role, pid, when, op, name = words
         pid = int(pid)
-        role = "S" if program == "handoffd" else "O" if pid == self.place.incumbent else "N"
+        if role == "asked":
+            role, self.place.asked = "C", pid
+        else:
+            role = "S" if program == "handoffd" else "O" if pid == self.place.incumbent else "N"
         # who copies an executable for handoffd is tied to it as well, and is none of the three
         if (op, name) in IGNORED or (role == "S" and op == "tie"):
             Held(conn, None).go()
@@ -207,7 +211,7 @@ class Place(harness.Service):
     dirs = []  # of all that there were
 
     def __init__(self, pace=PATIENT):
-        self.controller = self.group = self.incumbent = None
+        self.controller = self.group = self.incumbent = self.asked = self.caller = None
         self.log_at = 0
         self.pace = pace
         self.long = LONG * pace
@@ -260,6 +264,7 @@ class Place(harness.Service):
 
     def arm(self, boundary, look=False):
         self.incumbent = self.daemon_pid()
+        self.asked = self.caller = None
         self.log_at = len(self.log())
         self.controller.arm(boundary, look)
 
@@ -274,7 +279,7 @@ class Place(harness.Service):
 
     def roles(self):
         """{role: pid} of those that live."""
-        found = {"S": self.supervisor.pid, "O": self.incumbent}
+        found = {"S": self.supervisor.pid, "O": self.incumbent, "C": self.asked, "T": self.caller}
         here = session(self.supervisor.pid)  # daemons have sessions of their own, copiers have not
         found.update(("N", p.pid) for p in harness.children(self.supervisor.pid)
                      if p.pid != self.incumbent and p.state != "Z" and session(p.pid) != here)
@@ -304,14 +309,13 @@ class Place(harness.Service):
         return self.upgrade("--binary", self.binary_of(version), "--deadline", "20s",
                             "--drain-grace", "10s")
 
-    def send_abort(self):
-        """An operator's AbortRequest, and its answer when that comes: a socket. When this
-        returns the request lies in the supervisor's queue."""
+    def send(self, kind, part=None):
+        """An operator's request without a field, and its answer when that comes: a socket. When
+        this returns the request, or that part of it, lies in the supervisor's queue."""
         c = socket.socket(socket.AF_UNIX)
         c.settimeout(harness.PATIENCE)
         c.connect(self.path("run", self.name, "control.sock"))
-        item = b"\x82\x18\x43\xa0"  # [67, {}]
-        c.sendall(struct.pack("<IH", len(item) + 2, 1) + item)
+        c.sendall(frame(kind, {})[:part])
         return c
 
     # What is there

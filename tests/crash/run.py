@@ -58,7 +58,7 @@ class Run:
         self.scenario.prepare(self.p)
         self.p.wait_state("idle")
         self.load = self.p.load(*LOAD)
-        self.before, u, self.aborted, self.facts = play(self.p, self.case, self.scenario)
+        self.before, u, self.answer, self.facts = play(self.p, self.case, self.scenario)
         if self.facts is None:
             self.load.stop()
         elif u is not None:
@@ -87,6 +87,7 @@ def dry_run(p, name):
             want = SCENARIOS[name].ends
             if want and (u.result is None or u.result["outcome"] != want):
                 raise AssertionError("%s without a deed: %s\n%s" % (name, u.result, p.log()))
+            u.close()
         while True:  # until nothing more comes
             n = len(p.controller.trace)
             p.wait_state("idle")
@@ -120,8 +121,6 @@ def assert_complete(seen):
             if m.type < 64 or m.type >= 128}  # 64 to 127: operators'
     # who is refused is killed in the same breath, and reads it or not
     want -= {("before", "recv", "Abort"), ("after", "recv", "Abort")}
-    # in a memory file that nobody else has: test_carry and test_reexec fail it
-    want -= {x for x in want if x[2].startswith("Carry")}
     if want - have:
         raise AssertionError("no scenario passes: %s" % sorted(want - have))
 
@@ -289,6 +288,8 @@ def quick(cases):
     for c in cases:
         if c.boundary.name == "Heartbeat":
             continue
+        if c.boundary.name.startswith("Carry") and c.boundary.name != "Carry":
+            continue   # nothing differs between these and Carry
         key = (SCENARIOS[c.scenario].kind, c.boundary, c.roles)
         if c.deed == "kill" and len(c.roles) == 1:
             if key not in met:

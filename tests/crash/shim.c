@@ -1,12 +1,15 @@
 /*
  * shim: break points at every message and every record, in the real programs, by LD_PRELOAD.
  *
- * It stands before sendmsg, recvmsg, pwrite, fdatasync and prctl. Before and after a frame on a
- * unix stream, before and after a record of the journal, of `current` or of the lock, and where a
- * successor is tied to its supervisor (PR_SET_PDEATHSIG), it tells the controller
- * (tests/crash/place.py) at the SEQPACKET socket $CRASH_SOCKET
+ * It stands before sendmsg, recvmsg, pwrite, fdatasync, write, pread, execveat and prctl. Before and
+ * after a frame on a unix stream, before and after a record of the journal, of `current` or of the
+ * lock, of what one handoffd hands to the next and of its exec, and where a successor is tied to its
+ * supervisor (PR_SET_PDEATHSIG), it tells the controller (tests/crash/place.py) at the SEQPACKET
+ * socket $CRASH_SOCKET
  *
  *     PROGRAM ROLE PID WHEN OP NAME       handoffd - 4711 before send PrepareHandoff
+ *
+ * (ROLE is $HANDOFF_ROLE, or "asked": a handoffd that is asked whether it can go on)
  *
  * and waits for one byte: 'g' go on, 'c' shut the frame's socket down, then go on. Until then the
  * thread that asked is here, at an exact point: the controller may kill or stop it, or anybody.
@@ -49,6 +52,7 @@ static const char *const name_of[256] = {
 /* ----------------------------------------------------- the controller --- */
 
 static __thread struct { int fd; pid_t pid; } line = { -1, 0 };
+static const char *asked;   /* its role, if it is */
 
 /* A fork has its parent's thread, and must not speak on its line. */
 static int controller(void)
@@ -74,7 +78,7 @@ static int controller(void)
 static void boundary(const char *when, const char *op, const char *name, int fd)
 {
 	const int saved = errno, to = controller();
-	const char *role = getenv("HANDOFF_ROLE");
+	const char *role = asked ? asked : getenv("HANDOFF_ROLE");
 	char text[200], go = 'g';
 	ssize_t r;
 	int n;
@@ -247,6 +251,82 @@ EXPORT int fdatasync(int fd)
 		*written[fd] = '\0';
 	}
 	return r;
+}
+
+/* ------------------------------------------------------------ re-exec --- */
+
+static const char *carry_name(const unsigned char *p, size_t n)
+{
+	const char *name = n >= HEAD ? item_name(p + FRAME_HEADER) : NULL;
+
+	return name && !strncmp(name, "Carry", 5) ? name : NULL;
+}
+
+EXPORT ssize_t write(int fd, const void *p, size_t n)
+{
+	static ssize_t (*real)(int, const void *, size_t);
+	const char *name = carry_name(p, n);
+	ssize_t r;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "write");
+	if (name)
+		boundary("before", "write", name, -1);
+	r = real(fd, p, n);
+	if (name)
+		boundary("after", "write", name, -1);
+	return r;
+}
+
+/* All records are read at once; the first is Carry. */
+EXPORT ssize_t pread(int fd, void *p, size_t n, off_t at)
+{
+	static ssize_t (*real)(int, void *, size_t, off_t);
+	unsigned char head[HEAD];
+	const char *name = NULL;
+	ssize_t r;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "pread");
+	if (at == 0 && real(fd, head, sizeof head, 0) == sizeof head)
+		name = carry_name(head, sizeof head);
+	if (name)
+		boundary("before", "read", name, -1);
+	r = real(fd, p, n, at);
+	if (name)
+		boundary("after", "read", name, -1);
+	return r;
+}
+
+static void look_whether_asked(char *const argv[])
+{
+	for (int i = 1; argv[i]; i++)
+		if (!strcmp(argv[i], "--check-carried"))
+			asked = "asked";
+}
+
+/* Of handoffd by handoffd: a daemon is another program. */
+EXPORT int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
+{
+	static int (*real)(int, const char *, char *const[], char *const[], int);
+	const char *base = strrchr(argv[0], '/');
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "execveat");
+	if (!strcmp(base ? base + 1 : argv[0], program_invocation_short_name)) {
+		look_whether_asked(argv);
+		boundary("before", "exec", program_invocation_short_name, -1);
+	}
+	return real(dir, path, argv, env, flags);
+}
+
+/* (glibc gives it what main() gets) */
+static void __attribute__((constructor)) after_exec(int argc, char **argv)
+{
+	(void)argc;
+	look_whether_asked(argv);
+	if (asked || getenv("HANDOFF_CARRIED"))
+		boundary("after", "exec", program_invocation_short_name, -1);
 }
 
 /* ----------------------------------------------------------- the tie to S --- */

@@ -22,7 +22,7 @@ from place import Boundary  # noqa: E402
 
 def facts(**known):
     names = ("maybe_started started maybe_decided decided maybe_serving serving untied "
-             "aborting late given successor").split()
+             "aborting late given successor replaced").split()
     return types.SimpleNamespace(**dict(dict.fromkeys(names, False), **known))
 
 
@@ -54,6 +54,15 @@ class Law(unittest.TestCase):
             with self.subTest(deed=deed, roles=roles, known=known):
                 self.assertEqual(law(case(deed, roles), "committed", facts(**known)), allowed)
 
+    def test_a_reexec_has_happened_or_not(self):
+        for deed, roles, replaced, allowed in (
+                ("kill", "C", False, {"refused"}),
+                ("kill", "O", True, {"replaced"}),
+                ("kill", "S", True, {"replaced", "unknown"}),
+                ("close", "S", False, {"refused", "unknown"})):
+            with self.subTest(deed=deed, roles=roles):
+                self.assertEqual(law(case(deed, roles), "replaced", facts(replaced=replaced)), allowed)
+
     def test_names_lead_back(self):
         c = Case("crash", Boundary("S", "after", "write", "Journal(idle)", 2), "kill-late", "SN")
         self.assertEqual(Case.parse(str(c)), c)
@@ -72,7 +81,7 @@ class Checks(unittest.TestCase):
         now = self.p.info()
         self.r = types.SimpleNamespace(p=self.p, case=case("kill", "S"), before=now, now=now,
                                        scenario=SCENARIOS["upgrade"], facts=facts(), lines=[],
-                                       code=0, result=None, aborted=None)
+                                       code=0, result=None, answer=None)
 
     def assert_found(self, check):
         with self.assertRaises(AssertionError):
@@ -88,6 +97,13 @@ class Checks(unittest.TestCase):
     def test_a_lie_about_the_outcome(self):
         self.r.result = {"outcome": "committed", "code": 0}
         self.assert_found(checks.outcome_is_true)
+
+    def test_a_lie_about_a_reexec(self):
+        self.r.case = case("reexec", "S")
+        self.r.answer = 0
+        self.assert_found(checks.answer_is_true)
+        self.r.answer = 4
+        checks.answer_is_true(self.r)
 
     def test_an_outcome_against_the_rules(self):
         self.r.result = {"outcome": "rolled back", "code": 1}
