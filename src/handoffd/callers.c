@@ -295,7 +295,7 @@ static struct caller *caller_new(struct callers *a, int fd, const struct ucred *
 /* fd is consumed. NULL: there is no place for it. */
 static struct caller *admit(struct callers *a, int fd, const struct ucred *who, bool may)
 {
-	static const char why[] = "too many connections to control.sock: uid %d is turned away";
+	static const char why[] = "no place for another connection to control.sock: uid %d is turned away";
 	struct caller *c = caller_new(a, fd, who, may);
 
 	if (!c) {

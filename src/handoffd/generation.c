@@ -331,7 +331,7 @@ static bool done(struct generations *g, struct generation *n)
 	if (n->cgroup < 0 || !cgroup_remove(g->cgroup, n->cgroup_name))
 		return true;
 	if (n->given_up)
-		log_warning("the cgroup %s cannot be removed", n->cgroup_name);
+		log_warning("the cgroup %s cannot be removed; it goes with the unit", n->cgroup_name);
 	n->incomplete = true;
 	return n->given_up;
 }

@@ -179,7 +179,7 @@ static int run(struct conf *c, const struct carried *carried, const char *broken
 	int e;
 
 	if (!base) {
-		log_error("no event loop");
+		log_error("no memory for an event loop");
 		return 1;
 	}
 	if (*broken)

@@ -203,8 +203,8 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 	if (e)
 		chan_end(&p->chan);
 	if (e && e != -EPIPE && e != -ECONNRESET) {
-		log_limited(&p->lines, LOG_L_WARNING, "%s could not be sent to pid %d: %s", msg_name(m->type),
-		            (int)p->pid, strerror(-e));
+		log_limited(&p->lines, LOG_L_WARNING, "%s could not be sent to pid %d: %s; its channel is closed",
+		            msg_name(m->type), (int)p->pid, strerror(-e));
 		p->send_error = e;
 	}
 	return e;

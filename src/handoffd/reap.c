@@ -181,7 +181,7 @@ static int end_all(int group, const char *name, uint32_t stop_ms)
 		signal_all(group, SIGKILL);
 	if (!wait_empty(group, KILL_MS))
 		return 0;
-	log_error("what is left in %s cannot be killed", name);
+	log_error("what is left in the cgroup %s cannot be killed: it hangs in the kernel", name);
 	return 1;
 }
 
@@ -192,7 +192,8 @@ static int end_cgroup(const char *path, uint32_t stop_ms)
 	if (group == -ENOENT)   /* systemd has removed it: it was empty */
 		return 0;
 	if (group < 0) {
-		log_error("%s cannot be looked at: %s", path, strerror(-group));
+		log_error("the cgroup %s cannot be looked at: %s; what is left in it is not ended", path,
+		          strerror(-group));
 		return 1;
 	}
 	r = end_all(group, path, stop_ms);

@@ -58,7 +58,7 @@ static bool on_daemon(void *arg, int fd, const struct ucred *who)
 	else if (peer_connected(p))
 		turn_away(s->reg, fd, who->pid, "that daemon is registered already");
 	else if (peer_attach(p, fd))
-		log_error("no memory for the channel of pid %d", (int)who->pid);
+		log_error("no memory for the channel of pid %d; it registers again by itself", (int)who->pid);
 	if (!s->reg->door.draining)
 		service_settle(s);
 	return false;   /* a daemon registers once */
@@ -77,7 +77,8 @@ void register_owner(struct service *s, uid_t uid)
 	if (uid == (uid_t)-1)
 		uid = geteuid();
 	if (geteuid() == 0 && s->reg && (e = sys_lchown(s->reg->door.path, uid, (gid_t)-1)))
-		log_error("%s cannot be given to uid %d: %s", s->reg->door.path, (int)uid, strerror(-e));
+		log_error("%s cannot be given to uid %d: %s; after a crash of this supervisor its daemon could not "
+		          "register", s->reg->door.path, (int)uid, strerror(-e));
 }
 
 int register_socket(const struct service *s)

@@ -10,21 +10,22 @@
 const char *service_refuses(const struct service *s)
 {
 	if (s->s.stop)
-		return "the supervisor is being stopped";
+		return "the supervisor is being stopped, and the service with it";
 	if (s_in_handoff(&s->s))
 		return "another handoff is under way";
 	if (s->candidate)
 		return "another handoff is about to begin: its files are being looked at";
 	if (s->s.state == S_RESTARTING)
-		return "the daemon is being restarted";
+		return "the daemon is being restarted; try again in a moment";
 	if (s->s.state == S_R_IDLE)
-		return "the supervisor was restarted and waits for the daemon to register";
+		return "the daemon serves, and has not registered with this new supervisor yet; try again in a "
+		       "second";
 	if (s->s.state != S_IDLE)
 		return "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl status' "
 		       "and its log say what hinders it; 'handoffctl restart' reads the configuration again and "
 		       "tries at once";
 	if (s->o && s->o->registering)
-		return "the daemon is registering";
+		return "the daemon serves, and is registering; try again in a second";
 	if (s->s.o_standby)
 		return "the daemon stands by: it is told to serve again";
 	if (!s->s.o_connected)

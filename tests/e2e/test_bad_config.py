@@ -237,6 +237,17 @@ class Upgrade(Case):
                 c.connect(path)  # nobody has removed it
 
 
+class Usage(unittest.TestCase):
+    def test_mistakes(self):
+        for args, what in (((), "no configuration given: handoffd -c FILE"), (("kvd",), "it takes no arguments but options"),
+                           (("--reap", "a/b"), "--reap takes the name of a service"),
+                           (("--log-format", "xml"), "--log-format is text or json")):
+            p = subprocess.run([harness.program("handoffd"), *args], stdin=subprocess.DEVNULL, capture_output=True,
+                               text=True, check=False)
+            self.assertEqual((p.returncode, p.stdout, p.stderr),
+                             (2, "", "handoffd: %s; 'handoffd --help' explains\n" % what))
+
+
 class Start(Case):
     """A configuration that is wrong before there is a daemon."""
 

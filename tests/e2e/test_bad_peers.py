@@ -107,7 +107,7 @@ class AnotherUser(Case):
                 client.use()
                 self.assertEqual(self.ctl("status", "kvd", uid=NOBODY - 1).returncode, 0)
                 self.assertEqual(self.s.status()["state"], "idle")
-                line = "warning: too many connections to control.sock: uid %d is turned away" \
+                line = "warning: no place for another connection to control.sock: uid %d is turned away" \
                     % NOBODY
                 # twenty lines at once, then one a second, with the number of the others
                 more = r"warning: (\d+) more lines like the next one were left out"
@@ -244,7 +244,7 @@ class Clients(Case):
             kept = [self.control(s) for _ in range(70)]
             for c in kept[64:]:
                 self.assertEqual(wait_end(c), [])
-            line = "warning: too many connections to control.sock: uid %d is turned away" \
+            line = "warning: no place for another connection to control.sock: uid %d is turned away" \
                 % os.geteuid()
             self.assertEqual(self.lines(s, since).count(line), 6)
             client.use()

@@ -86,7 +86,7 @@ class Faults(unittest.TestCase):
     def test_cold(self):
         self.provoke(
             "cold",
-            ("S", "calloc", errno.ENOMEM, "error: no event loop"),
+            ("S", "calloc", errno.ENOMEM, "error: no memory for an event loop"),
             ("S", "calloc", errno.ENOMEM, "error: no memory for the event loop"),
             ("S", "open", errno.EMFILE, "/boot_id cannot be read: whose the journal's pids are, nobody knows"))
 
@@ -134,7 +134,7 @@ class Moments(Case):
         restart = harness.Upgrade([harness.program("handoffctl"), "--json", "restart", s.name], s.env,
                                   s.path("restart.err"))
         s.background.append(restart)
-        self.refuses(s, "the daemon is being restarted")
+        self.refuses(s, "the daemon is being restarted; try again in a moment")
         os.kill(pid, signal.SIGCONT)
         restart.wait()
         self.assertEqual(restart.code, 0, restart.lines)
@@ -143,7 +143,7 @@ class Moments(Case):
     def test_stopping(self):
         s, pid = self.stopped()
         s.supervisor.terminate()
-        self.refuses(s, "the supervisor is being stopped")
+        self.refuses(s, "the supervisor is being stopped, and the service with it")
         os.kill(pid, signal.SIGCONT)
         self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0)
 
@@ -152,11 +152,11 @@ class Moments(Case):
         s, p = self.puppet_service(options={"stop-timeout": "1s"})
         s.kill_supervisor()
         s.launch()
-        self.refuses(s, "the supervisor was restarted and waits for the daemon to register")
+        self.refuses(s, "the daemon serves, and has not registered with this new supervisor yet; try again in a second")
         p.connect()
         p.send(p.hello(s.data_dir, role=2, phase=SERVING, sockets=1))
         p.receive(HELLO_ACK)
-        self.refuses(s, "the daemon is registering")
+        self.refuses(s, "the daemon serves, and is registering; try again in a second")
 
     def test_two_requests(self):
         """... on one connection, of which the first waits for its end."""
@@ -215,6 +215,16 @@ class Moments(Case):
         p.send(p.hello(s.data_dir, role=2, phase=SERVING))
         p.receive(HELLO_ACK)
         s.wait_state("idle")
+
+    def test_nothing_to_hand_over(self):
+        """What another handoffd has to know cannot be written down."""
+        s, _p, fail = self.faulty()
+        fail("memfd_create", 1, errno.EMFILE)
+        q = s.ctl("reexec", s.name)
+        self.assertEqual((q.returncode, q.stderr.splitlines()[0]), (
+            1, "handoffctl: refused: what the other handoffd needs to know could not be written down: "
+            "Too many open files; this one goes on"))
+        self.assertEqual(s.status()["supervisor_pid"], s.supervisor.pid)
 
     def test_cannot_be_ended(self):
         """What a daemon has left behind hears no signal, as a process that hangs in the kernel; the
@@ -276,7 +286,7 @@ class Reap(Case):
         with open(self.group, "w", encoding="ascii"):
             pass
         self.assertEqual(self.reap(*self.unit()), (
-            1, ["error: /../../..%s cannot be looked at: Not a directory" % self.group]))
+            1, ["error: the cgroup /../../..%s cannot be looked at: Not a directory; what is left in it is not ended" % self.group]))
 
     def test_cannot_be_killed(self):
         """Somebody is in it until the end."""
@@ -286,4 +296,4 @@ class Reap(Case):
                 f.write(text)
         self.assertEqual(self.reap(*self.unit()), (
             1, ["warning: what was left behind did not end within 10 ms: it is killed",
-                "error: what is left in /../../..%s cannot be killed" % self.group]))
+                "error: what is left in the cgroup /../../..%s cannot be killed: it hangs in the kernel" % self.group]))

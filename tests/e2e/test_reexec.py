@@ -31,6 +31,11 @@ GATE = """#!/bin/sh
 case "$*" in *--check-carried*) : >'%s'; read word <'%s' || exit 1; [ "$word" = yes ] || exit 1 ;; esac
 exec '%s' "$@"
 """
+# It says yes, and then a file of the runtime directory is lost.
+LOSES = """#!/bin/sh
+case "$*" in *--check-carried*) ;; *) rm '%s' || exit 9 ;; esac
+exec '%s' "$@"
+"""
 
 
 class Own(harness.Service):
@@ -421,6 +426,38 @@ class Refused(ReexecCase):
         u.wait()
         self.assert_refused(s, u, "No such file")
         self.upgrade(s, "kvd-v2")
+
+    def test_what_is_handed_over_is_for_one_process(self):
+        """Another one does not take it, nor what is none of it."""
+        s = self.own()
+        s.write('#!/bin/sh\nfor fd; do :; done; cat "/proc/self/fd/$fd" >"%s"; exit 1\n' % s.path("carried"))
+        before = self.same(s)
+        self.assert_refused(s, s.reexec(), "it exited with 1 when it was asked")
+        for name, words in (("carried", "HANDOFF_CARRIED=%d is not meant for this process: No such process"),
+                            ("kvd.conf", "what an earlier handoffd hands over cannot be read: a record is torn")):
+            with open(s.path(name), "rb") as f:
+                p = subprocess.run([harness.program("handoffd"), "-c", s.conf], pass_fds=[f.fileno()], text=True,
+                                   env=dict(s.env, HANDOFF_CARRIED=str(f.fileno())), stdin=subprocess.DEVNULL,
+                                   capture_output=True, timeout=harness.PATIENCE, check=False)
+                self.assertEqual((p.returncode, p.stderr), (
+                    1, "handoffd: %s\n" % (words % f.fileno() if "%" in words else words)))
+        self.after(s, before)
+
+    def test_what_it_needs_is_lost_before_it_begins(self):
+        """It ends, and the one that is started next adopts the daemon."""
+        for name, words in (("journal", "error: the journal is not the one that an earlier handoffd has handed over"),
+                            ("config", "handoffd: the configuration that is in use cannot be read: it is not there")):
+            with self.subTest(name):
+                s = self.own()
+                pid, client = s.daemon_pid(), s.load()
+                s.write(LOSES % (s.path("run", s.name, name), harness.program("handoffd")))
+                s.reexec()
+                self.assertEqual(s.supervisor.wait(harness.PATIENCE), 1)
+                self.assertIn(words, s.log())
+                s.put(harness.program("handoffd"))
+                s.start()
+                self.assertEqual(s.daemon_pid(), pid)
+                self.assert_nothing_failed(client)
 
     def test_no_rights(self):
         if not ROOT:
