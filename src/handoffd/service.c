@@ -12,6 +12,7 @@
 #include "handoffd/log.h"
 
 #define AWAKE_US 300
+#define READY_LISTENERS 64   /* a Ready has places for so many names */
 
 /* ---------------------------------------------------------------- events --- */
 
@@ -122,6 +123,28 @@ static void note_why(struct service *s, const struct span *words)
 }
 
 /* In what a Ready differs from what was sealed, for people; the machine decides. */
+static bool is_among(const struct span *v, unsigned n, const char *name)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (v[i].n == strlen(name) && !memcmp(v[i].p, name, v[i].n))
+			return true;
+	return false;
+}
+
+/* A listener that its daemon does not take is no error, and its clients wait in its queue for
+ * ever. Ready names as many as it has places for. */
+static void warn_untaken(const struct service *s, const struct peer *p, const struct msg *m)
+{
+	const struct conf *c = s->new_conf ? s->new_conf : s->conf;
+	struct span v[READY_LISTENERS];
+	const unsigned n = texts_copy(&m->ready.listening, v, READY_LISTENERS);
+
+	for (unsigned i = 0; c->nlisten <= READY_LISTENERS && i < c->nlisten; i++)
+		if (!is_among(v, n, c->listen[i].name))
+			log_warning("the daemon (pid %d) has not taken the listener %s: who connects there waits, and "
+			            "nobody accepts", (int)p->pid, c->listen[i].name);
+}
+
 static void note_ready(struct service *s, const struct msg *m)
 {
 	char *why = s->attempt.why;
@@ -204,8 +227,10 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	/* later it only says that the successor has gone, which was not the beginning of it */
 	if (m->type == MSG_seal_failed && (s->s.state == S_DRAIN || s->s.state == S_SEAL))
 		note_why(s, &m->seal_failed.error);
-	if (m->type == MSG_ready && from_n)
+	if (m->type == MSG_ready && from_n) {
+		warn_untaken(s, p, m);
 		note_ready(s, m);
+	}
 	if (m->type == MSG_seal_progress && s->s.state == S_SEAL)
 		show_progress(s, m);
 	if (m->type == MSG_status && MSG_HAS(m, status, epoch))

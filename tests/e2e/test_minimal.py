@@ -39,6 +39,19 @@ class Minimal(harness.TestCase):
         self.assertEqual(service.upgrade().result["outcome"], "committed")
         self.assertEqual(self.next(service), 4)
 
+    def test_a_listener_that_nobody_takes(self):
+        """It asks for `main`, and for no other."""
+        service = self.start()
+        untaken = "has not taken the listener extra: who connects there waits, and nobody accepts"
+        self.assertNotIn("has not taken", service.log())
+        with open(service.conf, encoding="utf-8") as f:
+            text_now = f.read()
+        with open(service.conf, "w", encoding="utf-8") as f:
+            f.write(text_now.replace("    listen", '    listen extra { address = "unix:@%s" }\n    listen'
+                                     % service.path("extra")))
+        self.assertEqual(service.upgrade().result["outcome"], "committed")
+        self.assertIn("the daemon (pid %d) %s" % (service.daemon_pid(), untaken), service.log())
+
 
 if __name__ == "__main__":
     unittest.main()
