@@ -1,6 +1,6 @@
 #!/bin/sh
 # See it work: replaces the binary of a key-value store under load again and again, refuses a
-# bad one, and kills the supervisor at every moment of a handoff. About two minutes after the
+# bad one, and kills the supervisor at every moment of a handoff. Half a minute after the
 # build. Everything lives in one temporary directory; Ctrl-C at any moment leaves nothing.
 #
 #   sh examples/quickstart.sh          BUILD_DIR: where it is built (build/)

@@ -403,6 +403,22 @@ def fields_of_the_log():
         same(events, shown, 'log.h', 'handoffd.8', 7)
 
 
+# ---- libhandoff
+
+def structures(text):
+    """struct.field of each structure that is declared there."""
+    text = re.sub(r'/\*.*?\*/', '', text, flags=re.S)
+    return {f'{name}.{field}'
+            for name, body in re.findall(r'^struct (\w+) \{(.*?)^\};', text, re.S | re.M)
+            for declared in body.replace('(void *arg, int level, const char *line)', '').split(';')
+            for field in re.findall(r'(\w+)\)?(?:\[\w+\])?\s*(?:,|$)', declared.strip())}
+
+
+@test
+def structures_of_the_library():
+    return same(structures(read('include/handoff.h')), structures(page('libhandoff.3')), 'handoff.h', 'libhandoff.3', 30)
+
+
 # ---- handoffctl
 
 @test
@@ -572,7 +588,7 @@ def blocks(path, language):
 
 def make_targets():
     text = read('Makefile.am') + ''.join(read(p) for p in files('', 'local.mk'))
-    return set(re.findall(r'^([\w-]+):', text, re.M)) | {'', 'check', 'install', 'distcheck', 'all'}
+    return set(re.findall(r'^([\w-]+):', text, re.M)) | {'', 'check', 'install', 'uninstall', 'distcheck', 'all'}
 
 
 def wrong_command(words):
