@@ -20,7 +20,7 @@ struct giver {
 	struct give g;
 	uint32_t watched;        /* events of epoll that are asked for; 0: not in the set */
 	uint32_t count;          /* connections given, in the batch below too */
-	uint32_t large;          /* not given: too much state */
+	uint32_t refused;        /* not given: too much state, no memory, no descriptor */
 	uint64_t *kept;          /* bit i: N has connection i */
 	uint32_t words;
 	/* the batch that is being made */
@@ -111,8 +111,8 @@ static bool hear(handoff *h)
 	}
 	if (n == 0 || n == -ENOMEM)
 		return true;
-	give_lost(&g->g, n == -EBADMSG && !g->chan.torn ? "the successor sent what is not the protocol"
-	                                                : "the successor has gone");
+	give_lost(&g->g, true, n == -EBADMSG && !g->chan.torn ? "the successor sent what is not the protocol"
+	                                                      : "the successor has gone");
 	return false;
 }
 
@@ -123,7 +123,7 @@ void give_turn(handoff *h)
 	if (!g || !g->watched)
 		return;
 	if (chan_pending(&g->chan) && chan_flush(&g->chan) < 0)
-		give_lost(&g->g, "the successor has gone");
+		give_lost(&g->g, true, "the successor has gone");
 	if (!hear(h) || g->g.state == GIVE_BROKEN)
 		watch(h, 0);   /* its end would be readable for ever */
 }
@@ -162,7 +162,7 @@ static int wait_until(handoff *h, bool (*done)(const struct giver *))
 
 	while (!(e = may_give(h)) && !done(g)) {
 		if (watch(h, EPOLLIN | (chan_pending(&g->chan) ? EPOLLOUT : 0u))) {
-			give_lost(&g->g, "the channel cannot be watched (no memory, or max_user_watches)");
+			give_lost(&g->g, false, "the channel cannot be watched (no memory, or max_user_watches)");
 			continue;
 		}
 		h_poll(h, -1);
@@ -192,8 +192,12 @@ static int send_message(handoff *h, const struct msg *m, const int *fds, unsigne
 
 	if (!e)
 		return 0;
-	give_lost(&g->g, e == -ETOOMANYREFS || e == -EMFILE ? "too many descriptors are on their way (raise limit-nofile)"
-	                 : e == -ENOMEM ? "no memory" : "the successor has gone");
+	if (e == -ETOOMANYREFS || e == -EMFILE)
+		give_lost(&g->g, false, "too many descriptors are on their way (raise limit-nofile)");
+	else if (e == -ENOMEM)
+		give_lost(&g->g, false, "no memory");
+	else
+		give_lost(&g->g, true, "the successor has gone");
 	return may_give(h);
 }
 
@@ -297,13 +301,15 @@ EXPORT int handoff_give(handoff *h, const struct handoff_connection *c)
 	if (g->g.state != GIVE_OPEN)
 		return h_fail(h, -EINVAL, "handoff_give comes before handoff_give_end");
 	if (!give_has_room(&g->g, c->state_size)) {
-		g->large++;
+		g->refused++;
 		return h_fail(h, -E2BIG, "the states of all connections are over the limit (connection-state)");
 	}
 	if (!fits(g, c->state_size) && (e = send_batch(h)))
 		return e;
-	if ((e = grow(g)) || (move_beside(c->state_size) && (e = beside = put_beside(c)) < 0))
+	if ((e = grow(g)) || (move_beside(c->state_size) && (e = beside = put_beside(c)) < 0)) {
+		g->refused++;
 		return h_fail(h, e, "a connection's state of %zu bytes: %s", c->state_size, strerror(-e));
+	}
 	give_state(&g->g, c->state_size);
 	put(g, c, beside);
 	return (int)g->count++;
@@ -351,7 +357,12 @@ void give_count(const handoff *h, struct msg *m)
 	if (!g || g->g.state != GIVE_DONE)
 		return;
 	MSG_SET(m, seal_complete, moved, g->g.kept);
-	MSG_SET(m, seal_complete, stayed, g->count - g->g.kept + g->large);
+	MSG_SET(m, seal_complete, stayed, g->count - g->g.kept + g->refused);
+}
+
+bool give_failed_by_n(const handoff *h)
+{
+	return h->giver && h->giver->g.state == GIVE_BROKEN && h->giver->g.by_n;
 }
 
 bool give_open_ended(const handoff *h)

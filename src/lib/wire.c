@@ -57,6 +57,8 @@ void wire_simple(handoff *h, enum msg_type type)
 	case MSG_seal_failed:
 		m.seal_failed.id = h->d.id;
 		m.seal_failed.error = words(h->failure ? h->failure : "not asked to seal: it serves");
+		if (h->failure && give_failed_by_n(h))
+			MSG_SET(&m, seal_failed, by_successor, true);
 		break;
 	case MSG_status:
 		m.status.serving = true;

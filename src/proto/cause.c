@@ -17,6 +17,7 @@ static const char *role_of(const struct s_row *row)
 	case S_E_N_GONE:
 	case S_E_N_LOST:
 	case S_E_N_SILENT:
+	case S_E_O_GIVE_FAILED:
 		return "successor";
 	case S_E_O_DRAINED:
 	case S_E_O_SEALED:

@@ -56,15 +56,16 @@ void give_end(struct give *g, struct msg *m)
 
 static int give_break(struct give *g, const char *why)
 {
-	give_lost(g, why);
+	give_lost(g, true, why);
 	return -1;
 }
 
-void give_lost(struct give *g, const char *why)
+void give_lost(struct give *g, bool by_n, const char *why)
 {
 	if (g->state == GIVE_DONE || g->state == GIVE_BROKEN)
 		return;
 	g->state = GIVE_BROKEN;
+	g->by_n = by_n;
 	g->why = why;
 }
 

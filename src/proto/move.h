@@ -42,6 +42,7 @@ struct give {
 	uint32_t kept;                  /* of those told: N has them */
 	uint8_t size[MOVE_WINDOW];      /* of those not answered, by their number */
 	bool taking;                    /* N has said that it touches them */
+	bool by_n;                      /* GIVE_BROKEN: N is to blame */
 	const char *why;
 };
 
@@ -57,8 +58,8 @@ void give_batch(struct give *g, unsigned n, struct msg *m);   /* n connections: 
 void give_end(struct give *g, struct msg *m);                 /* makes m the End */
 /* 1: an answer; 0: nothing to note; -1: broken, g->why. */
 int give_hear(struct give *g, const struct msg *m, struct give_answer *ret);
-/* The channel's end, or an error on it. Behind GIVE_DONE it changes nothing. */
-void give_lost(struct give *g, const char *why);
+/* The channel's end, or an error on it; by_n: of N's making. Behind GIVE_DONE it changes nothing. */
+void give_lost(struct give *g, bool by_n, const char *why);
 
 /* ---- N's end */
 

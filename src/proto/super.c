@@ -93,6 +93,7 @@ ROW("stop", DRAIN, STOP, ALWAYS, DO(A(KILL_N)), ABORT, "the supervisor is being 
 /* ---- seal */
 ROW("SEAL SealComplete", SEAL, O_SEALED, ALWAYS, DO(A(BEGIN_SEALED)), READY, NULL)
 ROW("SEAL SealFailed", SEAL, O_SEAL_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent could not seal")
+ROW("SEAL SealFailed", SEAL, O_GIVE_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the successor did not take the connections")
 ROW("SEAL O dead", SEAL, NOW, O_GONE, DO(A(BEGIN_NOTHING)), READY, NULL)
 ROW("SEAL N dead", SEAL, N_GONE, ALWAYS, NOTHING, ABORT, "the successor died during seal")
 ROW("SEAL Status of O", SEAL, O_BROKEN, ALWAYS, DO(A(KILL_N)), ABORT, "the incumbent's channel had to be closed")
@@ -496,7 +497,11 @@ enum s_event s_event_of(struct s *s, bool from_n, const struct msg *m, uint64_t 
 	case MSG_status: return !m->status.serving ? S_NOW : from_n ? S_E_N_STATUS : S_E_O_STATUS;
 	case MSG_drained: return from_n ? S_NOW : S_E_O_DRAINED;
 	case MSG_seal_complete: return from_n ? S_NOW : S_E_O_SEALED;
-	case MSG_seal_failed: return from_n ? S_NOW : S_E_O_SEAL_FAILED;
+	case MSG_seal_failed:
+		if (from_n)
+			return S_NOW;
+		return MSG_HAS(m, seal_failed, by_successor) && m->seal_failed.by_successor ? S_E_O_GIVE_FAILED
+		                                                                         : S_E_O_SEAL_FAILED;
 	default: return S_NOW;
 	}
 }

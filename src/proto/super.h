@@ -66,7 +66,9 @@ enum s_state {
 	X(N_GONE)        /* death verified, and what it had sent was read */ \
 	X(N_LOST)        /* S itself has ended its channel: a frame that could not be read */ \
 	X(N_SILENT) \
-	X(O_DRAINED) X(O_SEALED) X(O_SEAL_FAILED) X(O_STATUS) \
+	X(O_DRAINED) X(O_SEALED) X(O_SEAL_FAILED) \
+	X(O_GIVE_FAILED) /* the same, and N is to blame: it did not take what it was given */ \
+	X(O_STATUS) \
 	X(O_SERVING)     /* registered again, with its sockets: it serves */ \
 	X(O_STANDBY)     /* registered again: drained, sealed, or on its way back */ \
 	X(O_LOST)        /* its channel is at its end; the process need not be */ \

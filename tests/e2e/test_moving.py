@@ -188,6 +188,12 @@ class SomebodyFails(HandoffCase):
         u.wait()
         return u, crowd
 
+    def assert_blamed(self, s, role):
+        """History and explain name whose fault the last one was."""
+        failed = json.loads(s.ctl("--json", "explain", "kvd").stdout)["failed"]
+        self.assertEqual((failed["role"], failed["phase"]), (role, "seal"), "%s\n%s" % (failed, s.log()))
+        self.assertIn("At fault was the %s, in the phase seal" % role, s.ctl("explain", "kvd").stdout)
+
     def assert_all_stay(self, u, crowd, *outcomes):
         self.assertIn(u.result["outcome"], outcomes or ["aborted"], self.s.log())
         self.assertEqual(crowd.end(), 0, self.s.log())
@@ -339,6 +345,7 @@ class SomebodyFails(HandoffCase):
         s.configure(limit_nofile="100:100")
         u = s.upgrade()
         self.assert_outcome(u, 1, "aborted")
+        self.assert_blamed(s, "successor")
         for w in wires:
             self.assertEqual(w.ask("ping"), b"PONG")
         s.configure(limit_nofile=None)

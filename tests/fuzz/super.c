@@ -216,9 +216,9 @@ static void of_o(struct run *r, uint8_t which)
 {
 	static const enum s_event events[] = {
 		S_E_O_DRAINED, S_E_O_SEALED, S_E_O_SEAL_FAILED, S_E_O_STATUS, S_E_O_SERVING, S_E_O_STANDBY,
-		S_E_O_LOST, S_E_O_BROKEN, S_E_O_GONE, S_E_O_SILENT,
+		S_E_O_LOST, S_E_O_BROKEN, S_E_O_GONE, S_E_O_SILENT, S_E_O_GIVE_FAILED,
 	};
-	const enum s_event e = events[which % 10];
+	const enum s_event e = events[which % 11];
 
 	if (r->o != ALIVE)
 		return;

@@ -9,7 +9,7 @@ from relation import FACTS, N_GONE, O_CONNECTED, O_GONE
 
 O_SEALED = 1 << FACTS["S"].index("sealed")
 # what comes through the channel of O, of N: who is read is not known to be gone
-OF_O = ("O_DRAINED", "O_SEALED", "O_SEAL_FAILED", "O_STATUS", "O_SERVING", "O_STANDBY")
+OF_O = ("O_DRAINED", "O_SEALED", "O_SEAL_FAILED", "O_GIVE_FAILED", "O_STATUS", "O_SERVING", "O_STANDBY")
 OF_N = ("N_HELLO", "N_READY", "N_STATUS", "N_SERVING")
 REGISTERS = ("O_SERVING", "O_STANDBY")
 # what needs nobody else, so that it may come whenever the machine is in the state

@@ -1157,7 +1157,7 @@ end:	do
 	:: atomic { sst == S_SEAL && HASO -> recvO();
 		if
 		:: m == SEALOK && ISH(h) -> to(S_READY); srev = v; ssend(ssucc, BEGIN, sh, 0); ACT(A_BEGIN_SEALED); RULE("SEAL SealComplete: O_SEALED")
-		:: m == SEALFAIL && ISH(h) -> give_up(); RULE("SEAL SealFailed: O_SEAL_FAILED")
+		:: m == SEALFAIL && ISH(h) -> give_up(); RULE("SEAL SealFailed: O_SEAL_FAILED O_GIVE_FAILED")
 		:: IS_STATUS -> give_up(); RULE("SEAL Status of O: O_STATUS")
 		:: IS_SERVING -> give_up(); RULE("SEAL Status of O: O_SERVING")
 		:: IS_STANDBY -> give_up(); RULE("SEAL Status of O: O_STANDBY")

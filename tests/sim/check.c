@@ -169,7 +169,8 @@ static const char *hopeless(enum s_state was, enum s_event e, const struct msg *
 		return (was >= S_DRAIN && was <= S_CHECK) || was == S_OEXIT ? "O serves again" : NULL;
 	case S_E_O_BROKEN:
 		return was >= S_DRAIN && was <= S_CHECK ? "O is not heard any more" : NULL;
-	case S_E_O_SEAL_FAILED: return was == S_SEAL ? "O cannot seal" : NULL;
+	case S_E_O_SEAL_FAILED:
+	case S_E_O_GIVE_FAILED: return was == S_SEAL ? "O cannot seal" : NULL;
 	case S_E_N_READY:
 		return was == S_READY && m && !m->ready.healthy ? "N is not healthy" : NULL;
 	case S_E_ABORT: return was >= S_WARM && was <= S_READY ? "an operator aborts it" : NULL;

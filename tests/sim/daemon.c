@@ -186,6 +186,8 @@ static void send_answer(struct world *w, struct proc *p, enum d_action a)
 		m.type = MSG_seal_failed;
 		m.seal_failed.id = p->d.id;
 		m.seal_failed.error = SPAN("refused");
+		if (p->pid % 2)
+			MSG_SET(&m, seal_failed, by_successor, true);
 		break;
 	}
 	send_msg(w, p, true, &m);

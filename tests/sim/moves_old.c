@@ -181,7 +181,7 @@ static bool o_is_left(struct world *w)
 	if (w->o != O_MOVING || !w->broken || w->y.n || w->give.state == GIVE_DONE ||
 	    w->give.state == GIVE_BROKEN)
 		return false;
-	give_lost(&w->give, "the channel breaks");
+	give_lost(&w->give, true, "the channel breaks");
 	if (!breaks(M_BREAK_STAYS) || w->n == N_DEAD)
 		return true;
 	for (unsigned c = 0; c < w->nconn; c++)

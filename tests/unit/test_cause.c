@@ -31,6 +31,8 @@ START_TEST(the_known)
 	is(row(S_DRAIN, S_E_TIMEOUT), "incumbent", "drain", "drain-grace");
 	is(row(S_SEAL, S_E_TIMEOUT), "incumbent", "seal", "deadline");
 	is(row(S_SEAL, S_E_O_SILENT), "incumbent", "seal", "presumed-dead");
+	is(row(S_SEAL, S_E_O_SEAL_FAILED), "incumbent", "seal", NULL);
+	is(row(S_SEAL, S_E_O_GIVE_FAILED), "successor", "seal", NULL);
 	is(row(S_SEAL, S_E_N_SILENT), "successor", "seal", "presumed-dead");
 	is(row(S_READY, S_E_TIMEOUT), "successor", "ready", "deadline");
 	is(row(S_READY, S_E_N_READY), "successor", "ready", NULL);

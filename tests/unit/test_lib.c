@@ -648,6 +648,7 @@ START_TEST(seal_failed)
 	ASK(&p, _i ? "seal_failed" : "seal_failed no-space", "0");
 	struct msg *m = stage_get(&p, MSG_seal_failed);
 	struct span want = SPAN(_i ? "the daemon gave no reason" : "no-space");
+	ck_assert(!MSG_HAS(m, seal_failed, by_successor));
 	ck_assert(m->seal_failed.error.n == want.n &&
 	          !memcmp(m->seal_failed.error.p, want.p, want.n));
 	ck_assert(!stage_lock_is_free());

@@ -92,7 +92,7 @@ START_TEST(all_is_answered)
 	ck_assert_int_eq(g.state, GIVE_ENDED);
 	ck_assert_int_eq(give_hear(&g, answer(3, 0), &a), 0);
 	ck_assert_int_eq(g.state, GIVE_DONE);
-	give_lost(&g, "its end");   /* N may die now: what was said counts */
+	give_lost(&g, true, "its end");   /* N may die now: what was said counts */
 	ck_assert_int_eq(g.state, GIVE_DONE);
 	ck_assert(!g.taking);
 	ck_assert_int_eq(give_hear(&g, taking(), &a), 0);

@@ -273,7 +273,7 @@ START_TEST(aborts)
 		{ S_DRAIN, S_E_N_SILENT },  { S_DRAIN, S_E_ABORT },
 		{ S_DRAIN, S_E_STOP },      { S_SEAL, S_E_TIMEOUT },
 		{ S_SEAL, S_E_O_STATUS },   { S_SEAL, S_E_O_SEAL_FAILED },
-		{ S_SEAL, S_E_O_SILENT },   { S_SEAL, S_E_N_SILENT },
+		{ S_SEAL, S_E_O_GIVE_FAILED }, { S_SEAL, S_E_O_SILENT },   { S_SEAL, S_E_N_SILENT },
 		{ S_SEAL, S_E_ABORT },      { S_SEAL, S_E_STOP },
 		{ S_READY, S_E_TIMEOUT },   { S_READY, S_E_O_STATUS },
 		{ S_READY, S_E_N_SILENT },  { S_READY, S_E_ABORT },
@@ -749,6 +749,19 @@ START_TEST(words_of_the_wrong_side)
 }
 END_TEST
 
+/* Who says that it cannot seal says whose fault it is. */
+START_TEST(seal_failed_by)
+{
+	struct msg m = { .type = MSG_seal_failed, .seal_failed.id = s.id };
+
+	MSG_SET(&m, seal_failed, by_successor, false);
+	ck_assert_int_eq(s_event_of(&s, false, &m, ++now), S_E_O_SEAL_FAILED);
+	MSG_SET(&m, seal_failed, by_successor, true);
+	ck_assert_int_eq(s_event_of(&s, false, &m, ++now), S_E_O_GIVE_FAILED);
+	ck_assert_int_eq(s_event_of(&s, true, &m, ++now), S_NOW);
+}
+END_TEST
+
 START_TEST(words_that_are_not_asked_for)
 {
 	step(S_E_O_SEALED);                               /* nobody asked for it */
@@ -856,7 +869,7 @@ int main(void)
 	tcase_add_loop_test(r, ready_must_agree, 0, 4);
 	tcase_add_test(r, ready_of_fewer_shards);
 	tcase_add_loop_test(r, ready_reads_o_first, 0, 2);
-	tcase_add_loop_test(r, aborts, 0, 26);
+	tcase_add_loop_test(r, aborts, 0, 27);
 	tcase_add_loop_test(r, n_dies, 0, 5);
 	tcase_add_loop_test(r, o_dies_and_n_goes_on, 0, 2);
 	tcase_add_test(r, o_dies_in_warm_up);
@@ -885,6 +898,7 @@ int main(void)
 	tcase_add_checked_fixture(x, setup_idle, NULL);
 	tcase_add_test(x, stale_ids_are_dropped);
 	tcase_add_test(x, words_of_the_wrong_side);
+	tcase_add_test(x, seal_failed_by);
 	tcase_add_test(x, words_that_are_not_asked_for);
 	tcase_add_test(x, hello_of_an_unknown_attempt);
 	tcase_add_test(x, deadlines);
