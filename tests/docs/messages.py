@@ -1,4 +1,4 @@
-"""What handoffd and handoffctl say when something is wrong, taken from their source, beside the
+"""What handoffd, handoffctl and the library say when something is wrong, taken from their source, beside the
 rows of handoff-messages(7): each message has a row, each row a message, what of the service, what
 to do, and a test that looks for these words.
 
@@ -12,9 +12,9 @@ import re
 
 # What no test can provoke: an action that brings 33 events, and a moment that the machine has another
 # word for than service_refuses(), would be errors of handoffd's own; memory that is missing just where a
-# message that has come in part is put back.
+# message that has come in part is put back; an error of recvmsg(2) that it does not have.
 IMPOSSIBLE = ['too many events at once: ... is dropped', 'it was not the time for it',
-              'what an earlier handoffd has handed over cannot be used: ...']
+              'what an earlier handoffd has handed over cannot be used: ...', "the supervisor's channel: ..."]
 FEWEST = 90     # a table that has lost its input must not pass
 STRING = r'"(?:[^"\\]|\\.)*"'
 CONVERSION = r'%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|h|l|z|j)?[a-zA-Z]'
@@ -26,6 +26,7 @@ SAYS = [('handoffd/*.c', r'log_(?:error|warning)\('),
         ('handoffd/{upgrade,keep,boot,store,door}.c', r'snprintf\(err, \w+,'),
         ('handoffd/reexec.c', r'snprintf\((?:out|err|text|r->why), [^,]+,'), ('handoffd/reexec.c', r'\bno\[\] ='),
         ('handoffd/carry.c', r'snprintf\(err, \w+,(?=\s*"what)'), ('handoff{d,ctl}/main.c', r'fprintf\(stderr,'),
+        ('lib/*.c', r'\bh_log\(\w+, HANDOFF_LOG_(?:WARNING|ERROR),'), ('lib/*.c', r'\b(?:h_end|give_up)\(h,'),
         ('handoffctl/*.c', r'\bout_(?:error|note)\('), ('handoffctl/*.c', r'\b(?:unknown|absent)\(')]
 # Mistakes of a configuration have no row, since each says what would be right there; but a test each.
 MISTAKES = [('handoffd/conf*.c', r'\b(?:fail|WRONG)\('), ('handoffd/conf*.c', r'snprintf\((?:why|err), \w+,'),
@@ -51,16 +52,28 @@ def said(root, table, least=10):
                 text = f.read().replace('" NAME "', 'handoffctl').replace('" LOCKFILE_NAME "', '.handoff.lock')
             text = re.sub(r'conf_line\([^()]*\)', '0', text)
             for m in re.finditer(rf'{call}[^"{{}};]*?((?:{STRING}\s*)+)', text):
-                words = ''.join(s[1:-1] for s in re.findall(STRING, m[1])).replace('\\"', '"').replace('\\\\', '\\')
+                words = strings(m[1])[0]
                 words = re.sub(r'^handoff(?:d|ctl): |\\n$', '', re.sub(CONVERSION + '|(?<=: )$', '...', words))
                 if len(re.sub('[^a-zA-Z]', '', words)) >= least:
                     found.setdefault(words, os.path.relpath(path, root))
     return found
 
 
+def strings(text):
+    """The texts of C."""
+    return [''.join(s[1:-1] for s in re.findall(STRING, m)).replace('\\"', '"').replace('\\\\', '\\')
+            for m in re.findall(rf'(?:{STRING}\s*)+', text)]
+
+
 def tests(root):
     """{'file: test_x': the texts of that file}"""
     found = {}
+    for path in glob.glob(os.path.join(root, 'tests', 'unit', '*.c')) + glob.glob(os.path.join(root, 'tests', 'lib', '*.c')):
+        with open(path, encoding='utf-8') as f:
+            text = f.read()
+        name = os.path.basename(path).removeprefix('test_')[:-len('.c')]
+        found.update({f'{name}: {n}': '\0'.join(strings(text))
+                      for n in re.findall(r'^START_TEST\((\w+)\)', text, re.M)})
     for path in glob.glob(os.path.join(root, 'tests', '*', 'test_*.py')):
         with open(path, encoding='utf-8') as f:
             nodes = list(ast.walk(ast.parse(f.read())))
@@ -79,10 +92,6 @@ def looks_for(texts, message):
 def expected(root):
     """All that the tests of configurations may look for."""
     found = []
-    for path in glob.glob(os.path.join(root, 'tests', 'unit', 'test_*.c')):
-        with open(path, encoding='utf-8') as f:
-            found += [''.join(s[1:-1] for s in re.findall(STRING, m)).replace('\\"', '"').replace('\\\\', '\\')
-                      for m in re.findall(rf'(?:{STRING}\s*)+', f.read())]
     for path in glob.glob(os.path.join(root, 'tests', 'conf', 'bad', '*.conf')):
         with open(path, encoding='utf-8') as f:
             found += re.findall('# expect: (.*)', f.read())

@@ -106,6 +106,24 @@ class Faults(unittest.TestCase):
     def test_root(self):
         self.provoke("adopt", ("S", "lchown", errno.EPERM, "/daemon.sock cannot be given to uid "))
 
+    def test_incumbent(self):
+        """What the library says in the daemon that serves."""
+        self.provoke(
+            "upgrade",
+            ("O", "calloc", errno.ENOMEM, "no memory to move connections: they stay"))
+        self.provoke("rollback", ("O", "pwrite", errno.ENOSPC, "the lock's record could not be written: "))
+
+    def test_successor(self):
+        """... and in the one that is to."""
+        self.provoke(
+            "upgrade",
+            ("N", "getsockopt", errno.ENOBUFS, "a descriptor of the incumbent's is refused: it is no connection"),
+            ("N", "pread", errno.EIO, "a connection's state of "),
+            ("N", "sendmsg", errno.ETOOMANYREFS, " could not be sent: "),
+            ("N", "sendmsg", errno.ETOOMANYREFS, "the incumbent's connections: an answer could not be sent"),
+            ("N", "realloc", errno.ENOMEM, "no memory or descriptors for the listening sockets"),
+            ("N", "calloc", errno.ENOMEM, "no memory for the incumbent's connections"))
+
     def test_command_line(self):
         self.provoke(
             "status",
