@@ -22,7 +22,6 @@ import json
 import mmap
 import multiprocessing
 import os
-import queue
 import random
 import re
 import signal
@@ -870,11 +869,7 @@ def work(todo, done, stop):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     harness.PATIENCE = BOUND
     st = None
-    while not stop.is_set():
-        try:
-            case = todo.get_nowait()
-        except queue.Empty:
-            break
+    while not stop.is_set() and (case := todo.get()):
         begin = time.monotonic()
         try:
             st = st or Stage()
@@ -905,11 +900,10 @@ def count_all(names, jobs):
 def run_all(cases, jobs, seconds, total):
     ctx = multiprocessing.get_context("fork")
     todo, done, stop = ctx.Queue(), ctx.Queue(), ctx.Event()
-    for c in cases:
+    for c in cases + [None] * jobs:   # an end for each worker
         todo.put(c)
     workers = [ctx.Process(target=work, args=(todo, done, stop)) for _ in range(jobs)]
     begin = time.monotonic()
-    time.sleep(0.1)   # the queue's feeder: a worker that finds it empty goes home
     for w in workers:
         w.start()
     tally, ended, spent = {"ok": 0, "not reached": 0, "wrong": 0}, 0, []
