@@ -199,6 +199,13 @@ static enum s_event journal_serves(struct service *s)
 	return S_NOW;
 }
 
+static void journal_found(struct service *s)
+{
+	s->journal.served = true;
+	s->journal.incumbent = process_of(s->o);
+	write_journal(s, "the daemon was found");
+}
+
 /* ----------------------------------------------------------------- spawn --- */
 
 static enum s_event spawn(struct service *s, bool cold)
@@ -422,8 +429,11 @@ static void cold_failed(struct service *s)
 	/* what has served is kept, whatever lies at its path by now; what never did may be mended there */
 	if (!s->exe_served)
 		exe_close(&s->exe);
-	log_event(LOG_E_NOT_SERVED, LOG_L_ERROR, "%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
-	          s->cold_error);
+	if (register_has_found(s))
+		log_info("%s: what was started beside it has ended", s->s.why);
+	else
+		log_event(LOG_E_NOT_SERVED, LOG_L_ERROR, "%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
+		          s->cold_error);
 	/* a helper of those before it may have had what it needs: then nothing is known yet */
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);
@@ -509,6 +519,7 @@ enum s_event service_act(struct service *s, enum s_action a)
 	case S_A_SPAWN_COLD: return spawn_cold(s);
 	case S_A_JOURNAL_COLD: return journal_cold(s);
 	case S_A_JOURNAL_SERVES: return journal_serves(s);
+	case S_A_JOURNAL_FOUND: journal_found(s); return S_NOW;
 	case S_A_COLD_FAILED: cold_failed(s); return S_NOW;
 	case S_A_END: end(s); return S_NOW;
 	case S_A_REEXEC: reexec(s); return S_NOW;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/lockfile.h"
+#include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/fdstore.h"
 #include "handoffd/log.h"
@@ -113,32 +114,37 @@ static bool is_answer(int e)
 	       e == -ENOTDIR || e == -EISDIR || e == -ELOOP || e == -ENXIO || e == -ESPIPE;
 }
 
-/* 1: it does, and is a daemon of this service; 0: not; -errno: nobody can say. */
-static int holds_lock(const struct service *s, int dir, pid_t pid)
+/* The pidfd comes first: while that process lives the number is nobody else's. 1: the kernel says
+ * that it has the lock, and it is of the daemon's user; 0: not; -errno: nobody can say. */
+static int owns_lock(const struct service *s, int dir, pid_t pid, uint64_t start)
 {
 	const uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
+	const int pidfd = proc_open(pid, start);
 	uid_t its;
-	int e = lockfile_held_by(dir, pid);
+	int e = pidfd < 0 ? pidfd : lockfile_held_by(dir, pid);
 
 	if (e > 0 && (e = uid_of(pid, &its)) == 0)
-		e = its == uid ? is_ours(s, pid) : 0;
+		e = its == uid;
+	if (e > 0 && proc_ended(pidfd))
+		e = 0;
+	if (pidfd >= 0)
+		sys_close(pidfd);
 	return is_answer(e) ? 0 : e;
 }
 
-/* The same of the process that the record names. The pidfd comes first: while that process lives
- * the number is nobody else's. */
+/* The same of the process that the record names, if it is a daemon of this service. */
 static int owner_of_lock(const struct service *s, int dir, struct lock_owner *ret)
 {
-	int e = lockfile_read(dir, ret), pidfd, ours;
+	int e = lockfile_read(dir, ret);
 
-	if (e || !ret->pid)
-		return is_answer(e) ? 0 : e;
-	if ((pidfd = proc_open((pid_t)ret->pid, ret->start)) < 0)
-		return is_answer(pidfd) ? 0 : pidfd;
-	ours = holds_lock(s, dir, (pid_t)ret->pid);
-	e = proc_ended(pidfd) ? 0 : ours;
-	sys_close(pidfd);
-	return e;
+	if (!e && ret->pid && (e = owns_lock(s, dir, (pid_t)ret->pid, ret->start)) > 0)
+		e = is_ours(s, (pid_t)ret->pid);
+	return is_answer(e) ? 0 : e;
+}
+
+static const char *lock_dir(const struct service *s)
+{
+	return s->conf->data_dir ? s->conf->data_dir : s->lock_dir;
 }
 
 /*
@@ -148,16 +154,16 @@ static int owner_of_lock(const struct service *s, int dir, struct lock_owner *re
  */
 static int guess_incumbent(struct service *s, char *err, size_t size)
 {
-	const char *dir = s->conf->data_dir ? s->conf->data_dir : s->lock_dir;
 	struct lock_owner o;
-	int fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0), e;
+	int fd = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0), e;
 
 	if (is_answer(fd))
 		return 0;
 	e = fd < 0 ? fd : owner_of_lock(s, fd, &o);
 	sys_closep(&fd);
 	if (e < 0) {
-		snprintf(err, size, "%s/" LOCKFILE_NAME " cannot be asked who may be serving: %s", dir, strerror(-e));
+		snprintf(err, size, "%s/" LOCKFILE_NAME " cannot be asked who may be serving: %s", lock_dir(s),
+		         strerror(-e));
 		return e;
 	}
 	if (e) {
@@ -225,11 +231,55 @@ static void restore_listeners(struct service *s)
 		         s->conf->nlisten);
 }
 
+/* What the one that lives is, and may. */
+static void know_incumbent(struct service *s)
+{
+	uid_t uid;
+
+	adopt_exe(s, s->o, s->journal.binary, &s->exe);
+	if (s->o && s->journal.served)
+		keep_recall(&s->keep, &s->exe);
+	/* the configuration may name another user by now: the door is for the one that lives */
+	if (s->o && !uid_of(s->o->pid, &uid))
+		register_owner(s, uid);
+}
+
+bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start)
+{
+	int dir = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
+	const bool yes = dir >= 0 && !proc_start_time(pid, ret_start) && owns_lock(s, dir, pid, *ret_start) > 0;
+
+	sys_closep(&dir);
+	return yes;
+}
+
+bool service_find(struct service *s, pid_t pid)
+{
+	struct process p = { .pid = pid };
+	struct peer *o = NULL;
+	char err[300];
+
+	if (!service_owns_lock(s, pid, &p.start))
+		return false;
+	if (adopt(s, &p, &o, err, sizeof err))
+		log_error("%s", err);
+	if (!o)
+		return false;
+	log_warning("pid %d has the lock on the data, and no journal named it: it is adopted", (int)pid);
+	service_bury(s, &s->o);
+	s->o = o;
+	s->journal.served = true;
+	exe_close(&s->exe);
+	know_incumbent(s);
+	s->exe_served = s->exe.fd >= 0;
+	service_event(s, S_E_O_FOUND, NULL);
+	return true;
+}
+
 static int boot(struct service *s, char *err, size_t size)
 {
 	struct s_out out;
 	struct s_boot b = { .phase = s->journal.phase, .served = s->journal.served, .id = s->journal.id };
-	uid_t uid;
 	int e;
 
 	for (unsigned i = 0; i < s->journal.npast; i++)
@@ -239,9 +289,7 @@ static int boot(struct service *s, char *err, size_t size)
 		e = adopt(s, &s->journal.successor, &s->n, err, size);
 	if (e)
 		return e;
-	adopt_exe(s, s->o, s->journal.binary, &s->exe);
-	if (s->o && s->journal.served)
-		keep_recall(&s->keep, &s->exe);
+	know_incumbent(s);
 	adopt_exe(s, s->n, s->journal.new_binary, &s->new_exe);
 	adopt_copy(s);
 	/* after a stop in this boot; neither a crash nor a reboot has been asked for */
@@ -255,9 +303,6 @@ static int boot(struct service *s, char *err, size_t size)
 		log_error("%s", err);
 	}
 	s->exe_served = s->o && s->exe.fd >= 0 && s->journal.served;
-	/* the configuration may name another user by now: the door is for the one that lives */
-	if (s->o && !uid_of(s->o->pid, &uid))
-		register_owner(s, uid);
 	b.has_incumbent = s->o != NULL;
 	b.has_successor = s->n != NULL;
 	s->attempt.id = s->journal.id;

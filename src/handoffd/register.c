@@ -18,6 +18,8 @@
 struct reg {
 	struct door door;
 	struct log_limit lines;
+	int found;           /* the connection of an incumbent that nobody knew; -1: none */
+	pid_t found_pid;
 };
 
 static void turn_away(struct reg *r, int fd, pid_t pid, const char *why)
@@ -43,6 +45,53 @@ static bool is(const struct peer *p, const struct ucred *who)
 }
 
 /*
+ * Nobody is known to serve, and yet this one has the lock: the journal was lost, and at the start the
+ * lock could not be asked, or was nobody's then. To leave it a stranger would be for ever: nothing
+ * that is started beside it gets the lock.
+ */
+static bool is_found(const struct service *s, pid_t pid)
+{
+	uint64_t start;
+
+	return (s->s.state == S_COLD || s->s.state == S_COLD_WARM || s->s.state == S_COLD_READY) && !s->s.stop &&
+	       service_owns_lock(s, pid, &start);
+}
+
+static void found(struct service *s, int fd, pid_t pid)
+{
+	sys_closep(&s->reg->found);
+	s->reg->found = fd;
+	s->reg->found_pid = pid;
+	if (s->s.state != S_COLD)   /* register_settle waits for the end of what is being started */
+		service_event(s, S_E_O_FOUND, NULL);
+}
+
+static void let_in(struct peer *p, int fd)
+{
+	if (peer_attach(p, fd))
+		log_error("no memory for the channel of pid %d; it registers again by itself", (int)p->pid);
+}
+
+bool register_has_found(const struct service *s)
+{
+	return s->reg && s->reg->found >= 0;
+}
+
+void register_settle(struct service *s)
+{
+	int fd;
+
+	if (!register_has_found(s) || s->s.state == S_COLD_WARM || s->s.state == S_COLD_READY)
+		return;
+	fd = s->reg->found;
+	s->reg->found = -1;
+	if (s->s.state == S_COLD && service_find(s, s->reg->found_pid))
+		let_in(s->o, fd);
+	else
+		turn_away(s->reg, fd, s->reg->found_pid, "that it has the lock could not be made sure");
+}
+
+/*
  * Who it is says the kernel (SO_PEERCRED), not the message: a process that the journal names
  * and whose death has not been told. What a dying daemon sent over a new channel is heard, too.
  */
@@ -53,12 +102,14 @@ static bool on_daemon(void *arg, int fd, const struct ucred *who)
 
 	if (p && peer_connected(p))
 		peer_read(p);   /* its end of the channel before may lie there unread */
-	if (!p)
+	if (!p && is_found(s, who->pid))
+		found(s, fd, who->pid);
+	else if (!p)
 		turn_away(s->reg, fd, who->pid, "it is not a daemon of this service that this supervisor knows");
 	else if (peer_connected(p))
 		turn_away(s->reg, fd, who->pid, "that daemon is registered already");
-	else if (peer_attach(p, fd))
-		log_error("no memory for the channel of pid %d; it registers again by itself", (int)who->pid);
+	else
+		let_in(p, fd);
 	if (!s->reg->door.draining)
 		service_settle(s);
 	return false;   /* a daemon registers once */
@@ -94,6 +145,7 @@ int register_open(struct service *s, int fd, char *err, size_t size)
 		snprintf(err, size, "no memory");
 		return -ENOMEM;
 	}
+	s->reg->found = -1;
 	s->reg->lines = (struct log_limit){ .burst = LINES_BURST, .interval_ms = LINES_MS };
 	d = &s->reg->door;
 	d->visitor = on_daemon;
@@ -108,6 +160,7 @@ void register_close(struct service *s)
 {
 	if (!s->reg)
 		return;
+	sys_closep(&s->reg->found);
 	door_close(&s->reg->door);
 	free(s->reg);
 	s->reg = NULL;

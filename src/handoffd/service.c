@@ -432,6 +432,7 @@ void service_settle(struct service *s)
 	unit_tell(s);
 	if (s->ended)
 		return;
+	register_settle(s);
 	service_free_grave(s);
 	copier_settle(s);
 	arm(s);

@@ -135,6 +135,11 @@ struct service {
  */
 int service_start(struct service *s, struct event_base *base, struct conf *conf, const struct carried *carried,
                   char *err, size_t err_size);
+/* The kernel says that this process has the lock on the data, and it is of the daemon's user. */
+bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start);
+/* In COLD: pid, which no journal named, is the incumbent if it has the lock. False: it is not, or
+ * nobody can say. */
+bool service_find(struct service *s, pid_t pid);
 /* c is what the daemon runs with from now on. */
 void service_keep_conf(struct service *s, struct conf *c);
 void service_end(struct service *s);
@@ -219,6 +224,10 @@ int register_socket(const struct service *s);
 void register_owner(struct service *s, uid_t uid);
 /* Lets in the daemons that wait at daemon.sock now: what they have to say counts. */
 void register_drain(struct service *s);
+/* Who has the lock, and was not known, waits to be let in. */
+bool register_has_found(const struct service *s);
+/* Lets it in, once what was being started beside it has ended. */
+void register_settle(struct service *s);
 void register_close(struct service *s);
 
 /* ops.c */

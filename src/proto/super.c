@@ -167,6 +167,11 @@ ROW("stop", COLD, NOW, STOP, DO(A(END)), STOPPED, NULL)
 ROW("COLD listeners", COLD, TIMEOUT, ALWAYS, DO(A(LISTEN)), COLD, NULL)
 ROW("COLD listeners", COLD, LISTENING, ALWAYS, DO(A(SPAWN_COLD)), COLD_SPAWN, NULL)
 ROW("COLD bind", COLD, NOT_LISTENING, ALWAYS, DO(A(COLD_FAILED)), COLD, "the listening sockets could not be bound")
+/* its journal was lost, and the flock could not be asked, or it had none then. What is being started
+ * beside it gets no flock */
+ROW("COLD found", COLD, O_FOUND, ALWAYS, DO(A(JOURNAL_FOUND)), R_IDLE, NULL)
+ROW("COLD found", COLD_WARM, O_FOUND, ALWAYS, DO(A(KILL_N)), COLD_WARM, "a daemon that was not known has the lock")
+ROW("COLD found", COLD_READY, O_FOUND, ALWAYS, DO(A(KILL_N)), COLD_READY, "a daemon that was not known has the lock")
 ROW("COLD spawn", COLD_SPAWN, SPAWNED, ALWAYS, DO(A(JOURNAL_COLD)), COLD_NAME, NULL)
 ROW("COLD spawn", COLD_SPAWN, SPAWN_FAILED, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon could not be started")
 ROW("COLD pid", COLD_NAME, JOURNALED, ALWAYS, DO(A(RELEASE)), COLD_WARM, NULL)
@@ -402,6 +407,11 @@ static void effect(struct s *s, enum s_action a, uint64_t now)
 		s->cold_tries++;
 		break;
 	case S_A_JOURNAL_SERVES: s->served = true; break;
+	case S_A_JOURNAL_FOUND:
+		s->o_present = s->served = true;
+		s->o_gone = s->o_connected = s->o_standby = false;
+		s->cold_tries = 0;
+		break;
 	case S_A_LISTEN:
 		s->cold_tries += s->cold_tries == 0;
 		s->why = NULL;

@@ -75,6 +75,7 @@ enum s_state {
 	X(O_BROKEN)      /* S itself has ended it: what O says now is not heard */ \
 	X(O_GONE)        /* as N_GONE */ \
 	X(O_SILENT) \
+	X(O_FOUND)       /* nobody knew of it: it comes to register, and has the flock */ \
 	X(O_READ)        /* what lay in O's socket has been delivered */ \
 	X(LISTENING) X(NOT_LISTENING) \
 	X(TIMEOUT) X(ABORT) X(STOP) X(RESTART) \
@@ -130,6 +131,7 @@ enum s_guard {
 	X(SPAWN_COLD)        /* * the current binary, as N */ \
 	X(JOURNAL_COLD)      /* * incumbent's pid, not serving yet */ \
 	X(JOURNAL_SERVES)    /* it serves; a failure is repaired later */ \
+	X(JOURNAL_FOUND)     /* the incumbent is who was found; a failure is repaired later */ \
 	X(COLD_FAILED)       /* for the log: one attempt came to nothing */ \
 	X(END)               /* the daemon has ended: the supervisor may */ \
 	X(REEXEC)            /* exec: another life of S goes on (s_go_on); this one does if it fails */

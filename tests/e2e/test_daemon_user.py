@@ -146,6 +146,32 @@ print(b"not a daemon of this service" in c.recv(10000))
             self.assertEqual(self.s.daemon_pid(), pid)
         self.upgrades(self.s)
 
+    def test_a_stranger_while_nobody_is_known(self):
+        """The journal is lost, the record of the lock too, and the daemon that has the lock is
+        silent: a process of its user that has a lock of its own is not taken for it."""
+        self.s.start()
+        pid = self.s.daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        self.s.kill_supervisor()
+        os.remove(self.s.path("run", "kvd", "journal"))
+        os.truncate(os.path.join(self.s.data_dir, ".handoff.lock"), 0)
+        self.s.launch()
+        self.s.wait_state("cold")
+        code = """
+import fcntl
+copy = open(sys.argv[2], "wb")
+fcntl.flock(copy, fcntl.LOCK_EX)
+print(b"not a daemon of this service" in connect().recv(10000))
+"""
+        said = self.run_as(DAEMON, code, self.s.path("run", "kvd", "daemon.sock"),
+                           os.path.join(self.home, ".handoff.lock"))
+        self.assertEqual(said, ["True"])
+        self.assertEqual(self.s.status()["state"], "cold")
+        os.kill(pid, signal.SIGCONT)
+        self.s.wait_state("idle")
+        self.assertEqual(self.s.daemon_pid(), pid)
+        self.upgrades(self.s)
+
     def test_pid_of_another_in_hello(self):
         """What a daemon says about its pid is for the log: who is ended at a stop is another."""
         victim = self.victim()

@@ -127,6 +127,22 @@ class Store(HandoffCase):
         u.wait_phase(phase)
         return u, s.status()
 
+    # --- who serves is not named anywhere ---
+
+    def test_a_start_beside_who_has_the_lock(self):
+        """The sockets are in hand, so the cold start is on its way when the incumbent registers:
+        it ends, and the incumbent is adopted."""
+        s = self.kvd()
+        pid = s.daemon_pid()
+        harness.wait_until(lambda: len(s.manager.store) == 2, "both are stored")
+        s.kill_supervisor()
+        os.remove(s.path("run", s.name, "journal"))
+        os.truncate(os.path.join(s.data_dir, ".handoff.lock"), 0)
+        s.start()
+        self.assertEqual(s.daemon_pid(), pid)
+        self.assertIn("it is adopted", s.log())
+        self.upgrade(s, NEW)
+
     # --- what is stored ---
 
     def test_stored_while_it_listens(self):

@@ -62,6 +62,23 @@ class WhoIsIt(harness.TestCase):
         self.assertEqual(service.daemon_pid(), pid)
         self.assertEqual(service.upgrade().code, 0)
 
+    def test_who_has_the_lock_and_registers_is_no_stranger(self):
+        """The journal is lost, and so is the record of the lock."""
+        service = self.service()
+        pid = service.daemon_pid()
+        service.kill_supervisor()
+        os.remove(service.path("run", service.name, "journal"))
+        os.truncate(os.path.join(service.data_dir, ".handoff.lock"), 0)
+        service.start()
+        self.assertEqual(service.daemon_pid(), pid)
+        self.assertIn("warning: pid %d has the lock on the data, and no journal named it: it is adopted" % pid,
+                      service.log())
+        service.kill_supervisor()   # by now it is named again
+        service.start()
+        self.assertEqual(service.daemon_pid(), pid)
+        self.assertEqual(service.log().count("it is adopted"), 1)
+        self.assertEqual(service.upgrade().code, 0)
+
     def test_another_supervisors_daemon_on_the_same_data_is_left_alone(self):
         one = self.service()
         pid = one.daemon_pid()
@@ -95,9 +112,12 @@ class WhoIsIt(harness.TestCase):
     def test_who_is_refused_asks_less_and_less_often(self):
         """A supervisor that does not know the daemon: no loop of connections and log lines."""
         service = self.service()
+        data = service.data_dir
         service.kill_supervisor()
         os.remove(service.path("run", service.name, "journal"))
-        os.truncate(os.path.join(service.data_dir, ".handoff.lock"), 0)
+        service.data_dir = service.path("data2")   # whose lock it has not
+        os.mkdir(service.data_dir)
+        service.configure()
         service.launch()
         harness.wait_until(lambda: service.log().count("is turned away") >= 1, "a try")
         begin = time.monotonic()
@@ -107,6 +127,8 @@ class WhoIsIt(harness.TestCase):
         service.supervisor.kill()
         service.supervisor.wait(harness.PATIENCE)
         os.kill(service.daemons()[0].pid, 15)
+        service.data_dir = data
+        service.configure()
         service.start()
 
 

@@ -777,6 +777,17 @@ class Restart(RuleCase):
         self.assertTrue(o.receive(COMMIT)[1])
         self.took(s, "IDLE registers again")
 
+    def test_nobody_is_named(self):
+        """The journal is lost, and so is the record of the lock that the incumbent has."""
+        s = self.started()
+        pid = s.daemon_pid()
+        s.kill_supervisor()
+        os.remove(s.path("run", s.name, "journal"))
+        os.truncate(os.path.join(s.data_dir, ".handoff.lock"), 0)
+        s.start()
+        self.took(s, "COLD found", "restart IDLE registers")
+        self.assertEqual(s.daemon_pid(), pid)
+
     def test_a_start_that_never_ended(self):
         s = self.kvd(**SOON)
         s.flags = ["--debug"]

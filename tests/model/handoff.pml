@@ -58,7 +58,8 @@
  *                        by S (a frame that it cannot read) or by an incumbent
  *            -DJFAULT    a fault may be a journal write, a fork or a lock that fails
  *            -DJLOST     a fault may be a restart without the journal, nothing being
- *                        decided: the flock says which incumbent lives
+ *                        decided: the flock says which incumbent lives, or, while one
+ *                        serves, nothing does
  *            -DREEXEC=n  S may replace itself by another binary n times: its channels,
  *                        listeners and journal stay, and of its memory who serves
  *            -DREACH=X   no quiescent state has X (probe.sh)
@@ -350,6 +351,7 @@ bit gseal[NHAND+1];	/* O's SealComplete is in the socket or read	*/
 #define A_RECONNECT 47
 #define A_DROP 48
 #define A_REEXEC 49
+#define A_JOURNAL_FOUND 50
 #ifdef RELATION	/* where a step began, what S knew then, its actions in base 64 */
 byte gfrom = 255;
 int gacts, gfacts;
@@ -524,7 +526,8 @@ inline eof()
 	purge(s2d[i]); up[i] = 0; ACT(A_RECONNECT)
 }
 inline comes_back(phase)
-{	go(st[i]); up[i] = 1; sc[i] = 1; sL = 1; dsend(REG, hid[i], phase); ACT(A_SEND_HELLO);
+{	go(st[i]); up[i] = 1; sc[i] = 1; dsend(REG, hid[i], phase); ACT(A_SEND_HELLO);
+	sL = (sL || i == jinc || i == jsucc);	/* a stranger's sockets are not taken */
 	LOG(("D%d: registers again\n", i))
 }
 #ifdef HANG
@@ -890,6 +893,13 @@ inline final()
 inline adopt()
 {	to(I_FINAL); jserves = 1; ACT(A_JOURNAL_SERVES); LOG(("S: adopts incumbent %d\n", sinc))
 }
+/* nobody is known; one that waits to register has the flock, and so serves, or will */
+#define UNKNOWN(k) (sinc != k && ssucc != k && lock == k && sc[k] && d2s[k]?[REG,_,_])
+#define SOMEONE (UNKNOWN(0) || UNKNOWN(1) || UNKNOWN(2))
+inline found()
+{	to(S_R_IDLE); sclose(sinc); sinc = lock; soc = 0; scold = 0; sL = 1;
+	jinc = lock; jserves = 1; ACT(A_JOURNAL_FOUND); LOG(("S: finds incumbent %d\n", sinc)); RULE("COLD found: O_FOUND")
+}
 /* the journal has lost its attempt: it is ended under its own id */
 #ifdef JLOST
 #define SERVES_OR_LOST true
@@ -912,6 +922,18 @@ inline lose()
 		ncr--; LOG(("*** the journal is lost, the flock says %d\n", lock));
 		jph = J_IDLE; jinc = lock; jsucc = NONE; jserves = 1; sh = 0;
 		jout[jh] = O_ABORTED		/* true, and nobody says so */
+	/* nor can the flock be asked; the sockets come back from the service manager, or do not */
+	:: ncr && F && jph != J_COMMITTED && lock < NSLOT && st[lock] == D_SERVE ->
+		ncr--; LOG(("*** the journal is lost, nothing says that %d lives\n", lock));
+		if
+		:: jph == J_STARTED -> jout[jh] = O_ABORTED
+		:: else
+		fi;
+		if
+		:: sL = 1
+		:: true
+		fi;
+		jph = J_IDLE; jinc = NONE; jsucc = NONE; jserves = 0; sh = 0
 	:: true
 	fi
 #else
@@ -1331,7 +1353,13 @@ end:	do
 	:: atomic { sst == S_RESUMING && GONE(sinc) -> both_dead(); RULE("RESUMING O dead: NOW") }
 
 	/* ---- cold start: the same messages, nobody to seal --------------------------------- */
-	:: atomic { sst == S_COLD && (sL || ALLDEAD) && ROOM ->	/* bind: EADDRINUSE as long */
+#ifndef M_COLD_STRANGER
+	:: atomic { sst == S_COLD && SOMEONE -> found() }
+	/* the start under way gets no flock */
+	:: atomic { (sst == S_COLD_WARM || sst == S_COLD_READY) && SOMEONE && !dead(ssucc) ->
+		to(sst); LOG(("S: %d has the flock\n", lock)); skill(ssucc); ACT(A_KILL_N); RULE("COLD found: O_FOUND") }
+#endif
+	:: atomic { sst == S_COLD && !SOMEONE && (sL || ALLDEAD) && ROOM ->	/* bind: EADDRINUSE as long */
 		to(S_COLD_SPAWN);			/* as anyone has the sockets */
 		sL = 1; scold = 1; sh = 0; ssucc = NONE; ACT(A_SPAWN_COLD); spawn_any();
 		LOG(("S: cold start v%d\n", jver)); RULE("COLD listeners: LISTENING") }

@@ -13,7 +13,8 @@ m "N keeps the flock and waits on EOF before Commit"    "-DM_N_STAYS"
 echo "## other rules"
 m "'committed' journaled only after N serves"           "-DM_JOURNAL_LATE"
 m "no STARTED record in the journal"                    "-DM_NO_STARTED"
-verify "cold-started pid journaled only when it serves (cycle)" handoff.pml "-DM_COLD_NOPID" "-DNP -DCOLLAPSE -DNOREDUCE" "-l -m400000" VIOLATED
+verify "cold-started pid journaled only when it serves (cycle)" handoff.pml "-DM_COLD_NOPID -DM_COLD_STRANGER" "-DNP -DCOLLAPSE -DNOREDUCE" "-l -m400000" VIOLATED
+verify "the same, found by its flock" handoff.pml "-DM_COLD_NOPID" "-DNP -DCOLLAPSE -DNOREDUCE" "-l -m400000" holds
 m "O obeys Commit also when it has resumed"             "-DM_COMMIT_ANY"
 m "O resumes from memory, no reload"                    "-DM_NO_RELOAD"
 m "no flush at drain/seal"                              "-DM_NO_FLUSH"
@@ -71,4 +72,5 @@ h "Begin when O is silent, N opens properly"    "-DM_GO_TIMER"
 h "Begin at EOF of O, N retries the flock"      "-DM_GO_EOF -DSLOWDEATH"
 h "SealComplete unread, N opens properly"       "-DM_GO_UNREAD"
 h "Resume to O once: without its channel it polls"  "-DM_RESUME_ONCE -DBREAK $D1"
+m "the flock's owner whom no journal names: a stranger" "-DM_COLD_STRANGER -DJLOST -DPDEATHSIG $D1"
 h "No Resume when the journal was lost: it polls"   "-DM_STANDBY_NO_RESUME -DJLOST -DPDEATHSIG $D1"

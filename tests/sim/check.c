@@ -187,6 +187,7 @@ static bool heeds(const struct s *s, enum s_state was, enum s_event e)
 	case S_E_N_SERVING: return was == S_TAKE || was == S_COLD_TAKE || was == S_R_COMMITTED;
 	case S_E_N_LOST: return was == S_TAKE;
 	case S_E_N_READY: return was == S_COLD_READY;
+	case S_E_O_FOUND: return was == S_COLD || was == S_COLD_WARM || was == S_COLD_READY;
 	case S_E_RESTART: return was == S_IDLE && !s->o_gone;
 	case S_E_REEXEC: return was == S_IDLE && !s->o_gone && s->o_connected && !s->o_standby && !s->stop;
 	case S_E_STOP:

@@ -161,12 +161,31 @@ static void lost(struct world *w, struct proc *p, bool by_s)
 		give(w, S_E_N_LOST, NULL);
 }
 
+/* It has the lock, and nobody knew it: it waits until what is being started has ended. */
+static bool found(struct world *w, struct proc *p)
+{
+	struct sup *u = &w->sup;
+
+	if (sim_flags & M_STRANGER || u->s.stop || (u->s.state != S_COLD && u->s.state != S_COLD_WARM && u->s.state != S_COLD_READY))
+		return false;
+	say(w, "S", "finds %s", pname(p->pid));
+	if (u->s.state == S_COLD) {
+		u->o = p->pid;
+		u->o_told = false;
+		p->conn.accepted = true;
+	}
+	give(w, S_E_O_FOUND, NULL);
+	return true;
+}
+
 static void receive(struct world *w, struct proc *p)
 {
 	struct sup *u = &w->sup;
 	struct msg m;
 
 	if (!p->conn.accepted) {
+		if (p->pid != u->o && p->pid != u->n && p->pid == w->lock && found(w, p))
+			return;
 		p->conn.accepted = true;
 		if (p->pid != u->o && p->pid != u->n) {
 			say(w, "S", "refuses %s: unknown", pname(p->pid));
@@ -224,7 +243,7 @@ static void journal_change(struct world *w, enum s_action a, struct journal *j)
 static void journal(struct world *w, enum s_action a)
 {
 	struct sup *u = &w->sup;
-	bool asked = a != S_A_JOURNAL_OUTCOME && a != S_A_JOURNAL_SERVES;
+	bool asked = a != S_A_JOURNAL_OUTCOME && a != S_A_JOURNAL_SERVES && a != S_A_JOURNAL_FOUND;
 	struct journal j = u->j;
 
 	if (a == S_A_JOURNAL_PID && (sim_flags & M_NO_STARTED))
@@ -395,7 +414,9 @@ static void act(struct world *w, enum s_action a)
 	check_super_acts(w, a);
 	switch (a) {
 	case S_A_JOURNAL_STARTED: case S_A_JOURNAL_PID: case S_A_JOURNAL_COMMITTED:
-	case S_A_JOURNAL_OUTCOME: case S_A_JOURNAL_COLD: case S_A_JOURNAL_SERVES: journal(w, a); break;
+	case S_A_JOURNAL_OUTCOME: case S_A_JOURNAL_COLD: case S_A_JOURNAL_SERVES: case S_A_JOURNAL_FOUND:
+		journal(w, a);
+		break;
 	case S_A_SPAWN: spawn(w, false); break;
 	case S_A_SPAWN_COLD: spawn(w, true); break;
 	case S_A_RELEASE:
@@ -593,14 +614,33 @@ uint64_t sup_next(struct world *w)
 	return t > u->busy ? t : u->busy;
 }
 
+/* With the journal, in every other run: who serves is not found by the lock; the sockets come back
+ * from the service manager, or do not. It takes nothing from w->rnd, as ask_reexec. */
+static void lose(struct world *w)
+{
+	struct sup *u = &w->sup;
+	const uint64_t dice = (w->seed * 0x9e3779b97f4a7c15u) >> 62;
+	const struct proc *p = proc_find(w, w->lock);
+	bool blind = dice & 1 && p && p->d.state == D_SERVE;
+
+	journal_lose(w);
+	journal_load(w, &u->j, &u->jseq, &u->jslot);
+	if (!blind)
+		return;
+	u->j.inc = 0;
+	u->j.served = false;
+	u->listens = dice & 2;
+}
+
 static void boot(struct world *w)
 {
 	struct sup *u = &w->sup;
 	struct s_boot b = { 0 };
 
 	if (fault_may_lose(w) && fault_strikes(w, F_LOST))
-		journal_lose(w);
-	journal_load(w, &u->j, &u->jseq, &u->jslot);
+		lose(w);
+	else
+		journal_load(w, &u->j, &u->jseq, &u->jslot);
 	u->booted = true;
 	u->o = u->j.inc;
 	u->n = u->j.succ;

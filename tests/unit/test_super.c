@@ -554,6 +554,42 @@ START_TEST(restarted_idle)
 }
 END_TEST
 
+/* Nobody was known, and who has the flock registers: between two cold starts, and in one. */
+START_TEST(found_in_cold)
+{
+	boot(BOOT_IDLE, false, false, false);
+	step(S_E_TIMEOUT);
+	step(S_E_NOT_LISTENING);
+	EXPECT(COLD, S_A_COLD_FAILED);
+	step(S_E_O_FOUND);
+	EXPECT(R_IDLE, S_A_JOURNAL_FOUND);
+	step(S_E_TIMEOUT);     /* it has served: it is left alone */
+	EXPECT(IDLE);
+	step(S_E_O_SERVING);
+	EXPECT(IDLE, S_A_FINAL);
+	step(S_E_O_GONE);
+	EXPECT(COLD);
+	ck_assert_int_eq(s_tick(&s, now), S_E_TIMEOUT);   /* what had failed before counts no more */
+	step(S_E_TIMEOUT);
+	step(S_E_LISTENING);
+	step(S_E_SPAWNED);
+	step(S_E_JOURNALED);
+	step(S_E_O_FOUND);
+	EXPECT(COLD_WARM, S_A_KILL_N);
+	step(S_E_N_HELLO);
+	step(S_E_O_FOUND);
+	EXPECT(COLD_READY, S_A_KILL_N);
+	step(S_E_N_GONE);
+	EXPECT(COLD, S_A_COLD_FAILED);
+	step(S_E_O_FOUND);
+	EXPECT(R_IDLE, S_A_JOURNAL_FOUND);
+	step(S_E_O_SERVING);
+	EXPECT(IDLE, S_A_JOURNAL_SERVES, S_A_FINAL);
+	step(S_E_O_FOUND);     /* nobody else is looked for */
+	EXPECT(IDLE);
+}
+END_TEST
+
 /* The journal has lost the attempt in which O stands by: before and after S gives up waiting. */
 START_TEST(restarted_and_o_stands_by)
 {
@@ -885,6 +921,7 @@ int main(void)
 	tcase_add_test(r, cold_start_backs_off);
 	tcase_add_test(r, cold_start_backs_off_after_a_long_life);
 	tcase_add_test(r, restarted_idle);
+	tcase_add_test(r, found_in_cold);
 	tcase_add_test(r, restarted_and_o_stands_by);
 	tcase_add_test(r, restarted_started);
 	tcase_add_test(r, restarted_started_with_nobody);
