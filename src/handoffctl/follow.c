@@ -253,7 +253,8 @@ static void say_where(const struct follow *f, const struct msg *m)
 	if (f->how->again && (is_outcome(m, "aborted") || is_outcome(m, "rolled back")))
 		fprintf(stderr, "  why, and what to do: handoffctl explain %s%s %.8s\n", flag, f->name, id);
 	else if (is_outcome(m, "plan"))
-		fprintf(stderr, "  what it wrote: journalctl -u handoff@NAME, or the file that `output` names\n");
+		fprintf(stderr, "  what it wrote: journalctl -u handoff@%s, or the file that `output` names\n",
+		        f->c->socket ? "NAME" : f->name);
 }
 
 /* GO_ON when there is no more for now; -errno comes back in *ret_error. */

@@ -310,8 +310,8 @@ static void show_binary(const struct msg *m)
 		return;
 	field("previous");
 	out_text(stdout, m->op_state.previous);
-	if (HAS(m, previous_kept) && !m->op_state.previous_kept)
-		printf(" (no copy of it is kept)");
+	if (HAS(m, previous_kept))
+		printf(m->op_state.previous_kept ? " (a copy of it is kept)" : " (no copy of it is kept)");
 	putchar('\n');
 }
 

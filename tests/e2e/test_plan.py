@@ -67,7 +67,7 @@ class Plans(HandoffCase):
                           plan["capabilities"], plan["to"]["version"]),
                          (False, True, sha256(s.binary), None, None, None, None))
         self.assertIn("would fail", said["message"])
-        self.assertIn("what it wrote: journalctl", s.ctl("plan", "kvd").stderr)
+        self.assertIn("what it wrote: journalctl -u handoff@kvd, or the file that `output` names", s.ctl("plan", "kvd").stderr)
         self.assert_serves(s, "1.0")
 
     def test_the_pause(self):
