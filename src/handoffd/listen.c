@@ -114,14 +114,66 @@ static void explain(const struct conf *c, const struct conf_listen *cl, int erro
 		snprintf(why, size, "%s", strerror(-error));
 }
 
+static const struct conf_listen *configured(const struct conf *c, const char *name)
+{
+	for (unsigned i = 0; i < c->nlisten; i++)
+		if (!strcmp(c->listen[i].name, name))
+			return &c->listen[i];
+	return NULL;
+}
+
+static int take(struct listeners *l, const struct conf *c, const struct conf_listen *cl, int fd)
+{
+	struct listener one = { .fd = fd,
+				.name = strdup(cl->name),
+				.address = strdup(cl->address) };
+	int r = !one.name || !one.address ? -ENOMEM : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+
+	if (r >= 0)
+		r = sys_nonblock(fd);
+	if (r < 0) {
+		clear(&one);
+		return r;
+	}
+	listen_unix_own(c, cl, &one);
+	return keep(l, &one);
+}
+
+static bool is_named(const struct conf *c, const struct listener *l)
+{
+	const struct conf_listen *cl = configured(c, l->name);
+
+	return cl && !strcmp(cl->address, l->address);
+}
+
+/* A listener that c calls otherwise, at the same address: it is the same socket under both names,
+ * until it is known which of them stays; the address could not be bound twice. 0 or -errno. */
+static int rename_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (!strcmp(l->v[i].address, cl->address) && !is_named(c, &l->v[i])) {
+			const int fd = sys_dup(l->v[i].fd, 3);
+			const int r = fd < 0 ? fd : take(l, c, cl, fd);
+
+			if (r >= 0)
+				fdstore_put(cl->name, fd);
+			return r;
+		}
+	return 0;
+}
+
 static int open_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl,
 		    char *err, size_t err_size)
 {
 	struct listener *old = listeners_find(l, cl), one;
 	char why[512] = "";
-	int r = 0;
+	int r = old ? 0 : rename_one(l, c, cl);
 
-	if (!old) {
+	if (r >= 0 && !old)
+		old = listeners_find(l, cl);
+	if (r < 0) {
+		;
+	} else if (!old) {
 		r = new_listener(c, cl, &one, why, sizeof why);
 		if (r >= 0)
 			r = keep(l, &one);
@@ -149,14 +201,6 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
 }
 
 /* ---- what comes back from a daemon, or from the descriptor store ---- */
-
-static const struct conf_listen *configured(const struct conf *c, const char *name)
-{
-	for (unsigned i = 0; i < c->nlisten; i++)
-		if (!strcmp(c->listen[i].name, name))
-			return &c->listen[i];
-	return NULL;
-}
 
 static int option_of(int fd, int name)
 {
@@ -208,21 +252,15 @@ static int check_adopted(int fd, const struct conf_listen *cl, const char **what
 	return domain == cl->sa.ss_family && same_address(&sa, n, cl) ? 0 : -EINVAL;
 }
 
-static int take(struct listeners *l, const struct conf *c, const struct conf_listen *cl, int fd)
+/* What c calls the socket whose former name it does not know; NULL: it does not name it at all. */
+static const struct conf_listen *renamed(const struct listeners *l, const struct conf *c, int fd)
 {
-	struct listener one = { .fd = fd,
-				.name = strdup(cl->name),
-				.address = strdup(cl->address) };
-	int r = !one.name || !one.address ? -ENOMEM : sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+	const char *what;
 
-	if (r >= 0)
-		r = sys_nonblock(fd);
-	if (r < 0) {
-		clear(&one);
-		return r;
-	}
-	listen_unix_own(c, cl, &one);
-	return keep(l, &one);
+	for (unsigned i = 0; i < c->nlisten; i++)
+		if (!listeners_find(l, &c->listen[i]) && !check_adopted(fd, &c->listen[i], &what))
+			return &c->listen[i];
+	return NULL;
 }
 
 static int adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err,
@@ -232,6 +270,8 @@ static int adopt(struct listeners *l, const struct conf *c, const char *name, in
 	const char *what = "";
 	int r = 0;
 
+	if (!cl)
+		cl = renamed(l, c, fd);
 	if (!cl)
 		r = -ENOENT;
 	else if (listeners_find(l, cl))
@@ -263,7 +303,7 @@ int listeners_adopt(struct listeners *l, const struct conf *c, const char *name,
 	const int r = adopt(l, c, name, fd, err, err_size);
 
 	if (r >= 0)
-		fdstore_put(name, fd);
+		fdstore_put(l->v[l->n - 1].name, fd);
 	return r;
 }
 
@@ -302,15 +342,27 @@ bool listeners_complete(const struct listeners *l, const struct conf *c)
 	return true;
 }
 
+/* The same socket's, see rename_one. */
+static const struct listener *another_name(const struct listeners *l, unsigned at)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (i != at && !strcmp(l->v[i].address, l->v[at].address))
+			return &l->v[i];
+	return NULL;
+}
+
 void listeners_prune(struct listeners *l, const struct conf *c)
 {
 	for (unsigned i = l->n; i-- > 0;) {
-		const struct conf_listen *cl = configured(c, l->v[i].name);
+		const struct listener *other = another_name(l, i);
 
-		if (cl && !strcmp(cl->address, l->v[i].address))
+		if (is_named(c, &l->v[i]))
 			continue;
 		fdstore_remove(l->v[i].name, l->v[i].fd);
-		listen_unix_remove(&l->v[i]);
+		if (other)   /* the store takes a socket once, under the first name that it is given */
+			fdstore_put(other->name, other->fd);
+		else
+			listen_unix_remove(&l->v[i]);
 		clear(&l->v[i]);
 		memmove(&l->v[i], &l->v[i + 1], (--l->n - i) * sizeof *l->v);
 	}

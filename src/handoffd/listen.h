@@ -24,7 +24,8 @@ struct listener {
 struct listeners { struct listener *v; unsigned n; };
 
 /*
- * Binds and listens whatever of c is not in hand yet; a changed backlog is applied. What
+ * Binds and listens whatever of c is not in hand yet; a changed backlog is applied. A listener
+ * that has another name in c, and its former address, is the same socket under both. What
  * c does not name stays, until it is known who serves: see listeners_prune. Unix paths are bound
  * under the owner's uid for files (c->uid) with the mode set before bind (fchmod on the
  * socket before bind(2) sets the inode's mode, less the umask; Linux) and no chown by
@@ -40,8 +41,8 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
  * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c; the path of a unix
  * listener is its own again if the kernel says that its inode is the one at that path.
  * What was bound or taken is in the descriptor store (fdstore.h) until it is pruned.
- * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no listener of that name is
- * configured; -ENOTSOCK, -EINVAL not what was announced; -ENOMEM, -ENOBUFS, ...: that is not
+ * One whose name c does not know, but its address, goes by c's name for it.
+ * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no such listener is configured; -ENOTSOCK, -EINVAL not what was announced; -ENOMEM, -ENOBUFS, ...: that is not
  * known. A sentence in err.
  */
 int listeners_adopt(struct listeners *l, const struct conf *c, const char *name, int fd,

@@ -184,6 +184,44 @@ class Store(HandoffCase):
         s.start()
         self.assert_serves(s, "2.0")
 
+    def renamed(self, s, **names):
+        """The same addresses by other names, in the configuration."""
+        s.listen = {names.get(n, n): a for n, a in s.listen.items()}
+
+    def stored(self, s, *names):
+        harness.wait_until(lambda: sorted(n.partition(".")[0] for n in s.manager.names()) == sorted(names),
+                           "%s are stored: %s" % (names, s.manager.names()))
+
+    def test_another_name(self):
+        """It is the same socket: nobody is refused, whoever serves, and whoever dies then."""
+        s = self.kvd()
+        port = harness.free_port()
+        s.listen["http"] = "tcp:127.0.0.1:%d" % port
+        self.upgrade(s, OLD)
+        self.stored(s, "resp", "admin", "http")
+        sockets = sorted(s.sockets().values())
+        p = Prober(("127.0.0.1", port), s.path("admin.sock"))
+        self.addCleanup(p.stop)
+        self.renamed(s, admin="back", http="front")
+        self.use(s, NEW, "open:exit1")
+        self.assert_outcome(s.upgrade(), 1, "aborted")
+        self.stored(s, "resp", "admin", "http")
+        self.assert_clean_upgrade(s, NEW)
+        self.stored(s, "resp", "back", "front")
+        self.assertEqual(sorted(s.sockets().values()), sockets)
+        p.wait(4)
+        # a daemon that is adopted, and one that is dead, had it by its former name
+        for everybody in (False, True):
+            s.kill_supervisor()
+            if everybody:
+                self.kill(*[d.pid for d in self.daemons(s)])
+            self.renamed(s, front="http", http="front")
+            s.configure()
+            s.start()
+            self.assert_clean_upgrade(s, NEW)
+        self.assertEqual(sorted(s.sockets().values()), sockets)
+        self.assert_let_in(p)
+
     def test_a_manager_that_hangs(self):
         s = self.kvd()
         before = s.sockets()

@@ -39,6 +39,18 @@ class Minimal(harness.TestCase):
         self.assertEqual(service.upgrade().result["outcome"], "committed")
         self.assertEqual(self.next(service), 4)
 
+    def test_a_listener_by_a_wrong_name(self):
+        """The first thing that goes wrong, and how a reader mends it."""
+        service = self.service(binary="minimal", name="count", start=False,
+                               text=lambda s: text(s).replace("listen main", "listen mian"))
+        service.launch()
+        service.wait_status(lambda s: s["warning"], "it does not start")
+        service.text = text
+        service.configure()
+        p = service.ctl("restart", "count")
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertEqual(self.next(service), 1)
+
     def test_a_listener_that_nobody_takes(self):
         """It asks for `main`, and for no other."""
         service = self.start()

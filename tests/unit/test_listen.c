@@ -403,6 +403,42 @@ START_TEST(changed_address_waits_for_the_decision)
 }
 END_TEST
 
+/* "a" is "b" now, at the same address, of each kind: the socket stays, whoever serves at last. */
+START_TEST(another_name)
+{
+	struct conf_listen now[2];
+	struct conf next = { .listen = now, .nlisten = 2, .uid = -1, .gid = -1 };
+	struct listeners back = { 0 };
+	static char names[2][8] = { "b-tcp", "b-unix" };
+
+	tcp_row("a-tcp", "127.0.0.1");
+	unix_row("a-unix", path);
+	open_all();
+	for (unsigned i = 0; i < 2; i++) {
+		now[i] = rows[i];
+		now[i].name = names[i];
+	}
+	for (unsigned committed = 0; committed < 2; committed++) {
+		ck_assert_msg(!listeners_open(&l, &next, err, sizeof err), "%s", err);
+		ck_assert(listeners_complete(&l, &next));
+		ck_assert_uint_eq(l.n, 4);
+		listeners_prune(&l, committed ? &next : &conf);
+		ck_assert_uint_eq(l.n, 2);
+		ck_assert(listeners_complete(&l, committed ? &next : &conf));
+		for (unsigned i = 0; i < 2; i++)
+			ck_assert_int_eq(reach_row(&rows[i]), 0);
+	}
+	/* a daemon that is adopted calls them as they were */
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(listeners_adopt(&back, &conf, l.v[i].name, dup(l.v[i].fd), err, sizeof err), 0);
+	ck_assert(listeners_complete(&back, &conf));
+	ck_assert_int_eq(listeners_adopt(&back, &conf, "b-tcp", dup(l.v[0].fd), err, sizeof err), -ENOENT);
+	listeners_close(&l, false);
+	listeners_close(&back, true);
+	ck_assert_int_eq(access(path, F_OK), -1);
+}
+END_TEST
+
 START_TEST(backlog_is_applied)
 {
 	tcp_row("a", "127.0.0.1");
@@ -528,6 +564,7 @@ int main(void)
 	tcase_add_test(t, adopted_but_its_path_is_anothers);
 	tcase_add_test(t, not_what_was_announced);
 	tcase_add_test(t, changed_address_waits_for_the_decision);
+	tcase_add_test(t, another_name);
 	tcase_add_test(t, backlog_is_applied);
 	tcase_add_test(t, each_call_fails);
 	tcase_add_test(t, each_call_of_an_adoption_fails);
