@@ -341,8 +341,8 @@ class Facts:
         # all connections that move are with the successor, too, and it has said so
         self.given = any(x.boundary[:4] == ("O", "before", "send", "SealComplete")
                          for x in trace[:before])
-        # (a supervisor that was killed is not followed by an exec, but by a new process)
-        self.replaced = has("S", "after", "exec", "handoffd", supervisor)
+        # (one that is started anew has no such boundary)
+        self.replaced = any(x.boundary[:4] == ("S", "after", "exec", "handoffd") for x in trace)
         self.aborting = any(x.boundary.name in ("ResumeAfterAbort", "SealFailed", "Abort")
                             for x in trace[:before])
         self.late = bool(LATE.search(p.new_log()))  # a time limit has expired

@@ -719,9 +719,10 @@ class Reexec(Upgrade):
         return super().prepare(st)
 
     def act(self, st):
-        with socket.socket(socket.AF_UNIX) as c:   # half a request is on its way
+        with socket.socket(socket.AF_UNIX) as c:   # a part of a request is on its way
             c.connect(st.s.path("run", st.s.name, "control.sock"))
-            c.sendall(frame(66, {})[:-1])
+            with contextlib.suppress(ConnectionError):
+                c.sendall(frame(66, {})[:-1])
             self.code, self.result = st.call("reexec", st.s.name)
         st.served()
 
