@@ -40,6 +40,15 @@ void reexec_arguments(int argc, char **argv)
 		own.path[n] = '\0';
 }
 
+static int look(struct exe_id *ret)
+{
+	struct stat st;
+	const int e = sys_stat(own.path, &st);
+
+	*ret = e ? (struct exe_id){ 0 } : exe_id(&st);
+	return e;
+}
+
 /* ---- what it is told ---- */
 
 /* Arrays that a message borrows. */
@@ -366,6 +375,7 @@ static int ask(struct service *s, int carried)
 int reexec_begin(struct service *s, char *err, size_t size)
 {
 	const char *no = service_refuses(s);
+	struct exe_id file;
 	struct carry c;
 	int e;
 
@@ -373,9 +383,12 @@ int reexec_begin(struct service *s, char *err, size_t size)
 		snprintf(err, size, "%s", no);
 		return s_in_handoff(&s->s) || s->candidate ? 4 : service_nobody_serves(s) ? 5 : 1;
 	}
+	look(&file);
 	e = !own.n ? -E2BIG : put_all(s, &c);
 	if (!e)
 		e = ask(s, c.fd);
+	if (!e)
+		s->reexec.file = file;
 	if (own.n)
 		sys_closep(&c.fd);
 	if (e) {
@@ -423,6 +436,22 @@ static int become(const struct carried *c, int fd)
 	return e;
 }
 
+/* By its path, so that the process bears its name and a script finds itself; but for the instant
+ * until the exec it is the file that was asked. */
+static bool is_another(struct reexec *r)
+{
+	struct exe_id now;
+	const int e = look(&now);
+
+	if (e)
+		snprintf(r->why, sizeof r->why, "%s", strerror(-e));
+	else if (!exe_id_same(&now, &r->file))
+		snprintf(r->why, sizeof r->why, "it was replaced while it was asked whether it can go on: ask again");
+	else
+		return false;
+	return true;
+}
+
 void reexec_now(struct service *s)
 {
 	struct reexec *r = &s->reexec;
@@ -430,6 +459,8 @@ void reexec_now(struct service *s)
 	struct carry c;
 	int e;
 
+	if (is_another(r))
+		return;
 	ops_tell(s);
 	if (!(e = put_all(s, &c))) {
 		if ((e = carry_read(c.fd, &carried, r->why, sizeof r->why))) {

@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "handoffd/carry.h"
+#include "handoffd/spawn.h"
 
 struct peer;
 struct service;
@@ -28,6 +29,7 @@ struct reexec {
 	int status;              /* wait status, once reaped; -1 unknown */
 	bool late;
 	bool answered;           /* it has, or is late: reexec_turn() is next */
+	struct exe_id file;      /* which one was asked */
 	char why[400];           /* why this one goes on */
 };
 

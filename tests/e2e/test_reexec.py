@@ -459,6 +459,18 @@ class Refused(ReexecCase):
                 self.assertEqual(s.daemon_pid(), pid)
                 self.assert_nothing_failed(client)
 
+    def test_replaced_behind_its_word(self):
+        """Whoever is executed has been asked."""
+        s = self.own()
+        s.gate()
+        u = s.start_reexec()
+        s.at_gate()
+        s.put(harness.program("handoffd"))
+        s.open_gate("yes")
+        u.wait()
+        self.assert_refused(s, u, "replaced while it was asked", "nothing has changed")
+        self.assert_replaced(s, s.reexec())
+
     def test_no_rights(self):
         if not ROOT:
             self.skipTest("needs root, to be another user")
