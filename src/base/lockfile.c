@@ -81,9 +81,8 @@ static int write_record(struct lockfile *l, const void *build, size_t build_size
 {
 	struct msg m = { .type = MSG_owner };
 	struct lock_owner last;
-	struct slots s;
 	struct stat st;
-	int e = load(l->fd, &s, &last);
+	int e = load(l->fd, &l->slots, &last);
 
 	/* a damaged record loses its epoch, never the lock */
 	if (e && e != -ENODATA && e != -EBADMSG)
@@ -98,7 +97,10 @@ static int write_record(struct lockfile *l, const void *build, size_t build_size
 	m.owner.epoch = l->epoch;
 	if (!(e = sys_fstat(l->fd, &st)) && st.st_size < (off_t)(2 * SLOT_SIZE))
 		e = slots_reserve(l->fd, SLOT_SIZE);
-	return e ? e : slots_store(&s, &m);
+	if (!e)
+		e = slots_write(&l->slots, &m);
+	l->unsynced = !e;
+	return e;
 }
 
 static int open_file(struct lockfile *l)
@@ -164,11 +166,19 @@ int lockfile_try(struct lockfile *l, const void *build, size_t build_size)
 	return fail(l, -EAGAIN, "is being replaced all the time");
 }
 
+int lockfile_sync(struct lockfile *l)
+{
+	if (l->unsynced)
+		l->record_error = slots_sync(&l->slots);
+	l->unsynced = false;
+	return l->record_error;
+}
+
 void lockfile_release(struct lockfile *l)
 {
 	if (l->held && sys_flock(l->fd, LOCK_UN))
 		sys_closep(&l->fd);
-	l->held = false;
+	l->held = l->unsynced = false;
 }
 
 void lockfile_close(struct lockfile *l)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/proc.h"
+#include "base/slots.h"
 #include "proto/msg.h"
 
 #define LOCKFILE_NAME ".handoff.lock"
@@ -24,6 +25,8 @@ struct lockfile {
 	uint64_t epoch;       /* of this ownership; 0: none */
 	char error[200];      /* after a failure: a sentence */
 	int record_error;     /* the owner's record could not be written: -errno, else 0 */
+	bool unsynced;        /* it was written, and may not last */
+	struct slots slots;   /* of fd, while it is held */
 	pid_t pid;            /* whose boot and start these are, by lockfile_prepare; 0: none */
 	uint64_t start;
 	char boot[BOOT_ID_SIZE];
@@ -47,9 +50,11 @@ void lockfile_prepare(struct lockfile *l);
  * Tries once. 0: held, the record names this process, epoch = the last one + 1 (if the
  * record could not be written, record_error says so: the flock is held all the same).
  * -EWOULDBLOCK: another has it. -EREMOTE: NFS. -EISDIR, -ELOOP, -EACCES, ...: a sentence
- * in error. Blocks for one fdatasync.
+ * in error. The record lasts when lockfile_sync has returned.
  */
 int lockfile_try(struct lockfile *l, const void *build, size_t build_size);
+/* 0, or record_error. Blocks for one fdatasync, if there is something to do. */
+int lockfile_sync(struct lockfile *l);
 
 /* Ends the writer's right by LOCK_UN: a forked helper may hold a copy of the descriptor, and then
  * a close ends nothing (flock(2)). The file stays open, for who may have to lock it again and may

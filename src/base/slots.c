@@ -77,7 +77,7 @@ int slots_reserve(int fd, size_t slot_size)
 	return e == -EOPNOTSUPP ? sys_ftruncate(fd, (off_t)(2 * slot_size)) : e;
 }
 
-int slots_store(struct slots *s, const struct msg *m)
+int slots_write(struct slots *s, const struct msg *m)
 {
 	uint8_t out[SLOT_HEADER + SLOTS_PAYLOAD_MAX], *frame = out + SLOT_HEADER - FRAME_HEADER;
 	int place = s->place == 0, n = msg_encode(m, 0, frame, SLOTS_PAYLOAD_MAX);
@@ -94,14 +94,29 @@ int slots_store(struct slots *s, const struct msg *m)
 			return w < 0 ? (int)w : -EIO;
 		done += (size_t)w;
 	}
-	int e = sys_fdatasync(s->fd);
-	if (e) {
-		/* not durable, and yet readable: a supervisor that is started again must not believe
-		 * what this one has acted against */
-		sys_pwrite(s->fd, "\0\0\0", 4, (off_t)(s->slot_size * (size_t)place));
-		return e;
-	}
+	s->before = s->place;
 	s->place = place;
 	s->sequence++;
 	return 0;
+}
+
+int slots_sync(struct slots *s)
+{
+	const int e = sys_fdatasync(s->fd);
+
+	if (!e)
+		return 0;
+	/* not durable, and yet readable: a supervisor that is started again must not believe what
+	 * this one has acted against */
+	sys_pwrite(s->fd, "\0\0\0", 4, (off_t)(s->slot_size * (size_t)s->place));
+	s->place = s->before;
+	s->sequence--;
+	return e;
+}
+
+int slots_store(struct slots *s, const struct msg *m)
+{
+	const int e = slots_write(s, m);
+
+	return e ? e : slots_sync(s);
 }

@@ -18,6 +18,7 @@ struct slots {
 	size_t slot_size;
 	uint64_t sequence;    /* of the newest record */
 	int place;            /* where it lies: 0, 1; -1 nowhere */
+	int before;           /* the same of the one before */
 };
 
 /*
@@ -31,8 +32,12 @@ int slots_load(struct slots *s, int fd, size_t slot_size, uint8_t *buf, struct m
 /* Preallocates both slots. 0 or -ENOSPC, ... */
 int slots_reserve(int fd, size_t slot_size);
 
-/* Writes m over the older slot, fdatasync. 0 or -errno: the newest record then still
- * is the one before. Blocks on the disk. */
+/* Writes m over the older slot. 0 or -errno: the newest record then still is the one before. It
+ * lasts when slots_sync has returned 0; if that fails the record is taken back. Blocks on the
+ * disk. */
+int slots_write(struct slots *s, const struct msg *m);
+int slots_sync(struct slots *s);
+/* Both. */
 int slots_store(struct slots *s, const struct msg *m);
 
 #endif

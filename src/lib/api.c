@@ -52,7 +52,7 @@ static int begin_alone(handoff *h)
 		return h_fail(h, -EBUSY, "the data directory is in use by pid %llu", (unsigned long long)o.pid);
 	if (e == -EWOULDBLOCK)
 		return h_fail(h, -EBUSY, "the data directory is in use");
-	if (!e && (e = h->lock.record_error))
+	if (!e && (e = lockfile_sync(&h->lock)))
 		return h_fail(h, e, LOCKFILE_NAME " could not be written: %s", strerror(-e));
 	if (e)
 		return h_fail(h, e, "%s", h->lock.error);

@@ -108,6 +108,27 @@ void h_drop(handoff *h)
 	h->d.state = D_EXIT;
 }
 
+/* Said now: who closes its channel is killed, maybe before it can say more. */
+static void give_up(handoff *h, int e)
+{
+	h_log(h, HANDOFF_LOG_ERROR, "%s", h->error);
+	h_end(h, "%s", h->error);
+	h->end_code = e;
+}
+
+/* Behind Ready and not before it: meanwhile the supervisor looks at it, and writes its decision. It
+ * is not taken before the record lasts, or has ended this process. */
+static void keep_record(handoff *h)
+{
+	const int e = lockfile_sync(&h->lock);
+
+	if (!e)
+		return;
+	h_fail(h, e, LOCKFILE_NAME " could not be written: %s", strerror(-e));
+	give_up(h, e);
+	h_drop(h);
+}
+
 static enum d_event try_lock(handoff *h)
 {
 	int e = h->lock.dir < 0 ? 0 : lockfile_try(&h->lock, h->build, h->build_size);
@@ -115,6 +136,8 @@ static enum d_event try_lock(handoff *h)
 	h->next_lock_try = sys_now_ms() + D_LOCK_POLL_MS;
 	if (e == -EWOULDBLOCK)
 		return D_E_LOCK_HELD;
+	if (!e && !d_is_successor(&h->d))
+		lockfile_sync(&h->lock);
 	/* who opens for the first time must be able to say so; who resumes only logs it */
 	if (!e && h->lock.record_error && d_is_successor(&h->d)) {
 		e = h->lock.record_error;
@@ -128,10 +151,7 @@ static enum d_event try_lock(handoff *h)
 	h_fail(h, e, "%s%s", h->lock.record_error ? LOCKFILE_NAME " could not be written: " : "",
 	       h->lock.record_error ? strerror(-e) : h->lock.error);
 	if (d_is_successor(&h->d)) {
-		/* said now: who closes its channel is killed, maybe before it can say more */
-		h_log(h, HANDOFF_LOG_ERROR, "%s", h->error);
-		h_end(h, "%s", h->error);
-		h->end_code = e;
+		give_up(h, e);
 	} else if (e != h->lock_error) {   /* it is tried again every D_LOCK_POLL_MS */
 		h->lock_error = e;
 		h_log(h, HANDOFF_LOG_ERROR, "the lock cannot be taken again: %s", h->error);
@@ -159,7 +179,10 @@ static enum d_event act(handoff *h, enum d_action a)
 	case D_A_SEND_HELLO: wire_hello(h); break;
 	case D_A_TRY_LOCK: return try_lock(h);
 	case D_A_UNLOCK: lockfile_release(&h->lock); break;
-	case D_A_SEND_READY: wire_ready(h); break;
+	case D_A_SEND_READY:
+		wire_ready(h);
+		keep_record(h);
+		break;
 	case D_A_SEND_STATUS: wire_simple(h, MSG_status); break;
 	case D_A_SEND_DRAINED: wire_simple(h, MSG_drained); break;
 	case D_A_SEND_SEALED: wire_simple(h, MSG_seal_complete); break;

@@ -48,7 +48,10 @@ static void teardown(void)
 
 static int take(void)
 {
-	return lockfile_try(&l, "\x12\xab", 2);
+	const int e = lockfile_try(&l, "\x12\xab", 2);
+
+	lockfile_sync(&l);
+	return e;
 }
 
 static void expect_record(uint64_t epoch)
