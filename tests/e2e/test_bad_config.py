@@ -248,6 +248,23 @@ class Usage(unittest.TestCase):
                              (2, "", "handoffd: %s; 'handoffd --help' explains\n" % what))
 
 
+class Reap(Case):
+    def test_not_what_is_no_units(self):
+        """By hand, with or without a systemd: who runs without a unit goes on. A broken file costs its stop-timeout."""
+        s = self.service()
+        with open(s.path("broken.conf"), "w", encoding="utf-8") as f:
+            f.write("service {")
+        with self.unharmed(s):
+            for more in ([], ["-c", s.conf], ["-c", s.path("broken.conf"), "--debug"]):
+                p = subprocess.run([harness.program("handoffd"), "--reap", s.name, *more], env=s.env, timeout=120,
+                                   capture_output=True, text=True, check=False)
+                if p.returncode:
+                    self.assertIn("nothing is ended", p.stderr)
+                else:
+                    self.assertIn("a supervisor that is not handoff@%s runs there" % s.name, p.stderr)
+                self.assertEqual("stop-timeout is taken for 30 s" in p.stderr, "--debug" in more, p.stderr)
+
+
 class Start(Case):
     """A configuration that is wrong before there is a daemon."""
 

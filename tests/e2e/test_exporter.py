@@ -1,7 +1,9 @@
 """handoff-exporter: metrics, health and traces of all services of a host, over HTTP."""
 
+import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -256,6 +258,45 @@ class Traces(ExporterCase):
         os.rename(path, path + ".1")
         self.upgrade(s, "kvd-v1")
         self.wait_lines(path, 1)
+
+    def test_a_file_that_cannot_be_had(self):
+        """It is said once, and the traces wait; one that cannot be read at the start is refused."""
+        s = self.kvd()
+        path = s.path("later/spans.json")
+        x = self.exporter(s, "--spans", path)
+        self.upgrade(s, "kvd-v2")
+        says = "handoff-exporter: %s: cannot be opened: No such file or directory; traces wait" % path
+        harness.wait_until(lambda: says in harness.read_file(x.log), "it says so")
+        self.upgrade(s, "kvd-v1")
+        os.mkdir(s.path("later"))
+        self.wait_lines(path, 2)
+        self.assertEqual(harness.read_file(x.log).count(says), 1)
+        p = subprocess.run([harness.program("handoff-exporter"), "--listen", "127.0.0.1:0", "--spans", path + "/x"],
+                           env=s.env, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("%s/x cannot be read: Not a directory" % path, p.stderr)
+
+    def test_a_reader_that_goes(self):
+        """What does not fit into the pipe waits for the next one; no line twice, none lost."""
+        s = self.kvd()
+        path = s.path("pipe")
+        os.mkfifo(path)
+        x = self.exporter(s, "--spans", path)
+        for binary in ("kvd-v2", "kvd-v1", "kvd-v2"):
+            self.upgrade(s, binary)
+        r = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(r, fcntl.F_SETPIPE_SZ, 4096)   # less than the three
+        harness.wait_until(lambda: select.select([r], [], [], 0)[0], "the pipe is written", 60)
+        os.kill(x.process.pid, signal.SIGSTOP)   # else a line could come between the last look and the end
+        text = os.read(r, 1 << 20)
+        os.close(r)
+        os.kill(x.process.pid, signal.SIGCONT)
+        lines = text.split(b"\n")[:-1]
+        with open(path, "rb") as pipe:
+            while len(lines) < 3:
+                lines.append(pipe.readline())
+        got = [self.attributes(self.spans(json.loads(line))[0])["handoff.id"] for line in lines]
+        self.assertEqual(got, [json.loads(h)["handoff"] for h in s.ctl("--json", "history").stdout.splitlines()])
 
     def test_to_a_pipe(self):
         """What came before it was started is not sent; what comes while nobody reads waits."""
