@@ -181,7 +181,8 @@ class Case(unittest.TestCase):
     def start(self, *args, **kwargs):
         env = dict(self.env, **kwargs.pop("env", {}))
         kwargs.setdefault("stdout", subprocess.PIPE)
-        p = subprocess.Popen([harness.program("handoffctl"), *args], env=env, cwd=self.dir,
+        launcher = kwargs.pop("launcher", ())
+        p = subprocess.Popen([*launcher, harness.program("handoffctl"), *args], env=env, cwd=self.dir,
                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **kwargs)
         self.addCleanup(self._end, p)
         return p
