@@ -732,7 +732,7 @@ START_TEST(print)
 		text, "\nlisten           v4: tcp:127.0.0.1:6380, backlog 128, no reuseaddr\n"));
 	ck_assert_ptr_nonnull(strstr(
 		text, "\nlisten           path: unix:/run/full.sock, backlog 4096, mode 0600\n"));
-	ck_assert_ptr_nonnull(strstr(text, "\ndeadline         5s       Prepare to Ready"));
+	ck_assert_ptr_nonnull(strstr(text, "\ndeadline         5s       the longest pause that you accept"));
 	free(text);
 	f = fopen("/dev/full", "we");
 	ck_assert_int_eq(check_print(c, f), -EIO);
