@@ -1,9 +1,13 @@
 /* Handoffs of a daemon that does nothing: what the handoff itself costs. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
+#include <unistd.h>
 
+#include "base/slots.h"
 #include "bench.h"
 #include "client.h"
 
@@ -80,18 +84,45 @@ static void rows(struct bench *b, struct subject *s, struct samples *floor)
 				   floor, AIM_RATIO, 2.2 });
 }
 
+/* A file as the journal is: two records, preallocated, written in turn, in place. */
+static void record_open(struct slots *s, const char *place)
+{
+	char path[160];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/record", place);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	*s = (struct slots){ .fd = fd, .slot_size = SLOTS_PAYLOAD_MAX, .place = -1 };
+	if (fd < 0 || slots_reserve(fd, s->slot_size))
+		die("%s: %s", path, strerror(errno));
+}
+
+static double record_once(struct slots *s)
+{
+	struct msg m = { .type = MSG_owner };
+	double start = now_us();
+
+	if (slots_store(s, &m))
+		die("a record cannot be written");
+	return now_us() - start;
+}
+
 static void handoffs(struct bench *b, struct subject subject[SUBJECTS])
 {
-	struct samples floor = { 0 };
+	struct samples floor = { 0 }, durable = { 0 };
+	struct slots record;
 	char path[160];
 	int listener;
 
 	snprintf(path, sizeof path, "%s/floor.sock", b->places->fast);
 	listener = floor_listen(path);
+	record_open(&record, b->places->slow);
 	for (unsigned i = 0; i < b->upgrades + 5; i++) {   /* five that do not count: caches fill */
-		double f = floor_once(&b->bin, listener, path);
-		if (i >= 5)
+		double f = floor_once(&b->bin, listener, path), r = record_once(&record);
+		if (i >= 5) {
 			samples_add(&floor, f);
+			samples_add(&durable, r);
+		}
 		for (int k = 0; k < SUBJECTS; k++)
 			if (k != MANY_LISTENERS || i % 4 == 0)
 				upgrade(&subject[k], i >= 5);
@@ -101,6 +132,8 @@ static void handoffs(struct bench *b, struct subject subject[SUBJECTS])
 	rows(b, &subject[FAST], &floor);
 	table_section("the same; runtime directory on disk (%s)", fs_name(b->places->slow));
 	rows(b, &subject[SLOW], &floor);
+	bench_row(b, (struct row){ "a record made durable, by itself", "us", &durable, "floor", &floor,
+				   AIM_NONE, 0 });
 	table_section("%u listeners; runtime directory on %s", MANY, fs_name(b->places->fast));
 	bench_row(b, (struct row){ "pause", "us", &subject[MANY_LISTENERS].pause, "with 1 listener",
 	                           &subject[FAST].pause, AIM_RATIO, 2 });
@@ -108,6 +141,8 @@ static void handoffs(struct bench *b, struct subject subject[SUBJECTS])
 				   &subject[MANY_LISTENERS].reported, "with 1 listener",
 				   &subject[FAST].reported, AIM_NONE, 0 });
 	samples_free(&floor);
+	samples_free(&durable);
+	close(record.fd);
 }
 
 /* The client takes one of the processors: its pauses are another matter than those above. */
