@@ -272,6 +272,8 @@ class Rollback(KeptCase):
         self.wait_kept(s)
         self.upgrade(s, NEW)
         status = self.wait_kept(s)
+        # until what follows the copies is done the previous file is still open
+        s.wait_status(lambda x: x["sha256"], "it is hashed")
         for n in self.kept(s):   # somebody makes room: the copies are gone
             shutil.rmtree(s.path("state", s.name, "exe", n))
         code, text = self.rollback(s)
