@@ -38,7 +38,7 @@ EXTRA_DIST += tests/conf/good/minimal.conf tests/conf/good/full.conf \
 	tests/conf/bad/unset-variable.conf
 if HAVE_CHECK
 HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
-HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(CONFUSE_LIBS) $(CBOR_LIBS) $(MD_LIBS) $(CHECK_LIBS)
+HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CONFUSE_LIBS) $(CBOR_LIBS) $(MD_LIBS) $(CHECK_LIBS)
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
 	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify \
 	tests/unit/test_output tests/unit/test_sums tests/unit/test_carry tests/unit/test_reap

@@ -76,6 +76,18 @@ ssize_t sys_write(int fd, const void *buf, size_t n)
 	return result(TEMP_FAILURE_RETRY(write(fd, buf, cut(n, fault))));
 }
 
+int sys_write_all(int fd, const void *buf, size_t n)
+{
+	for (size_t at = 0; at < n;) {
+		const ssize_t w = sys_write(fd, (const char *)buf + at, n - at);
+
+		if (w <= 0)
+			return w < 0 ? (int)w : -EIO;
+		at += (size_t)w;
+	}
+	return 0;
+}
+
 ssize_t sys_pread(int fd, void *buf, size_t n, off_t at)
 {
 	FAULT(PREAD);

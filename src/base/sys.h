@@ -51,6 +51,7 @@ ssize_t sys_read(int fd, void *buf, size_t n);
  * before that. flags: beside O_RDONLY | O_CLOEXEC. */
 ssize_t sys_read_file(const char *path, int flags, void *buf, size_t size);
 ssize_t sys_write(int fd, const void *buf, size_t n);
+int sys_write_all(int fd, const void *buf, size_t n);                 /* 0 or -errno */
 ssize_t sys_pread(int fd, void *buf, size_t n, off_t at);
 ssize_t sys_pwrite(int fd, const void *buf, size_t n, off_t at);
 int sys_open(const char *path, int flags, mode_t mode);              /* + O_CLOEXEC */

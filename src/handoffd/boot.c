@@ -383,7 +383,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	s->totals.since_ms = sys_wall_ms();
 	s->exe.fd = s->new_exe.fd = s->old_exe.fd = s->keep.dir = s->transfer = -1;
 	s->store = (struct store){ .lock = -1, .journal_fd = -1, .current_fd = -1 };
-	s->history.fd = s->disruption.diag = s->copier.sums = -1;
+	s->history.fd = s->disruption.diag = -1;
 	s_init(&s->s, s_table, conf->timer);
 	s->s.trace = service_on_row;
 	s->s.trace_arg = s;

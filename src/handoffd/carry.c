@@ -17,19 +17,6 @@ int carry_begin(struct carry *c)
 	return c->fd < 0 ? c->fd : 0;
 }
 
-static int write_all(int fd, const uint8_t *p, size_t n)
-{
-	while (n) {
-		const ssize_t w = sys_write(fd, p, n);
-
-		if (w <= 0)
-			return w < 0 ? (int)w : -EIO;
-		p += w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
 void carry_put(struct carry *c, const struct msg *m)
 {
 	const size_t size = FRAME_HEADER + msg_desc(m->type)->limit;
@@ -39,7 +26,7 @@ void carry_put(struct carry *c, const struct msg *m)
 	if (c->error)
 		return;
 	n = buf ? msg_encode(m, PROTO_VERSION_HELLO, buf, size) : -ENOMEM;
-	c->error = n < 0 ? n : write_all(c->fd, buf, (size_t)n);
+	c->error = n < 0 ? n : sys_write_all(c->fd, buf, (size_t)n);
 	free(buf);
 }
 

@@ -21,19 +21,6 @@ static const char *absolute(const char *path, char out[PATH_MAX])
 	return out;
 }
 
-static int write_all(int fd, const char *p, size_t n)
-{
-	while (n) {
-		const ssize_t w = sys_write(fd, p, n);
-
-		if (w <= 0)
-			return w < 0 ? (int)w : -EIO;
-		p += w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
 static int write_file(const struct conf *c, const char *path)
 {
 	char full[PATH_MAX];
@@ -42,9 +29,9 @@ static int write_file(const struct conf *c, const char *path)
 
 	if (fd < 0)
 		return fd;
-	e = write_all(fd, from, strlen(from) + 1);
+	e = sys_write_all(fd, from, strlen(from) + 1);
 	if (!e)
-		e = write_all(fd, c->text, strlen(c->text));
+		e = sys_write_all(fd, c->text, strlen(c->text));
 	sys_close(fd);
 	return e;
 }

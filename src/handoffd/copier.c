@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -50,13 +49,6 @@ static void close_range_between(const int *keep, unsigned n)
 		from = next + 1;
 	}
 	sys_close_range((unsigned)from, ~0u);
-}
-
-static void die_with(pid_t parent)
-{
-	sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(ECANCELED);
 }
 
 /* The copy is what will run, so that is what is hashed: nobody but this user can write to it.
@@ -110,13 +102,13 @@ static int work(const struct service *s, int from, struct sums *sums)
 }
 
 /* Its exit status is 0 or the errno. Signals stay blocked: a write beyond RLIMIT_FSIZE fails. */
-static void __attribute__((noreturn)) child(const struct service *s, pid_t parent, int out)
+static void child(void *arg, pid_t parent, int out)
 {
+	const struct service *s = arg;
 	const struct copier *p = &s->copier;
 	struct sums sums = { 0 };
 	int from = -1, e;
 
-	die_with(parent);
 	/* somebody waits for what is done for a candidate */
 	if (!about_candidate(p)) {
 		sys_setpriority(19);
@@ -124,7 +116,7 @@ static void __attribute__((noreturn)) child(const struct service *s, pid_t paren
 	}
 	if (p->job != SWEEP)
 		from = exe_read(its_conf(s), its_exe(s));
-	die_with(parent);   /* again: a change of the user for files has cleared it, prctl(2) */
+	answerer_tie(parent);   /* again: a change of the user for files has cleared it, prctl(2) */
 	if (p->job != SWEEP && from < 0)
 		_exit(from == -EACCES ? EPERM : -from);
 	sys_prctl(PR_SET_NAME, (unsigned long)"handoffd-copy");   /* for people */
@@ -191,7 +183,7 @@ static void failed(struct service *s, const char *why)
 
 static const char *describe(const struct copier *p, char out[100])
 {
-	const int code = p->status != -1 && WIFEXITED(p->status) ? WEXITSTATUS(p->status) : -1;
+	const int status = p->child.status, code = status != -1 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 
 	if (code == ESTALE)
 		snprintf(out, 100, "somebody has written to the file meanwhile");
@@ -202,7 +194,7 @@ static const char *describe(const struct copier *p, char out[100])
 	else if (code >= 0)
 		snprintf(out, 100, "%s", strerror(code));
 	else
-		snprintf(out, 100, "its child was killed by signal %d", p->status == -1 ? 0 : WTERMSIG(p->status));
+		snprintf(out, 100, "its child was killed by signal %d", status == -1 ? 0 : WTERMSIG(status));
 	return out;
 }
 
@@ -263,27 +255,12 @@ static void take(struct service *s, const struct sums *sums)
 	}
 }
 
-static void forget(struct copier *p)
-{
-	event_free(p->end);
-	p->end = NULL;
-	sys_closep(&p->pidfd);
-	sys_closep(&p->sums);
-}
-
 static void kill_it(struct copier *p)
 {
 	p->ended = true;
-	sys_pidfd_signal(p->pidfd, SIGKILL);
-	event_remove_timer(p->end);   /* event_add leaves one that is there */
-	event_add(p->end, NULL);
-}
-
-static struct timeval limit(const struct service *s)
-{
-	const uint32_t ms = s->conf->timer[TIMER_START];
-
-	return (struct timeval){ ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
+	answerer_kill(&p->child);
+	event_remove_timer(p->child.end);   /* event_add leaves one that is there */
+	event_add(p->child.end, NULL);
 }
 
 /* The child, which SIGKILL may not end while it waits for a disk: who waits is told now. */
@@ -296,7 +273,7 @@ static void late(struct service *s)
 		failed(s, "it took longer than start-timeout");
 		return;
 	}
-	event_add(p->end, NULL);
+	event_add(p->child.end, NULL);
 	if (s->candidate)
 		candidate_looked(s, NULL, "the child before it does not end");
 }
@@ -315,9 +292,9 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 		return;
 	}
 	service_reap(s);
-	n = sys_read(p->sums, &sums, sizeof sums);
-	forget(p);
-	if (!p->ended && p->status != 0)
+	n = sys_read(p->child.out, &sums, sizeof sums);
+	answerer_forget(&p->child);
+	if (!p->ended && p->child.status != 0)
 		failed(s, describe(p, why));
 	else if (!p->ended && n != sizeof sums)
 		failed(s, "its child has said nothing");
@@ -327,54 +304,6 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 }
 
 /* ---- its life ---- */
-
-static int watch(struct service *s, pid_t pid)
-{
-	struct copier *p = &s->copier;
-	const struct timeval most = limit(s);
-
-	p->pid = pid;
-	p->status = -1;
-	p->ended = false;
-	if ((p->pidfd = sys_pidfd_open(pid)) < 0)
-		return p->pidfd;
-	p->end = event_new(s->base, p->pidfd, EV_READ, on_end, s);
-	if (p->end && !event_add(p->end, &most))
-		return 0;
-	if (p->end)
-		event_free(p->end);
-	p->end = NULL;
-	sys_closep(&p->pidfd);
-	return -ENOMEM;
-}
-
-static int fork_child(struct service *s)
-{
-	const pid_t parent = getpid();
-	sigset_t all, before;
-	int out[2], e = sys_pipe(out);
-	pid_t pid;
-
-	if (e)
-		return e;
-	/* no handler of handoffd's may run in the child: they share its signal sockets */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = sys_fork();
-	if (pid == 0)
-		child(s, parent, out[1]);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	sys_close(out[1]);
-	s->copier.sums = out[0];
-	e = pid < 0 ? (int)pid : watch(s, pid);
-	if (e && pid > 0) {
-		kill(pid, SIGKILL);   /* not reaped yet: it is that child */
-		sys_waitpid(pid, NULL, 0);
-	}
-	if (e)
-		sys_closep(&s->copier.sums);
-	return e;
-}
 
 static void start(struct service *s, enum copier_job job)
 {
@@ -386,8 +315,9 @@ static void start(struct service *s, enum copier_job job)
 	if (job == PIN && s->keep.dirty)
 		e = -EROFS;
 	s->copier.number = keep_number(&s->keep);
+	s->copier.ended = false;
 	if (!e)
-		e = fork_child(s);
+		e = answerer_start(&s->copier.child, s->base, child, s, s->conf->timer[TIMER_START], on_end, s);
 	if (e)
 		failed(s, strerror(-e));
 }
@@ -437,12 +367,12 @@ void copier_settle(struct service *s)
 
 	if (s->candidate && !at_rest(s))
 		candidate_drop(s, NULL);
-	if (p->end) {
+	if (p->child.end) {
 		if (!p->ended && !about_candidate(p) && (!rest || s->candidate))
 			kill_it(p);
-		if (p->ended && s->candidate && !event_pending(p->end, EV_TIMEOUT, NULL)) {
-			const struct timeval most = limit(s);
-			event_add(p->end, &most);
+		if (p->ended && s->candidate && !event_pending(p->child.end, EV_TIMEOUT, NULL)) {
+			const struct timeval most = answerer_ms(s->conf->timer[TIMER_START]);
+			event_add(p->child.end, &most);
 		}
 		return;
 	}
@@ -462,23 +392,15 @@ void copier_forget_candidate(struct service *s)
 {
 	struct copier *p = &s->copier;
 
-	if (!p->end || p->ended || !about_candidate(p))
+	if (!p->child.end || p->ended || !about_candidate(p))
 		return;
 	s->keep.litter |= p->job == PIN;
 	kill_it(p);
 }
 
-bool copier_reaped(struct service *s, pid_t pid, int status)
-{
-	if (!s->copier.end || s->copier.pid != pid)
-		return false;
-	s->copier.status = status;
-	return true;
-}
-
 void copier_kill(struct service *s)
 {
-	if (s->copier.end && !s->copier.ended)
+	if (s->copier.child.end && !s->copier.ended)
 		kill_it(&s->copier);
 }
 
@@ -495,9 +417,9 @@ void copier_close(struct service *s)
 {
 	if (s->copier.again)
 		event_free(s->copier.again);
-	if (!s->copier.end)
+	if (!s->copier.child.end)
 		return;
-	sys_pidfd_signal(s->copier.pidfd, SIGKILL);
-	await(s->copier.pidfd);
-	forget(&s->copier);
+	answerer_kill(&s->copier.child);
+	await(s->copier.child.pidfd);
+	answerer_forget(&s->copier.child);
 }

@@ -8,10 +8,10 @@
 #ifndef HANDOFF_COPIER_H
 #define HANDOFF_COPIER_H
 
-#include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
+
+#include "handoffd/answerer.h"
 
 struct service;
 
@@ -24,14 +24,10 @@ enum copier_job {
 };
 
 struct copier {
-	struct event *end;       /* of the child; NULL: there is none */
-	pid_t pid;
-	int pidfd;
-	int status;              /* wait status, once reaped; -1 unknown */
+	struct answerer child;   /* it says what it has hashed */
 	bool ended;              /* it was killed: what it leaves does not count */
 	enum copier_job job;
 	uint64_t number;         /* of the copy that it makes */
-	int sums;                /* where it says what it has hashed; -1: there is no child */
 	bool unhashed;           /* what runs could not be hashed: not again before it is another */
 	struct event *again;     /* it has failed, and is tried again: 1 s later, 2 s, ... 1 h */
 	unsigned tries;
@@ -41,8 +37,6 @@ struct copier {
 void copier_settle(struct service *s);
 /* The candidate is another, or there is none any more. */
 void copier_forget_candidate(struct service *s);
-/* A child of this process has ended. True: it was the copier. */
-bool copier_reaped(struct service *s, pid_t pid, int status);
 /* The child ends, and what it leaves does not count. */
 void copier_kill(struct service *s);
 /* At the supervisor's end. */

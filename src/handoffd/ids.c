@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "handoffd/answerer.h"
 
 #define TIMEOUT_MS 5000
 #define GIDS_MAX   65536          /* NGROUPS_MAX of Linux */
@@ -107,25 +107,15 @@ static int look_up(struct answer *a, const struct conf *c, gid_t *gids)
 	return r;
 }
 
-static void child(int fd, const struct conf *c)
+static void child(void *arg, pid_t parent, int fd)
 {
 	struct answer a = { .uid = -1, .gid = -1, .operators = -1 };
 	gid_t *gids = calloc(GIDS_MAX, sizeof *gids);
-	const char *p;
-	ssize_t n;
 
-	/* a name service that hangs must not outlive handoffd with its listeners */
-	sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
-	a.error = gids ? look_up(&a, c, gids) : -ENOMEM;
-	if (sys_write(fd, &a, sizeof a) != sizeof a)
-		_exit(1);
-	p = (const char *)gids;
-	for (size_t left = a.ngids * sizeof *gids; left > 0; left -= n, p += n) {
-		n = sys_write(fd, p, left);
-		if (n <= 0)
-			_exit(1);
-	}
-	_exit(0);
+	(void)parent;
+	a.error = gids ? look_up(&a, arg, gids) : -ENOMEM;
+	if (!sys_write_all(fd, &a, sizeof a))
+		sys_write_all(fd, gids, a.ngids * sizeof *gids);
 }
 
 /* ---- the parent ---- */
@@ -195,25 +185,14 @@ static void reap(pid_t pid)
 
 static int ask_child(struct conf *c, const char **ret_option, char *why, size_t why_size)
 {
-	sigset_t all, old;
-	int r, pipe[2];
-	pid_t pid;
+	int r, out;
+	const pid_t pid = answerer_fork(child, c, &out);
 
-	r = sys_pipe(pipe);
-	if (r < 0)
-		return r;
-	/* no handler of handoffd's may run in the child: they share its signal sockets */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = sys_fork();
-	if (pid == 0)
-		child(pipe[1], c);
-	sigprocmask(SIG_SETMASK, &old, NULL);
-	sys_close(pipe[1]);
-	r = pid < 0 ? pid : take_answer(c, pipe[0], ret_option, why, why_size);
-	if (pid > 0)
-		reap(pid);
-	sys_close(pipe[0]);
+	if (pid < 0)
+		return pid;
+	r = take_answer(c, out, ret_option, why, why_size);
+	reap(pid);
+	sys_close(out);
 	return r;
 }
 

@@ -1,6 +1,7 @@
 # src/handoffd: all but main() is a library, so that tests can link it
 noinst_LTLIBRARIES += libhandoffd.la
 libhandoffd_la_SOURCES = \
+	src/handoffd/answerer.c src/handoffd/answerer.h \
 	src/handoffd/carry.c src/handoffd/carry.h \
 	src/handoffd/check.c src/handoffd/check.h \
 	src/handoffd/conf.c src/handoffd/conf.h \

@@ -707,7 +707,7 @@ static void serve(struct caller *o, const struct msg *m)
 		refuse(o, 8, "permission denied: root, the supervisor's user, or the group named by 'operators' may do this");
 	} else if (o->waits != WAITS_NOT) {
 		refuse(o, 4, "this connection still waits for the answer to its last request");
-	} else if (!r->looks_only && o->all->service->reexec.end) {
+	} else if (!r->looks_only && o->all->service->reexec.child.end) {
 		caller_later(o);   /* another handoffd may answer it */
 	} else {
 		r->serve(o, m);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -184,7 +183,7 @@ static int put_all(const struct service *s, struct carry *to)
 
 static const char *words(struct reexec *r, char out[300])
 {
-	const ssize_t n = sys_read(r->out, out, 299);
+	const ssize_t n = sys_read(r->child.out, out, 299);
 
 	out[n > 0 ? n : 0] = '\0';
 	for (char *p = out; *p; p++)
@@ -197,21 +196,22 @@ static const char *words(struct reexec *r, char out[300])
 /* "": yes. */
 static void answer(struct reexec *r, char out[400])
 {
-	const bool exited = r->status != -1 && WIFEXITED(r->status);
+	const int status = r->child.status;
+	const bool exited = status != -1 && WIFEXITED(status);
 	char said[300];
 
 	words(r, said);
 	out[0] = '\0';
 	if (r->late)
 		snprintf(out, 400, "it did not say within presumed-dead whether it can go on");
-	else if (exited && WEXITSTATUS(r->status) == 0)
+	else if (exited && WEXITSTATUS(status) == 0)
 		return;
 	else if (*said)
 		snprintf(out, 400, "%s", said);
 	else if (exited)
-		snprintf(out, 400, "it exited with %d when it was asked", WEXITSTATUS(r->status));
+		snprintf(out, 400, "it exited with %d when it was asked", WEXITSTATUS(status));
 	else
-		snprintf(out, 400, "it was killed by signal %d when it was asked", r->status == -1 ? 0 : WTERMSIG(r->status));
+		snprintf(out, 400, "it was killed by signal %d when it was asked", status == -1 ? 0 : WTERMSIG(status));
 }
 
 static void stays(struct service *s, const char *why)
@@ -228,11 +228,8 @@ static void stays(struct service *s, const char *why)
 
 static void forget(struct reexec *r)
 {
-	event_free(r->end);
-	r->end = NULL;
+	answerer_forget(&r->child);
 	r->answered = false;
-	sys_closep(&r->pidfd);
-	sys_closep(&r->out);
 }
 
 /* One that is late is killed, and not waited for: it may hang in the kernel. */
@@ -244,7 +241,7 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	r->late = what & EV_TIMEOUT;
 	if (r->late)
-		sys_pidfd_signal(r->pidfd, SIGKILL);
+		answerer_kill(&r->child);
 	service_reap(s);
 	answer(r, r->why);
 	r->answered = true;
@@ -299,16 +296,15 @@ void reexec_turn(struct service *s)
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
-static void __attribute__((noreturn)) child(pid_t parent, int carried, int out)
+static void child(void *arg, pid_t parent, int out)
 {
+	const int carried = *(const int *)arg;
 	static const char no[] = "it cannot be executed: ";
 	char option[] = "--check-carried", number[12];
 	sigset_t none;
 	int e;
 
-	sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
+	(void)parent;
 	for (int i = 1; i < NSIG; i++)   /* before the mask: handoffd's handlers share its sockets */
 		signal(i, SIG_DFL);
 	sigemptyset(&none);
@@ -325,53 +321,6 @@ static void __attribute__((noreturn)) child(pid_t parent, int carried, int out)
 	_exit(127);
 }
 
-static int watch(struct service *s, pid_t pid, int out)
-{
-	const uint32_t ms = s->conf->timer[TIMER_DEAD];
-	const struct timeval limit = { ms / 1000, (suseconds_t)(ms % 1000 * 1000) };
-	struct reexec *r = &s->reexec;
-
-	*r = (struct reexec){ .pid = pid, .status = -1, .out = out, .pidfd = sys_pidfd_open(pid) };
-	if (r->pidfd < 0)
-		return r->pidfd;
-	r->end = event_new(s->base, r->pidfd, EV_READ, on_end, s);
-	if (r->end && !event_add(r->end, &limit))
-		return 0;
-	if (r->end)
-		event_free(r->end);
-	r->end = NULL;
-	sys_closep(&r->pidfd);
-	return -ENOMEM;
-}
-
-/* 0 or -errno. */
-static int ask(struct service *s, int carried)
-{
-	const pid_t parent = getpid();
-	sigset_t all, before;
-	int out[2], e = sys_pipe(out);
-	pid_t pid;
-
-	if (e)
-		return e;
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = sys_fork();
-	if (pid == 0)
-		child(parent, carried, out[1]);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	sys_close(out[1]);
-	sys_nonblock(out[0]);   /* what it has started may keep the other end */
-	e = pid < 0 ? (int)pid : watch(s, pid, out[0]);
-	if (e && pid > 0) {
-		kill(pid, SIGKILL);   /* not reaped yet: it is that child */
-		sys_waitpid(pid, NULL, 0);
-	}
-	if (e)
-		sys_close(out[0]);
-	return e;
-}
-
 int reexec_begin(struct service *s, char *err, size_t size)
 {
 	const char *no = service_refuses(s);
@@ -385,10 +334,9 @@ int reexec_begin(struct service *s, char *err, size_t size)
 	}
 	look(&file);
 	e = !own.n ? -E2BIG : put_all(s, &c);
+	s->reexec = (struct reexec){ .file = file };
 	if (!e)
-		e = ask(s, c.fd);
-	if (!e)
-		s->reexec.file = file;
+		e = answerer_start(&s->reexec.child, s->base, child, &c.fd, s->conf->timer[TIMER_DEAD], on_end, s);
 	if (own.n)
 		sys_closep(&c.fd);
 	if (e) {
@@ -399,19 +347,11 @@ int reexec_begin(struct service *s, char *err, size_t size)
 	return 0;
 }
 
-bool reexec_reaped(struct service *s, pid_t pid, int status)
-{
-	if (!s->reexec.end || s->reexec.pid != pid)
-		return false;
-	s->reexec.status = status;
-	return true;
-}
-
 void reexec_close(struct service *s)
 {
-	if (!s->reexec.end)
+	if (!s->reexec.child.end)
 		return;
-	sys_pidfd_signal(s->reexec.pidfd, SIGKILL);
+	answerer_kill(&s->reexec.child);
 	forget(&s->reexec);
 }
 

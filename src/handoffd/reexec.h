@@ -11,11 +11,11 @@
 #ifndef HANDOFF_REEXEC_H
 #define HANDOFF_REEXEC_H
 
-#include <event2/event.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "handoffd/answerer.h"
 #include "handoffd/carry.h"
 #include "handoffd/spawn.h"
 
@@ -23,10 +23,7 @@ struct peer;
 struct service;
 
 struct reexec {
-	struct event *end;       /* of the child; NULL: nothing is under way */
-	pid_t pid;
-	int pidfd, out;          /* what it says, for people */
-	int status;              /* wait status, once reaped; -1 unknown */
+	struct answerer child;   /* what it says is for people */
 	bool late;
 	bool answered;           /* it has, or is late: reexec_turn() is next */
 	struct exe_id file;      /* which one was asked */
@@ -45,8 +42,6 @@ int reexec_begin(struct service *s, char *err, size_t err_size);
 void reexec_turn(struct service *s);
 /* The machine's action. It returns only if it has failed, with s->reexec.why. */
 void reexec_now(struct service *s);
-/* A child of this process has ended. True: it was the one that was asked. */
-bool reexec_reaped(struct service *s, pid_t pid, int status);
 /* At the supervisor's end. */
 void reexec_close(struct service *s);
 

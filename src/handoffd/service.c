@@ -371,7 +371,7 @@ static void note_end(struct service *s, pid_t pid, const siginfo_t *si)
 		s->o->status = status;
 	else if (s->n && s->n->pid == pid && s->n->child)
 		s->n->status = status;
-	else if (!copier_reaped(s, pid, status) && !reexec_reaped(s, pid, status))
+	else if (!answerer_reaped(&s->copier.child, pid, status) && !answerer_reaped(&s->reexec.child, pid, status))
 		log_debug("a process left behind by a daemon (pid %d) has ended", (int)pid);
 }
 
