@@ -185,13 +185,15 @@ crash() # DIRECTORY
 }
 
 # Whole processes, calls of which fail: first that what is wrong is found; then all looks at a daemon
-# that no journal names, since none of them may make a stranger of it; then a choice of cases, the
-# same each time, as far as there is time for them.
+# that no journal names, none of which may make a stranger of it, and each accept(2) while one comes
+# back in a handoff, none of which may end it; then a choice of cases, the same each time, as far as
+# there is time for them.
 faults() # DIRECTORY
 {
 	code=0
 	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py --sabotage || code=1
-	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py lost:S:open lost:S:read lost:S:getsockopt || code=1
+	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py lost:S:open lost:S:read lost:S:getsockopt \
+		middle:S:accept4 || code=1
 	BUILD_DIR=$1 /usr/bin/python3 tests/fault/fault.py -n 300 -s 60 --seed 1 || code=1
 	return $code
 }
