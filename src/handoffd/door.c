@@ -9,23 +9,27 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 
-#define BACKLOG 64
+#define BACKLOG  64
+#define RETRY_MS 100
 
+/* Who opens it again is there before it is shut: nothing else would. */
+static void pause_for(struct door *d, unsigned ms)
+{
+	const struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
+
+	if (!event_add(d->pause, &tv))
+		event_del(d->accept);
+}
+
+/* epoll_ctl(2) that adds needs the kernel's memory. */
 static void on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	struct door *d = arg;
 
 	(void)fd;
 	(void)what;
-	event_add(d->accept, NULL);
-}
-
-static void pause_for(struct door *d, unsigned ms)
-{
-	const struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
-
-	event_del(d->accept);
-	event_add(d->pause, &tv);
+	if (event_add(d->accept, NULL))
+		pause_for(d, RETRY_MS);
 }
 
 /* Lets one in; false: nobody waits, or nobody can be let in now. */

@@ -15,6 +15,7 @@
  * on is read more slowly: the rest waits in its socket, and then it has to wait itself. */
 #define FRAMES_BURST 8192
 #define FRAMES_MS    1
+#define RETRY_MS     100
 #define LINES_BURST  1000
 #define LINES_MS     100
 
@@ -85,9 +86,8 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (ms) {
+	if (ms && !event_add(p->again, &tv)) {
 		event_del(p->read);
-		event_add(p->again, &tv);
 		return;
 	}
 	read_some(p, 64);   /* the rest is there in the next turn, behind everybody else */
@@ -100,7 +100,8 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	event_add(p->read, NULL);
+	if (event_add(p->read, NULL))   /* epoll_ctl(2) had no memory: who is not read is deaf for ever */
+		event_add(p->again, &(struct timeval){ .tv_usec = RETRY_MS * 1000 });
 }
 
 static void on_write(evutil_socket_t fd, short what, void *arg)
@@ -196,8 +197,8 @@ int peer_send(struct peer *p, const struct msg *m, const int *fds, unsigned nfds
 	e = chan_send(&p->chan, m, fds, nfds);
 	if (m->type != MSG_heartbeat)   /* which has no answer */
 		p->sent_us = sys_now_us();
-	if (chan_pending(&p->chan))
-		event_add(p->write, NULL);
+	if (!e && chan_pending(&p->chan) && event_add(p->write, NULL))
+		e = -ENOMEM;
 	/* Both would wait for what is lost: so they find that the channel has ended, now; the reader
 	 * has what the peer sent before its end. A peer that only reads no more meets that, too. */
 	if (e)
