@@ -243,7 +243,7 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
 	if (e == S_E_O_SEALED && s->s.state == S_SEAL)
 		note_moved(s, m);
-	if (e == S_E_N_STATUS || e == S_E_O_STATUS)
+	if (m->type == MSG_status && e != S_NOW)
 		service_heard_serving(s, p);
 	if (e != S_NOW)
 		service_event(s, e, m);

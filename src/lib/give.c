@@ -158,6 +158,7 @@ static int may_give(handoff *h)
 static int wait_until(handoff *h, bool (*done)(const struct giver *))
 {
 	struct giver *g = h->giver;
+	bool waited = false;
 	int e;
 
 	while (!(e = may_give(h)) && !done(g)) {
@@ -165,12 +166,15 @@ static int wait_until(handoff *h, bool (*done)(const struct giver *))
 			give_lost(&g->g, false, "the channel cannot be watched (no memory, or max_user_watches)");
 			continue;
 		}
+		waited = true;
 		h_poll(h, -1);
 		h_dispatch(h);
 	}
 	h_wake(h);   /* events may have come for the caller's own loop */
-	if (e == -ECANCELED && g->g.answered != g->g.sent)
+	if (e == -ECANCELED && waited && g->g.answered != g->g.sent) {
+		g->g.by_n = true;
 		h_fail(h, e, "the attempt has ended, and the successor had not answered: handoff_seal_failed, and serve");
+	}
 	return e;
 }
 
@@ -362,7 +366,7 @@ void give_count(const handoff *h, struct msg *m)
 
 bool give_failed_by_n(const handoff *h)
 {
-	return h->giver && h->giver->g.state == GIVE_BROKEN && h->giver->g.by_n;
+	return h->giver && h->giver->g.by_n;
 }
 
 bool give_open_ended(const handoff *h)

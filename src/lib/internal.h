@@ -135,7 +135,7 @@ HIDDEN void give_close(handoff *h);
 HIDDEN void give_free(handoff *h);
 HIDDEN void give_abandon(const handoff *h);  /* in a forked child */
 HIDDEN void give_count(const handoff *h, struct msg *seal_complete);   /* what has moved, what stays */
-HIDDEN bool give_failed_by_n(const handoff *h);  /* they cannot be moved, and N is to blame */
+HIDDEN bool give_failed_by_n(const handoff *h);  /* they were not moved, and N is to blame */
 HIDDEN bool give_open_ended(const handoff *h);   /* connections were given, not all answered */
 
 /* receive.c: connections from the incumbent */

@@ -65,6 +65,8 @@ void wire_simple(handoff *h, enum msg_type type)
 		if (!hid_none(&h->d.id))
 			MSG_SET(&m, status, id, h->d.id);
 		MSG_SET(&m, status, epoch, h->lock.epoch);
+		if (h->failure && give_failed_by_n(h))
+			MSG_SET(&m, status, by_successor, true);
 		break;
 	default:
 		return;

@@ -42,7 +42,7 @@ struct give {
 	uint32_t kept;                  /* of those told: N has them */
 	uint8_t size[MOVE_WINDOW];      /* of those not answered, by their number */
 	bool taking;                    /* N has said that it touches them */
-	bool by_n;                      /* GIVE_BROKEN: N is to blame */
+	bool by_n;                      /* it came to nothing, and N is to blame */
 	const char *why;
 };
 

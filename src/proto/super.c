@@ -504,7 +504,12 @@ enum s_event s_event_of(struct s *s, bool from_n, const struct msg *m, uint64_t 
 		return S_NOW;   /* an earlier handoff's: dropped */
 	switch (m->type) {
 	case MSG_ready: return from_n ? S_E_N_READY : S_NOW;
-	case MSG_status: return !m->status.serving ? S_NOW : from_n ? S_E_N_STATUS : S_E_O_STATUS;
+	case MSG_status:
+		if (!m->status.serving || from_n)
+			return m->status.serving ? S_E_N_STATUS : S_NOW;
+		/* where it was to seal it says why it has not */
+		return s->state == S_SEAL && MSG_HAS(m, status, by_successor) && m->status.by_successor
+		       ? S_E_O_GIVE_FAILED : S_E_O_STATUS;
 	case MSG_drained: return from_n ? S_NOW : S_E_O_DRAINED;
 	case MSG_seal_complete: return from_n ? S_NOW : S_E_O_SEALED;
 	case MSG_seal_failed:

@@ -336,8 +336,8 @@ static void gives_up(int reconnects)
 		do
 			ck_assert(stage_any(&p, LIMIT_MS));
 		while (p.m.type == MSG_heartbeat);
-		ck_assert(p.m.type == MSG_status ||
-		          (p.m.type == MSG_seal_failed && p.m.seal_failed.by_successor));
+		ck_assert(p.m.type == MSG_status ? p.m.status.by_successor
+		          : p.m.type == MSG_seal_failed && p.m.seal_failed.by_successor);
 	}
 	ASK(&p, "gone 0", "0");
 	ASK(&p, "gone 1", "0");

@@ -174,6 +174,8 @@ static void send_answer(struct world *w, struct proc *p, enum d_action a)
 		if (!hid_none(&p->d.id))
 			MSG_SET(&m, status, id, p->d.id);
 		m.status.serving = true;
+		if (p->pid % 2)
+			MSG_SET(&m, status, by_successor, true);
 		if (p->hand && p->hand == hand_of(&p->d.id))
 			w->said[p->hand] = true;
 		break;

@@ -795,6 +795,16 @@ START_TEST(seal_failed_by)
 	MSG_SET(&m, seal_failed, by_successor, true);
 	ck_assert_int_eq(s_event_of(&s, false, &m, ++now), S_E_O_GIVE_FAILED);
 	ck_assert_int_eq(s_event_of(&s, true, &m, ++now), S_NOW);
+	m = (struct msg){ .type = MSG_status, .status.serving = true };
+	MSG_SET(&m, status, id, s.id);
+	MSG_SET(&m, status, by_successor, true);
+	until(S_DRAIN);
+	ck_assert_int_eq(s_event_of(&s, false, &m, ++now), S_E_O_STATUS);
+	until(S_SEAL);
+	ck_assert_int_eq(s_event_of(&s, false, &m, ++now), S_E_O_GIVE_FAILED);
+	ck_assert_int_eq(s_event_of(&s, true, &m, ++now), S_E_N_STATUS);
+	MSG_SET(&m, status, by_successor, false);
+	ck_assert_int_eq(s_event_of(&s, false, &m, ++now), S_E_O_STATUS);
 }
 END_TEST
 
