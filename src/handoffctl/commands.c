@@ -33,7 +33,8 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"an upgrade to the executable that served before this one, from its kept copy",
 		"The configuration is read again, as for an upgrade: a rollback does not bring back an\n"
 		"older one. What is left becomes the previous one: a second rollback takes the first\n"
-		"back. It holds over a reboot, until the next upgrade.",
+		"back. It holds over a reboot, until the next upgrade. While nobody serves who could\n"
+		"hand over, it is a start of that executable.",
 		"rollback kvd --reason 'error rate'\0\0",
 		ctl_rollback, .acts = true },
 	[CTL_PLAN] = { "plan", true,

@@ -74,7 +74,8 @@ static const char *advice(const json_t *r)
 
 	if (record_uint(r, "code") == 5)
 		return "NOBODY served when it ended: '" NAME " status' says whether that is so still, and what "
-		       "hinders a start; '" NAME " restart' reads the configuration again and tries at once.";
+		       "hinders a start; '" NAME " restart' reads the configuration again and tries at once, '"
+		       NAME " rollback' starts the previous executable.";
 	while (!fits(a->outcome, record_text(r, "outcome")) || !fits(a->role, record_text(f, "role")) ||
 	       !fits(a->phase, record_text(f, "phase")) || !fits(a->timer, record_text(f, "timer")))
 		a++;

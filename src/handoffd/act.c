@@ -182,9 +182,11 @@ static enum s_event journal_serves(struct service *s)
 		s->journal.since = sys_wall_ms();
 	s->journal.served = s->exe_served = true;
 	s->journal.incumbent = process_of(s->o);
-	s->asked = false;
+	if (s->back)
+		service_binary_back(s, s->conf, &s->exe, s->journal.binary, sizeof s->journal.binary);
 	if (s->exe.fd >= 0)   /* it is known what it is */
-		remember(s, KEEP_STARTED);
+		remember(s, s->back ? KEEP_ROLLED_BACK : KEEP_STARTED);
+	s->asked = s->back = s->superseded = false;
 	write_journal(s, "the daemon serves");
 	if (s->o && s->o->child)
 		register_owner(s, s->conf->uid);
@@ -201,6 +203,7 @@ static enum s_event journal_serves(struct service *s)
 
 static void journal_found(struct service *s)
 {
+	s->back = s->superseded = false;
 	s->journal.served = true;
 	s->journal.incumbent = process_of(s->o);
 	write_journal(s, "the daemon was found");
@@ -422,6 +425,14 @@ static void report(struct service *s)
 	log_about(NULL);
 }
 
+/* Not by itself: what was asked for instead is yet to come. */
+static void cold_superseded(struct service *s)
+{
+	log_info("a start is ended, for the one that was asked for");
+	s->superseded = false;
+	service_bury(s, &s->n);
+}
+
 static void cold_failed(struct service *s)
 {
 	bool known;
@@ -429,6 +440,7 @@ static void cold_failed(struct service *s)
 	/* what has served is kept, whatever lies at its path by now; what never did may be mended there */
 	if (!s->exe_served)
 		exe_close(&s->exe);
+	s->back = false;
 	if (register_has_found(s))
 		log_info("%s: what was started beside it has ended", s->s.why);
 	else
@@ -520,7 +532,7 @@ enum s_event service_act(struct service *s, enum s_action a)
 	case S_A_JOURNAL_COLD: return journal_cold(s);
 	case S_A_JOURNAL_SERVES: return journal_serves(s);
 	case S_A_JOURNAL_FOUND: journal_found(s); return S_NOW;
-	case S_A_COLD_FAILED: cold_failed(s); return S_NOW;
+	case S_A_COLD_FAILED: s->superseded ? cold_superseded(s) : cold_failed(s); return S_NOW;
 	case S_A_END: end(s); return S_NOW;
 	case S_A_REEXEC: reexec(s); return S_NOW;
 	case S_A_MAY:

@@ -327,6 +327,18 @@ static void start_asked(struct caller *o, struct attempt *a, const char *what, c
 	start(o, a);
 }
 
+/* id: of a rollback, NULL: as it is. */
+static void restart(struct caller *o, const char *what, const struct hid *id, const struct span *reason)
+{
+	char err[1200];
+	int code;
+
+	asked(o, what, reason);
+	wait_for(o, WAITS_RESTART, id);
+	if ((code = service_restart(o->all->service, id, err, sizeof err)))
+		refuse(o, code, err);
+}
+
 static void on_upgrade(struct caller *o, const struct msg *m)
 {
 	struct attempt a = { .plan = false };
@@ -345,7 +357,10 @@ static void on_rollback(struct caller *o, const struct msg *m)
 	struct attempt a = { .back = true };
 
 	COPY_ATTEMPT(&a, &m->op_rollback);
-	start_asked(o, &a, "a rollback", &m->op_rollback.reason);
+	if (service_nobody_serves(o->all->service))   /* who could hand over */
+		restart(o, "a rollback", &m->op_rollback.id, &m->op_rollback.reason);
+	else
+		start_asked(o, &a, "a rollback", &m->op_rollback.reason);
 }
 
 static void on_plan(struct caller *o, const struct msg *m)
@@ -388,14 +403,7 @@ static void on_abort(struct caller *o, const struct msg *m)
 
 static void on_restart(struct caller *o, const struct msg *m)
 {
-	struct service *s = o->all->service;
-	char err[1200];
-	int code;
-
-	asked(o, "a restart of the daemon", &m->op_restart.reason);
-	wait_for(o, WAITS_RESTART, NULL);
-	if ((code = service_restart(s, err, sizeof err)))
-		refuse(o, code, err);
+	restart(o, "a restart of the daemon", NULL, &m->op_restart.reason);
 }
 
 static void on_reexec(struct caller *o, const struct msg *m)

@@ -93,6 +93,8 @@ struct service {
 	struct exe old_exe;            /* the previous one, while it has no copy */
 	bool exe_served;               /* exe has served: a cold start may rely on it */
 	bool asked;                    /* somebody asked for the cold start: a restart, or after a stop */
+	bool back;                     /* ... and for the previous executable */
+	bool superseded;               /* the start under way was ended for one that was asked for */
 	struct keep keep;
 	struct copier copier;
 	struct candidate *candidate;   /* NULL: none is looked at */
@@ -182,9 +184,14 @@ int service_begin(struct service *s, const struct attempt *a, struct conf *c, st
                   char *err, size_t err_size);
 /*
  * Reads the configuration again and starts the daemon anew, with what lies at its binary's path;
- * also while cold starts fail. 0, or the exit code of a refusal, as above.
+ * also while cold starts fail. back: with the previous executable, while nobody serves who could
+ * hand over to it. 0, or the exit code of a refusal, as above.
  */
-int service_restart(struct service *s, char *err, size_t err_size);
+int service_restart(struct service *s, bool back, char *err, size_t err_size);
+/* What an attempt or a start back to e, the previous executable, has for --binary; "": the
+ * configured command is it. */
+void service_binary_back(const struct service *s, const struct conf *c, const struct exe *e, char *ret,
+                         size_t size);
 /* Why an upgrade would be refused now; NULL: it would not. */
 const char *service_refuses(const struct service *s);
 /* The daemon is dead, or has never served. */

@@ -23,7 +23,7 @@ const char *service_refuses(const struct service *s)
 	if (s->s.state != S_IDLE)
 		return "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl status' "
 		       "and its log say what hinders it; 'handoffctl restart' reads the configuration again and "
-		       "tries at once";
+		       "tries at once, 'handoffctl rollback' starts the previous executable";
 	if (s->o && s->o->registering)
 		return "the daemon serves, and is registering; try again in a second";
 	if (s->s.o_standby)
@@ -127,12 +127,13 @@ static int prepare_conf(struct service *s, const struct attempt *a, bool restart
 	return code;
 }
 
-/* The previous executable is the configured one, and need not be named to be started again. */
-static bool means(const struct conf *c, const struct exe *e, const struct kept *w)
+void service_binary_back(const struct service *s, const struct conf *c, const struct exe *e, char *ret,
+                         size_t size)
 {
 	const char *command = c->command[0], *path = strchr(command, '/') ? e->path : exe_name(e->path);
+	const bool configured = !s->keep.c.before.named && !strcmp(path, command);
 
-	return !w->named && !strcmp(path, command);
+	snprintf(ret, size, "%s", configured ? "" : e->path);
 }
 
 /* What the last handoffs could not meet, the next one is not expected to. */
@@ -176,8 +177,8 @@ int service_begin(struct service *s, const struct attempt *a, struct conf *c, st
 	s->new_conf = c;
 	s->new_exe = *exe;
 	s->attempt = *a;
-	if (a->back && !means(c, exe, &s->keep.c.before))
-		memcpy(s->attempt.binary, exe->path, sizeof s->attempt.binary);
+	if (a->back)
+		service_binary_back(s, c, exe, s->attempt.binary, sizeof s->attempt.binary);
 	set_timers(s, a, c);
 	s->s.id = a->id;
 	if (a->plan)
@@ -206,12 +207,12 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 	                                  : service_begin(s, a, c, &exe, err, size);
 }
 
-int service_restart(struct service *s, char *err, size_t size)
+int service_restart(struct service *s, bool back, char *err, size_t size)
 {
 	bool nobody = service_nobody_serves(s);
 	struct conf *c;
 	struct exe exe = { .fd = -1 };
-	struct attempt same = { 0 };
+	struct attempt same = { .back = back };
 	int code;
 
 	snprintf(same.binary, sizeof same.binary, "%s", s->journal.binary);
@@ -239,13 +240,14 @@ int service_restart(struct service *s, char *err, size_t size)
 	service_keep_conf(s, c);
 	s->exe = exe;
 	s->exe_served = false;
-	s->asked = true;
+	s->asked = !back;   /* should it fail, the kept copy of the current one is tried */
+	s->back = back;
 	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
 	listeners_prune(&s->listeners, c);
 	s_hurry(&s->s, sys_now_ms());
 	if (!nobody)
 		service_event(s, S_E_RESTART, NULL);
-	else if (s->n && s->s.state < S_COLD_TAKE)
+	else if ((s->superseded = s->n && s->s.state < S_COLD_TAKE))
 		peer_signal(s->n, SIGKILL);   /* it was started with what was mended since */
 	return 0;
 }

@@ -272,8 +272,9 @@ class Rollback(KeptCase):
         self.wait_kept(s)
         self.upgrade(s, NEW)
         status = self.wait_kept(s)
-        # until what follows the copies is done the previous file is still open
-        s.wait_status(lambda x: x["sha256"], "it is hashed")
+        harness.wait_until(lambda: not any(x.endswith("(deleted)") for x in
+                                           harness.descriptors(s.supervisor.pid).values()),
+                           "the previous file is not held open any more")
         for n in self.kept(s):   # somebody makes room: the copies are gone
             shutil.rmtree(s.path("state", s.name, "exe", n))
         code, text = self.rollback(s)
@@ -306,6 +307,53 @@ class Rollback(KeptCase):
         s.arguments = []
         s.configure(deadline=None)
         self.assert_rolled(s, "1.0")
+
+    def loop(self, instead):
+        """v1, and then what commits as a successor, and as a first daemon does not serve."""
+        s = self.kvd(options={"start-timeout": "60s"})
+        self.wait_kept(s)
+        with open(s.binary + ".new", "w", encoding="ascii") as f:
+            f.write('#!/bin/sh\n[ "$HANDOFF_ROLE" != first ] || %s\nexec %s "$@"\n'
+                    % (instead, harness.program(NEW)))
+        os.chmod(s.binary + ".new", 0o755)
+        os.rename(s.binary + ".new", s.binary)
+        self.assert_outcome(s.upgrade(), 0, "committed")
+        os.kill(s.daemon_pid(), signal.SIGKILL)
+        return s
+
+    def assert_back(self, s):
+        """It serves, and goes on to, until somebody upgrades."""
+        code, text = self.rollback(s)
+        self.assertEqual(code, 0, text + s.log())
+        self.assertIn("restarted", text)
+        self.assert_serves(s, "1.0")
+        pid = s.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        s.wait_status(lambda x: x["state"] == "idle" and x["pid"] != pid, "a start after a crash")
+        self.assert_serves(s, "1.0")
+        s.install(NEW)
+        self.assert_outcome(s.upgrade(), 0, "committed")
+        self.assert_serves(s, "2.0")
+        self.assert_rolled(s, "1.0")
+
+    def test_while_nobody_serves(self):
+        """What has committed crashes at each start: there is nobody who could hand over."""
+        s = self.loop("exit 3")
+        s.wait_status(lambda x: x["state"] == "cold" and x["warning"], "a start that has failed")
+        self.assert_back(s)
+
+    def test_while_a_start_hangs(self):
+        s = self.loop("{ echo it hangs; exec sleep 1000; }")
+        harness.wait_until(lambda: "it hangs" in s.log(), "a start that hangs")
+        self.assert_back(s)
+
+    def test_refused_while_nobody_serves(self):
+        s = self.service("kvd-v1", arguments=["--no-such-option"], start=False)
+        s.launch()
+        s.wait_status(lambda x: x["warning"], "a start that has failed")
+        code, text = self.rollback(s)
+        self.assertEqual(code, 5, text)
+        self.assertIn("there is no previous executable", text)
 
     def test_the_supervisor_dies(self):
         """In each phase: it ends as an upgrade would, and the next one works."""

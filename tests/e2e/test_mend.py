@@ -23,6 +23,17 @@ class Restart(harness.TestCase):
         self.restart(service, 0)
         self.assertEqual(service.status()["state"], "idle")
 
+    def test_a_start_that_hangs_is_ended_for_the_one_that_is_asked_for(self):
+        """And who asked is told how that one went, not the one before."""
+        service = self.service("kvd-v1", arguments=["--fault", "warmup:hang"], start=False,
+                               options={"start-timeout": "60s"})
+        service.launch()
+        harness.wait_until(lambda: "hang at warmup" in service.log(), "a start that hangs")
+        service.arguments = []
+        service.configure()
+        self.restart(service, 0)
+        self.assertEqual(service.status()["state"], "idle")
+
     def test_a_mistake_in_it_costs_nothing(self):
         service = self.service()
         pid = service.daemon_pid()
