@@ -1,7 +1,9 @@
 #!/bin/sh
 # How much of the code the tests execute. Builds with counters, runs make check and the
 # end-to-end tests, prints a table; exit status 1 if an aim is missed. A test that fails here is
-# said; whether it may is the business of tests/run.sh, whose programs are not slowed down so.
+# said; whether it may is the business of tests/run.sh, whose programs are not slowed down so. Those
+# that count descriptors may fail, and those that stop a process: counters are written into files,
+# which are open for a moment and locked meanwhile.
 # usage: tests/coverage/run.sh BUILD_DIR        takes half an hour
 # COVERAGE_FILES=1: figures of each file; COVERAGE_LINES=1: what was not executed.
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
