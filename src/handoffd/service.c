@@ -122,7 +122,6 @@ static void note_why(struct service *s, const struct span *words)
 	utf8_mend(s->attempt.why);
 }
 
-/* In what a Ready differs from what was sealed, for people; the machine decides. */
 static bool is_among(const struct span *v, unsigned n, const char *name)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -133,7 +132,7 @@ static bool is_among(const struct span *v, unsigned n, const char *name)
 
 /* A listener that its daemon does not take is no error, and its clients wait in its queue for
  * ever. Ready names as many as it has places for. */
-static void warn_untaken(const struct service *s, const struct peer *p, const struct msg *m)
+static void warn_untaken(const struct service *s, struct peer *p, const struct msg *m)
 {
 	const struct conf *c = s->new_conf ? s->new_conf : s->conf;
 	struct span v[READY_LISTENERS];
@@ -141,10 +140,11 @@ static void warn_untaken(const struct service *s, const struct peer *p, const st
 
 	for (unsigned i = 0; c->nlisten <= READY_LISTENERS && i < c->nlisten; i++)
 		if (!is_among(v, n, c->listen[i].name))
-			log_warning("the daemon (pid %d) has not taken the listener %s: who connects there waits, and "
-			            "nobody accepts", (int)p->pid, c->listen[i].name);
+			log_limited(&p->lines, LOG_L_WARNING, "the daemon (pid %d) has not taken the listener %s: who "
+			            "connects there waits, and nobody accepts", (int)p->pid, c->listen[i].name);
 }
 
+/* In what a Ready differs from what was sealed, for people; the machine decides. */
 static void note_ready(struct service *s, const struct msg *m)
 {
 	char *why = s->attempt.why;
@@ -227,10 +227,8 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	/* later it only says that the successor has gone, which was not the beginning of it */
 	if (m->type == MSG_seal_failed && (s->s.state == S_DRAIN || s->s.state == S_SEAL))
 		note_why(s, &m->seal_failed.error);
-	if (m->type == MSG_ready && from_n) {
-		warn_untaken(s, p, m);
+	if (m->type == MSG_ready && from_n)
 		note_ready(s, m);
-	}
 	if (m->type == MSG_seal_progress && s->s.state == S_SEAL)
 		show_progress(s, m);
 	if (m->type == MSG_status && MSG_HAS(m, status, epoch))
@@ -243,6 +241,8 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
 	if (e == S_E_O_SEALED && s->s.state == S_SEAL)
 		note_moved(s, m);
+	if (e == S_E_N_READY && (s->s.state == S_READY || s->s.state == S_COLD_READY))
+		warn_untaken(s, p, m);
 	if (m->type == MSG_status && e != S_NOW)
 		service_heard_serving(s, p);
 	if (e != S_NOW)

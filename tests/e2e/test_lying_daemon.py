@@ -74,8 +74,10 @@ class Successor(Case):
         p.receive(SOCKETS)
         data = frame(D_STATUS, {0: p.id, 1: True}) + frame(DRAINED, {0: p.id, 1: 0, 2: True}) + \
             frame(SEAL_COMPLETE, {0: p.id, 1: [7] * 1000, 2: bytes(32)}) + \
+            frame(READY, {0: p.id, 1: [], 2: True, 3: [1], 4: bytes(32)}) + \
             frame(RESUME, {0: p.id, 1: "x" * 1000}) + frame(D_STATUS, {0: b"\1" * 16, 1: True})
         self.flood(p, data)
+        self.assertNotIn("has not taken the listener", self.s.log())
         self.over(u, p)
 
     def test_floods_with_descriptors(self):
