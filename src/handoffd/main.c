@@ -214,19 +214,14 @@ static void prepare_signals(void)
 	sys_never_linger();
 }
 
-/* The exit status. */
-static int supervise(const struct arguments *a)
+/* The exit status. carried: as service_start(). */
+static int supervise(const struct arguments *a, const struct carried *carried)
 {
-	struct carried carried;
 	struct conf *c = NULL;
 	char broken[1200];
-	int status, goes_on = reexec_receive(&carried, broken, sizeof broken);
+	int status = carried ? find_carried_conf(a, carried, &c, broken, sizeof broken)
+	                     : find_conf(a, &c, broken, sizeof broken);
 
-	if (goes_on < 0) {
-		fprintf(stderr, "handoffd: %s\n", broken);
-		return 1;
-	}
-	status = goes_on ? find_carried_conf(a, &carried, &c, broken, sizeof broken) : find_conf(a, &c, broken, sizeof broken);
 	if (status > 0)
 		return status;
 	if (a->check) {
@@ -237,7 +232,20 @@ static int supervise(const struct arguments *a)
 	log_open(c->name, a->debug ? LOG_L_DEBUG : LOG_L_INFO);
 	if (a->json)
 		log_as_json();
-	status = run(c, goes_on ? &carried : NULL, broken);
+	return run(c, carried, broken);
+}
+
+static int go_on_or_begin(const struct arguments *a)
+{
+	struct carried carried;
+	char err[1200];
+	int status, goes_on = reexec_receive(&carried, err, sizeof err);
+
+	if (goes_on < 0) {
+		fprintf(stderr, "handoffd: %s\n", err);
+		return 1;
+	}
+	status = supervise(a, goes_on ? &carried : NULL);
 	if (goes_on)
 		carry_free(&carried);
 	return status;
@@ -258,5 +266,5 @@ int main(int argc, char **argv)
 		return reap_only(&a);
 	fdstore_receive();
 	prepare_signals();
-	return supervise(&a);
+	return go_on_or_begin(&a);
 }
