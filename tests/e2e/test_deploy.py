@@ -238,9 +238,12 @@ class Debian(Recipe):
         self.assertEqual(p.returncode, 0, p.stdout)
         return top + ".deb"
 
+    def dpkg_argv(self, s, *args):
+        return ["dpkg", "--root=" + s.path("root"), "--log=/dev/null", "--force-not-root",
+                "--force-script-chrootless", *args]
+
     def dpkg(self, s, *args):
-        return self.run_in(s, "dpkg", "--root=" + s.path("root"), "--log=/dev/null", "--force-not-root",
-                           "--force-script-chrootless", *args)
+        return self.run_in(s, *self.dpkg_argv(s, *args))
 
     def status(self, s):
         p = self.run_in(s, "dpkg-query", "--admindir=" + s.path("root/var/lib/dpkg"), "-W",
@@ -286,6 +289,24 @@ class Debian(Recipe):
         self.assertEqual(harness.read_file(s.path("asked")).splitlines()[-1], "stop handoff@kvd.service")
         self.assertFalse(os.path.exists(path))
         s.start()
+
+    def test_another_handoff_is_under_way(self):
+        """The package's begins when that has ended."""
+        s, path = self.installed()
+        self.systemd_says(s, "echo active")
+        package = self.package(s, "2", harness.program("kvd-v2"))
+        s.configure(command=[path, "--data-dir", s.data_dir, "--fault", "warmup:hang"])
+        first = s.start_upgrade()
+        harness.wait_until(lambda: "fault: hang at warmup" in s.log(), "kvd is in its warm-up")
+        s.configure(command=[path, "--data-dir", s.data_dir])
+        with subprocess.Popen(self.dpkg_argv(s, "-i", package), env=s.env, cwd=s.dir, stdin=subprocess.DEVNULL,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
+            self.await_line(p.stdout, "waiting for kvd: another handoff is under way")
+            self.assertEqual(s.ctl("abort", "kvd").returncode, 0)
+            out, _ = p.communicate(timeout=harness.PATIENCE)
+        first.wait()
+        self.assertEqual(p.returncode, 0, out)
+        self.assert_serves(s, "2.0")
 
     def test_package(self):
         s, path = self.installed()
