@@ -130,7 +130,7 @@ class ReexecCase(HandoffCase):
 
     def only_the_daemon(self, s):
         """In a moment it is the only child: a copy of its executable may be being made."""
-        daemon = s.daemon_pid()
+        daemon = s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "it is copied and hashed")["pid"]
         harness.wait_until(lambda: [p.pid for p in harness.children(s.supervisor.pid)] == [daemon],
                            "no other child")
 
