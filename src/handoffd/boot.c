@@ -11,6 +11,7 @@
 #include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/fdstore.h"
+#include "handoffd/ids.h"
 #include "handoffd/log.h"
 #include "handoffd/callers.h"
 #include "handoffd/service.h"
@@ -96,13 +97,14 @@ static int uid_of(pid_t pid, uid_t *ret)
 }
 
 /* 1: started for this runtime directory, and so by a supervisor that this one follows; 0: not,
- * another one's daemon may have the same data open; -errno. */
+ * another one's daemon may have the same data open, or what only the kernel knows (it is not
+ * dumpable): if it registers it is found; -errno. */
 static int is_ours(const struct service *s, pid_t pid)
 {
 	char dir[sizeof s->runtime_dir];
-	int e = proc_env(pid, "HANDOFF_DIR", dir, sizeof dir);
+	int e = ids_proc_env(pid, "HANDOFF_DIR", dir, sizeof dir);
 
-	return e == -ENOENT || e == -ESRCH ? 0 : e ? e : !strcmp(dir, s->runtime_dir);
+	return e == -ENOENT || e == -ESRCH || e == -EACCES ? 0 : e ? e : !strcmp(dir, s->runtime_dir);
 }
 
 /* It says what is there: nothing, or what is neither a record of the lock's nor a process. Any other

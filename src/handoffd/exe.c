@@ -222,28 +222,11 @@ int exe_read(const struct conf *c, const struct exe *e)
 	return fd;
 }
 
-/*
- * As the user that the process has: without CAP_SYS_PTRACE the kernel shows the executable of
- * another user's process to nobody, not to root either, and a path that belongs to that user
- * is not followed to where the user could not go: an open(2) by root has effects (a device
- * that begins to run, a writer of a FIFO that waits for a reader).
- */
-static int enter_of_pid(pid_t pid, struct ids_saved *ret)
-{
-	char proc[32];
-	struct stat st;
-	int r;
-
-	snprintf(proc, sizeof proc, "/proc/%d", (int)pid);
-	r = sys_stat(proc, &st);
-	return r ? r : ids_enter(st.st_uid, st.st_gid, NULL, 0, ret);
-}
-
 int exe_fd_of_pid(pid_t pid)
 {
 	struct ids_saved saved;
 	char proc[32];
-	int fd, r = enter_of_pid(pid, &saved);
+	int fd, r = ids_enter_pid(pid, &saved);
 
 	if (r)
 		return r;
@@ -308,7 +291,7 @@ int exe_of_pid(pid_t pid, const char *path, struct exe *ret)
 
 	if (snprintf(e.path, sizeof e.path, "%s", path) >= (int)sizeof e.path)
 		return -ENAMETOOLONG;
-	if ((r = enter_of_pid(pid, &saved)))
+	if ((r = ids_enter_pid(pid, &saved)))
 		return r;
 	r = open_of_pid(pid, &e);
 	ids_leave(&saved);

@@ -10,6 +10,7 @@
 #include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/cgroup.h"
+#include "handoffd/ids.h"
 #include "handoffd/log.h"
 
 #define LEFT_MAX   64   /* pidfds at once; the others are found when these have ended */
@@ -135,7 +136,7 @@ static struct generation *owner_by_name(struct generations *g, pid_t pid)
 {
 	char name[sizeof g->list->name];
 
-	if (proc_env(pid, "HANDOFF_GENERATION", name, sizeof name) || !name[0])
+	if (ids_proc_env(pid, "HANDOFF_GENERATION", name, sizeof name) || !name[0])
 		return NULL;
 	for (struct generation *n = g->list; n; n = n->next)
 		if (!strcmp(n->name, name))
@@ -490,7 +491,7 @@ void generation_adopt(struct generations *g, pid_t pid, uint64_t start)
 		n->ended = 0;
 	else if (!(n = add(g, pid, start)))
 		return;
-	if (proc_env(pid, "HANDOFF_GENERATION", n->name, sizeof n->name))
+	if (ids_proc_env(pid, "HANDOFF_GENERATION", n->name, sizeof n->name))
 		n->name[0] = '\0';
 }
 

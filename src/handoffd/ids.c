@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/answerer.h"
 
@@ -243,6 +244,17 @@ int ids_enter(uid_t uid, gid_t gid, const gid_t *gids, unsigned ngids, struct id
 	return r;
 }
 
+int ids_enter_pid(pid_t pid, struct ids_saved *ret)
+{
+	char proc[32];
+	struct stat st;
+	int r;
+
+	snprintf(proc, sizeof proc, "/proc/%d", (int)pid);
+	r = sys_stat(proc, &st);
+	return r ? r : ids_enter(st.st_uid, st.st_gid, NULL, 0, ret);
+}
+
 /* Past sys.h: coming back cannot fail for root, and a test must not make it. */
 void ids_leave(struct ids_saved *s)
 {
@@ -254,4 +266,16 @@ void ids_leave(struct ids_saved *s)
 		s->on = false; /* short of memory: root's groups give it nothing that it lacks */
 	free(s->gids);
 	*s = (struct ids_saved){ .on = false };
+}
+
+int ids_proc_env(pid_t pid, const char *name, char *ret, size_t size)
+{
+	struct ids_saved saved;
+	int r = ids_enter_pid(pid, &saved);
+
+	if (r)
+		return r;
+	r = proc_env(pid, name, ret, size);
+	ids_leave(&saved);
+	return r;
 }

@@ -20,6 +20,15 @@ int ids_resolve(struct conf *c, const char **ret_option, char *why, size_t why_s
  */
 struct ids_saved { bool on; gid_t *gids; int n; };
 int ids_enter(uid_t uid, gid_t gid, const gid_t *gids, unsigned ngids, struct ids_saved *ret);
+/*
+ * The same as the user that the process has: without CAP_SYS_PTRACE the kernel shows the executable
+ * and the environment of another user's process to nobody, not to root either, and a path that
+ * belongs to that user is not followed to where the user could not go: an open(2) by root has
+ * effects (a device that begins to run, a writer of a FIFO that waits for a reader).
+ */
+int ids_enter_pid(pid_t pid, struct ids_saved *ret);
 void ids_leave(struct ids_saved *s);
+/* proc_env() as that user. -EACCES: the process is not dumpable, only CAP_SYS_PTRACE reads it. */
+int ids_proc_env(pid_t pid, const char *name, char *ret, size_t size);
 
 #endif

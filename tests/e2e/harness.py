@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -107,6 +108,14 @@ def own_network():
 
 CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
+
+
+def bounded():
+    """A launcher with the capabilities that the shipped unit leaves to handoffd."""
+    unit = read_file(os.path.join(TOP, "src/units/handoff@.service.in"))
+    names = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.M).group(1).split()
+    caps = ",".join(["-all"] + [x.lower().replace("cap_", "+", 1) for x in names])
+    return ["setpriv", "--bounding-set", caps, "--inh-caps", "-all"]
 
 
 def own_cgroups():

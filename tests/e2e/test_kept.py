@@ -185,9 +185,9 @@ class Crash(KeptCase):
         self.assertEqual(self.version(s), "1.0")
 
     def test_a_daemon_of_another_user(self):
-        """Its executable is known again after an adoption, without CAP_SYS_PTRACE too."""
+        """Its executable is known again after an adoption, with the capabilities of the unit too."""
         s = self.service("kvd-v1", start=False, options={"user": "nobody"})
-        s.launcher = ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"]
+        s.launcher = harness.bounded()
         os.chmod(s.dir, 0o755)
         shutil.chown(s.data_dir, "nobody")
         s.start()

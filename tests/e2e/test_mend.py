@@ -73,6 +73,22 @@ class WhoIsIt(harness.TestCase):
         self.assertEqual(service.daemon_pid(), pid)
         self.assertEqual(service.upgrade().code, 0)
 
+    def test_so_it_is_for_a_daemon_of_another_user(self):
+        """The unit leaves root no capability to look at it; nothing is started beside it."""
+        if os.geteuid():
+            self.skipTest("needs root, to be another user")
+        service = self.service(start=False, options={"user": "nobody"})
+        service.launcher = harness.bounded()
+        os.chmod(service.dir, 0o755)
+        shutil.chown(service.data_dir, "nobody")
+        service.start()
+        pid = service.daemon_pid()
+        service.kill_supervisor()
+        os.remove(service.path("run", service.name, "journal"))
+        service.start()
+        self.assertEqual(service.daemon_pid(), pid)
+        self.assertIn("adopting what runs", service.log())
+
     def test_who_has_the_lock_and_registers_is_no_stranger(self):
         """The journal is lost, and so is the record of the lock."""
         service = self.service()
