@@ -187,23 +187,26 @@ void lockfile_close(struct lockfile *l)
 	sys_closep(&l->fd);
 }
 
-/* A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 5629 fe:00:1234 0 EOF", device in hex. */
-static bool line_names(const char *line, pid_t pid, const struct stat *st)
+/* A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 5629 fe:00:1234 0 EOF", device in hex. The pid
+ * there, or 0: it is about another file. Who waits has "->" before FLOCK. */
+static pid_t line_names(const char *line, const struct stat *st)
 {
 	unsigned major, minor;
 	unsigned long long ino;
 	int holder;
 
-	return sscanf(line, "%*s FLOCK ADVISORY WRITE %d %x:%x:%llu", &holder, &major, &minor, &ino) == 4 &&
-	       holder == pid && ino == st->st_ino && major == major(st->st_dev) && minor == minor(st->st_dev);
+	if (sscanf(line, "%*s FLOCK ADVISORY WRITE %d %x:%x:%llu", &holder, &major, &minor, &ino) != 4 ||
+	    ino != st->st_ino || major != major(st->st_dev) || minor != minor(st->st_dev))
+		return 0;
+	return holder > 0 ? holder : 0;   /* not to be seen from this pid namespace: 0 or -1 */
 }
 
-static int kernel_names(pid_t pid, const struct stat *st)
+static pid_t kernel_names(const struct stat *st)
 {
 	char buf[4096];
 	size_t have = 0;
 	ssize_t n = 0;
-	bool found = false;
+	pid_t found = 0;
 	int fd = sys_open("/proc/locks", O_RDONLY, 0);
 
 	if (fd < 0)
@@ -214,7 +217,7 @@ static int kernel_names(pid_t pid, const struct stat *st)
 		buf[have] = '\0';
 		for (; !found && (end = strchr(line, '\n')); line = end + 1) {
 			*end = '\0';
-			found = line_names(line, pid, st);
+			found = line_names(line, st);
 		}
 		have -= (size_t)(line - buf);
 		memmove(buf, line, have);
@@ -223,18 +226,18 @@ static int kernel_names(pid_t pid, const struct stat *st)
 	return n < 0 ? (int)n : found;
 }
 
-int lockfile_held_by(int dir, pid_t pid)
+pid_t lockfile_holder(int dir)
 {
 	struct stat st;
-	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), held;
+	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), holder;
 
 	if (fd < 0)
 		return fd;
-	held = sys_fstat(fd, &st);
-	if (!held && S_ISREG(st.st_mode))
-		held = kernel_names(pid, &st);
+	holder = sys_fstat(fd, &st);
+	if (!holder && S_ISREG(st.st_mode))
+		holder = kernel_names(&st);
 	sys_close(fd);
-	return held;
+	return holder;
 }
 
 int lockfile_read(int dir, struct lock_owner *ret)

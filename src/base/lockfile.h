@@ -67,12 +67,12 @@ void lockfile_close(struct lockfile *l);
 int lockfile_read(int dir, struct lock_owner *ret);
 
 /*
- * 1: the kernel says that pid holds the flock; 0: it does not, or nobody does; -errno: it cannot
- * be asked. The record alone
- * proves nothing: it survives its owner, is copied with the directory, and whoever may write
- * the directory may write it (/proc/locks, proc(5)).
+ * The process that holds the flock, as the kernel says (/proc/locks, proc(5)); 0: nobody does;
+ * -errno: it cannot be asked. The record alone proves nothing: it survives its owner, is copied with
+ * the directory, and whoever may write the directory may write it. Who has ended is named still
+ * while another has a copy of its descriptor.
  */
-int lockfile_held_by(int dir, pid_t pid);
+pid_t lockfile_holder(int dir);
 
 /* 0, or -EREMOTE with nothing else looked at: dir lies on NFS. */
 int lockfile_check_fs(int dir);

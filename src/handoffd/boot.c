@@ -118,13 +118,15 @@ static bool is_answer(int e)
 
 /* The pidfd comes first: while that process lives the number is nobody else's. 1: the kernel says
  * that it has the lock, and it is of the daemon's user; 0: not; -errno: nobody can say. */
-static int owns_lock(const struct service *s, int dir, pid_t pid, uint64_t start)
+static int owns_lock(const struct service *s, int dir, pid_t pid, uint64_t *ret_start)
 {
 	const uid_t uid = s->conf->uid == (uid_t)-1 ? geteuid() : s->conf->uid;
-	const int pidfd = proc_open(pid, start);
+	const int pidfd = sys_pidfd_open(pid);
 	uid_t its;
-	int e = pidfd < 0 ? pidfd : lockfile_held_by(dir, pid);
+	int e = pidfd < 0 ? pidfd : proc_start_time(pid, ret_start);
 
+	if (!e && (e = lockfile_holder(dir)) > 0)
+		e = e == pid;
 	if (e > 0 && (e = uid_of(pid, &its)) == 0)
 		e = its == uid;
 	if (e > 0 && proc_ended(pidfd))
@@ -134,13 +136,16 @@ static int owns_lock(const struct service *s, int dir, pid_t pid, uint64_t start
 	return is_answer(e) ? 0 : e;
 }
 
-/* The same of the process that the record names, if it is a daemon of this service. */
-static int owner_of_lock(const struct service *s, int dir, struct lock_owner *ret)
+/* The same of whoever has it, if that is a daemon of this service. */
+static int owner_of_lock(const struct service *s, int dir, struct process *ret)
 {
-	int e = lockfile_read(dir, ret);
+	int e = ret->pid = lockfile_holder(dir);
 
-	if (!e && ret->pid && (e = owns_lock(s, dir, (pid_t)ret->pid, ret->start)) > 0)
-		e = is_ours(s, (pid_t)ret->pid);
+	if (e > 0 && (e = owns_lock(s, dir, ret->pid, &ret->start)) > 0) {
+		/* it may be, and register, although it cannot be told: its group is no leftover */
+		generation_adopt(s->generations, ret->pid, ret->start);
+		e = is_ours(s, ret->pid);
+	}
 	return is_answer(e) ? 0 : e;
 }
 
@@ -150,13 +155,13 @@ static const char *lock_dir(const struct service *s)
 }
 
 /*
- * Without a journal the lock says who may still be serving: the record names a pid, and the
- * kernel has to agree. It belongs to the daemon's user, who could name anybody. What cannot be
- * read is not taken for nobody's.
+ * Without a journal the lock says who may still be serving: the kernel knows who has it. The lock's
+ * record does not count: it belongs to the daemon's user, who could name anybody. What cannot be
+ * asked is not taken for nobody's.
  */
 static int guess_incumbent(struct service *s, char *err, size_t size)
 {
-	struct lock_owner o;
+	struct process o = { 0, 0 };
 	int fd = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0), e;
 
 	if (is_answer(fd))
@@ -169,8 +174,8 @@ static int guess_incumbent(struct service *s, char *err, size_t size)
 		return e;
 	}
 	if (e) {
-		log_info("the journal names nobody, the lock's record names pid %d", (int)o.pid);
-		s->journal.incumbent = (struct process){ (pid_t)o.pid, o.start };
+		log_info("the journal names nobody, and pid %d has the lock", (int)o.pid);
+		s->journal.incumbent = o;
 		s->journal.served = true;
 	}
 	return 0;
@@ -249,7 +254,7 @@ static void know_incumbent(struct service *s)
 bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start)
 {
 	int dir = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
-	const bool yes = dir >= 0 && !proc_start_time(pid, ret_start) && owns_lock(s, dir, pid, *ret_start) > 0;
+	const bool yes = dir >= 0 && owns_lock(s, dir, pid, ret_start) > 0;
 
 	sys_closep(&dir);
 	return yes;
@@ -393,12 +398,10 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		return e;
 	e = store_open(&s->store, s->runtime_dir, s->state_dir, h ? (int)h->lock : -1, &s->journal, &current, err, size);
 	if (e == -EBADMSG && !h) {
-		log_error("%s; the lock's record says who runs", err);
+		log_error("%s; the lock says who runs", err);
 		e = 0;
 		s->store.fresh = true;
 	}
-	if (!e && s->store.fresh && !h)
-		e = guess_incumbent(s, err, size);
 	if (e)
 		return e;
 	keep_open(&s->keep, s->state_dir, &current, s->journal.phase != BOOT_IDLE ? s->journal.new_copy : 0);
@@ -410,6 +413,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		snprintf(err, size, "no memory for the event loop");
 		return -ENOMEM;
 	}
+	if (s->store.fresh && !h && (e = guess_incumbent(s, err, size)))
+		return e;
 	sys_prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (unit_open(s)) {
 		snprintf(err, size, "no memory for the event loop");

@@ -415,7 +415,9 @@ static void adopt_group(void *arg, const char *name)
 		return;
 	snprintf(n->cgroup_name, sizeof n->cgroup_name, "%s", name);
 	n->cgroup = cgroup_open(g->cgroup, name);
-	end(n, proc_now());   /* if it lives it is adopted, and that is over before this is looked at */
+	/* if it lives, and the journal names it or it has the lock, it is adopted, and that is over
+	 * before this is looked at */
+	end(n, proc_now());
 }
 
 static void stranger(void *arg, pid_t pid)

@@ -615,7 +615,8 @@ static void on_status(struct caller *o, const struct msg *req)
 			MSG_SET(&m, op_state, build, SPAN(build_text(s->o, build)));
 		if (s->o->epoch)
 			MSG_SET(&m, op_state, epoch, s->o->epoch);
-		MSG_SET(&m, op_state, since_ms, s->journal.since);
+		if (s->journal.since)   /* not of one that no journal named */
+			MSG_SET(&m, op_state, since_ms, s->journal.since);
 		if (s->o->software[0])
 			MSG_SET(&m, op_state, software, SPAN(s->o->software));
 	}

@@ -351,6 +351,15 @@ class Service:
         what lies at the path."""
         os.remove(self.path("state", self.name, "current"))
 
+    def lose_journal(self, path=None):
+        """Nobody is named any more, by the lock's record neither. path: another way to the runtime
+        directory, so that the environment of the daemon does not say that it is of this service."""
+        os.remove(self.path("run", self.name, "journal"))
+        os.truncate(os.path.join(self.data_dir, ".handoff.lock"), 0)
+        if path:
+            os.symlink("run", self.path(path))
+            self.env["HANDOFF_RUNTIME_DIR"] = self.path(path)
+
     def configure(self, **options):
         """Writes the configuration; options change it (drain_grace="1s"), None removes one."""
         for key, value in options.items():

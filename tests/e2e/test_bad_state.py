@@ -169,8 +169,8 @@ class State(Case):
         """What is said and done about a journal that says nothing."""
         since = self.mark(self.s)
         self.s.launch()
-        self.wait_line(self.s, "error: %s: is damaged: Bad message; the lock's record says who "
-                       "runs" % self.journal, since)
+        self.wait_line(self.s, "error: %s: is damaged: Bad message; the lock says who runs" %
+                       self.journal, since)
         self.serves(pid)
 
     def test_corrupt_journal_with_a_living_daemon(self):
@@ -191,8 +191,8 @@ class State(Case):
                 f.write(data)
             since = self.mark(self.s)
             self.s.launch()
-            self.wait_line(self.s, "error: %s: is damaged: Bad message; the lock's record says "
-                           "who runs" % self.journal, since)
+            self.wait_line(self.s, "error: %s: is damaged: Bad message; the lock says who "
+                           "runs" % self.journal, since)
             self.s.wait_state("idle")
             self.assertEqual(self.s.daemon_pid(), pid)
         self.serves(pid)
@@ -206,7 +206,7 @@ class State(Case):
             self.s.launch()
             self.s.wait_state("idle")
             self.assertEqual(self.s.daemon_pid(), pid)
-            self.assertIn("info: the journal names nobody, the lock's record names pid %d" % pid,
+            self.assertIn("info: the journal names nobody, and pid %d has the lock" % pid,
                           self.lines(self.s, since))
         pid = self.crash(daemon=False)
         os.unlink(self.journal)

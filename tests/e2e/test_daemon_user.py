@@ -147,14 +147,13 @@ print(b"not a daemon of this service" in c.recv(10000))
         self.upgrades(self.s)
 
     def test_a_stranger_while_nobody_is_known(self):
-        """The journal is lost, the record of the lock too, and the daemon that has the lock is
+        """The journal is lost, nothing says whose the daemon is that has the lock, and it is
         silent: a process of its user that has a lock of its own is not taken for it."""
         self.s.start()
         pid = self.s.daemon_pid()
         os.kill(pid, signal.SIGSTOP)
         self.s.kill_supervisor()
-        os.remove(self.s.path("run", "kvd", "journal"))
-        os.truncate(os.path.join(self.s.data_dir, ".handoff.lock"), 0)
+        self.s.lose_journal("elsewhere")
         self.s.launch()
         self.s.wait_state("cold")
         code = """
@@ -187,7 +186,7 @@ print(b"not a daemon of this service" in connect().recv(10000))
         self.assertIsNone(victim.poll())
 
     def test_pid_of_another_in_the_lock_record(self):
-        """The journal is lost, and the record that stands in for it is the daemon's to write: it
+        """The journal is lost, and the lock's record is the daemon's to write: it
         names another user's daemon, which has the lock on data of its own."""
         other = self.opened(self.service("kvd-v1", name="other", start=False, options={
             "user": str(VICTIM), "group": str(VICTIM)}))

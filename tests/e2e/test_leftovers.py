@@ -380,6 +380,21 @@ class Cgroups(Case):
         self.assert_ended(s, *more)
         self.one_group(s)
 
+    def test_the_journal_is_lost(self):
+        """The group of the one that serves is no leftover, known by its environment or not."""
+        for path in (None, "elsewhere"):
+            with self.subTest(path=path):
+                s = self.kvd()
+                pid = s.daemon_pid()
+                s.kill_supervisor()
+                s.lose_journal(path)
+                s.start()
+                self.assertEqual(s.daemon_pid(), pid)
+                self.one_group(s)
+                self.upgrade(s, NEW)
+                self.one_group(s)
+                s.finish()
+
     def serving(self, s, helpers):
         pid, = [p.pid for p in self.daemons(s) if p.pid not in helpers]
         return pid

@@ -90,16 +90,17 @@ class WhoIsIt(harness.TestCase):
         self.assertIn("adopting what runs", service.log())
 
     def test_who_has_the_lock_and_registers_is_no_stranger(self):
-        """The journal is lost, and so is the record of the lock."""
+        """The journal is lost, and nothing else says that it is of this service."""
         service = self.service()
         pid = service.daemon_pid()
         service.kill_supervisor()
-        os.remove(service.path("run", service.name, "journal"))
-        os.truncate(os.path.join(service.data_dir, ".handoff.lock"), 0)
+        service.lose_journal("elsewhere")
         service.start()
         self.assertEqual(service.daemon_pid(), pid)
         self.assertIn("warning: pid %d has the lock on the data, and no journal named it: it is adopted" % pid,
                       service.log())
+        self.assertIsNone(service.status().get("since_ms"))
+        self.assertNotIn("serves since", service.ctl("status", service.name).stdout)
         service.kill_supervisor()   # by now it is named again
         service.start()
         self.assertEqual(service.daemon_pid(), pid)

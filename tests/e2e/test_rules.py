@@ -778,12 +778,11 @@ class Restart(RuleCase):
         self.took(s, "IDLE registers again")
 
     def test_nobody_is_named(self):
-        """The journal is lost, and so is the record of the lock that the incumbent has."""
+        """The journal is lost, and nothing else says whose the incumbent is."""
         s = self.started()
         pid = s.daemon_pid()
         s.kill_supervisor()
-        os.remove(s.path("run", s.name, "journal"))
-        os.truncate(os.path.join(s.data_dir, ".handoff.lock"), 0)
+        s.lose_journal("elsewhere")
         s.start()
         self.took(s, "COLD found", "restart IDLE registers")
         self.assertEqual(s.daemon_pid(), pid)

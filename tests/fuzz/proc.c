@@ -38,7 +38,7 @@ void fuzz_proc(const uint8_t *p, size_t n)
 	int fd = cgroup_own();
 	sys_closep(&fd);
 	fd = open(fuzz_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	lockfile_held_by(fd, 1);
+	lockfile_holder(fd);
 	close(fd);
 	fd = sys_open("/proc/cgroup.procs", O_RDONLY, 0);
 	sys_closep(&fd);
