@@ -155,11 +155,24 @@ static int rename_one(struct listeners *l, const struct conf *c, const struct co
 			const int fd = sys_dup(l->v[i].fd, 3);
 			const int r = fd < 0 ? fd : take(l, c, cl, fd);
 
-			if (r >= 0)
+			if (r >= 0) {
+				l->v[l->n - 1].backlog = l->v[i].backlog;
 				fdstore_put(cl->name, fd);
+			}
 			return r;
 		}
 	return 0;
+}
+
+/* Under each of its names. */
+static int set_backlog(struct listeners *l, const struct listener *one, int backlog)
+{
+	const int r = sys_listen(one->fd, backlog);
+
+	for (unsigned i = 0; r >= 0 && i < l->n; i++)
+		if (!strcmp(l->v[i].address, one->address))
+			l->v[i].backlog = backlog;
+	return r;
 }
 
 static int open_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl,
@@ -180,8 +193,7 @@ static int open_one(struct listeners *l, const struct conf *c, const struct conf
 		if (r >= 0)
 			fdstore_put(one.name, one.fd);
 	} else if (old->backlog != cl->backlog) {
-		r = sys_listen(old->fd, cl->backlog);
-		old->backlog = r < 0 ? old->backlog : cl->backlog;
+		r = set_backlog(l, old, cl->backlog);
 	}
 	if (r >= 0)
 		return 0;
@@ -252,36 +264,41 @@ static int check_adopted(int fd, const struct conf_listen *cl, const char **what
 	return domain == cl->sa.ss_family && same_address(&sa, n, cl) ? 0 : -EINVAL;
 }
 
-/* What c calls the socket whose former name it does not know; NULL: it does not name it at all. */
-static const struct conf_listen *renamed(const struct listeners *l, const struct conf *c, int fd)
+/* What c calls the socket that was called name: so still if the address is that name's, else as
+ * what has its address. 0; -ENOENT, or as check_adopted says: *ret is NULL, or that name's. */
+static int recognize(const struct conf *c, const char *name, int fd, const struct conf_listen **ret,
+		     const char **what)
 {
-	const char *what;
+	const char *other;
+	int r;
 
-	for (unsigned i = 0; i < c->nlisten; i++)
-		if (!listeners_find(l, &c->listen[i]) && !check_adopted(fd, &c->listen[i], &what))
-			return &c->listen[i];
-	return NULL;
+	*ret = configured(c, name);
+	r = *ret ? check_adopted(fd, *ret, what) : -ENOENT;
+	for (unsigned i = 0; (r == -ENOENT || r == -EINVAL) && i < c->nlisten; i++)
+		if (!check_adopted(fd, &c->listen[i], &other)) {
+			*ret = &c->listen[i];
+			r = 0;
+		}
+	return r;
 }
 
 static int adopt(struct listeners *l, const struct conf *c, const char *name, int fd, char *err,
 		 size_t err_size)
 {
-	const struct conf_listen *cl = configured(c, name);
+	const struct conf_listen *cl;
 	const char *what = "";
-	int r = 0;
+	int r = recognize(c, name, fd, &cl, &what);
 
-	if (!cl)
-		cl = renamed(l, c, fd);
-	if (!cl)
-		r = -ENOENT;
-	else if (listeners_find(l, cl))
+	if (r >= 0 && listeners_find(l, cl))
 		r = -EEXIST;
-	else
-		r = check_adopted(fd, cl, &what);
 	if (r >= 0) {
 		r = take(l, c, cl, fd);
 		if (r < 0)
 			snprintf(err, err_size, "listener %s: %s", name, strerror(-r));
+		if (r >= 0 && strcmp(cl->name, name)) {   /* the store takes a socket once: see listeners_prune */
+			fdstore_remove(name, fd);
+			fdstore_put(cl->name, fd);
+		}
 		return r;
 	}
 	sys_close(fd);
@@ -312,14 +329,14 @@ int listeners_restore(struct listeners *l, const struct conf *c, const char *sto
 {
 	const struct conf_listen *cl;
 	char name[FDSTORE_NAME];
+	const char *what;
 
 	if (!fdstore_listener(stored, fd, name)) {
 		sys_close(fd);
 		snprintf(err, err_size, "no listener was stored so; it is closed");
 		return -ENOENT;
 	}
-	cl = configured(c, name);
-	if (cl && listen_unix_gone(cl)) {
+	if (!recognize(c, name, fd, &cl, &what) && listen_unix_gone(cl)) {
 		sys_close(fd);
 		snprintf(err, err_size, "listener %s: nobody reaches it, its path is gone (%s); it is "
 			 "closed", name, cl->address);

@@ -41,7 +41,7 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
  * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c; the path of a unix
  * listener is its own again if the kernel says that its inode is the one at that path.
  * What was bound or taken is in the descriptor store (fdstore.h) until it is pruned.
- * One whose name c does not know, but its address, goes by c's name for it.
+ * One whose address has another name in c goes by that name.
  * 0; -EEXIST it is in hand already (fd closed, fine); -ENOENT no such listener is configured; -ENOTSOCK, -EINVAL not what was announced; -ENOMEM, -ENOBUFS, ...: that is not
  * known. A sentence in err.
  */

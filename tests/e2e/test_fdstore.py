@@ -218,8 +218,30 @@ class Store(HandoffCase):
             self.renamed(s, front="http", http="front")
             s.configure()
             s.start()
+            self.stored(s, "resp", "back", "front" if everybody else "http")
             self.assert_clean_upgrade(s, NEW)
         self.assertEqual(sorted(s.sockets().values()), sockets)
+        self.assert_let_in(p)
+
+    def test_names_change_places(self):
+        """Also while nobody looks: each socket goes by the name that its address has now."""
+        s = self.kvd()
+        s.listen["http"] = "tcp:127.0.0.1:%d" % harness.free_port()
+        self.upgrade(s, OLD)
+        self.stored(s, "resp", "admin", "http")
+        p = self.prober(s)
+        for everybody in (False, True):
+            before = {n.partition(".")[0]: inode for n, inode in s.sockets().items()}
+            s.kill_supervisor()
+            if everybody:
+                self.kill(*[d.pid for d in self.daemons(s)])
+            self.renamed(s, admin="http", http="admin")
+            s.configure()
+            s.start()
+            after = {"resp.%d" % before["resp"]: before["resp"], "admin.%d" % before["http"]: before["http"],
+                     "http.%d" % before["admin"]: before["admin"]}
+            harness.wait_until(lambda after=after: s.sockets() == after, "%s are stored" % after)
+            self.assert_clean_upgrade(s, NEW)
         self.assert_let_in(p)
 
     def test_a_manager_that_hangs(self):
@@ -416,6 +438,16 @@ class Store(HandoffCase):
         with s.client("admin") as c:
             self.assertTrue(c.ping())
         harness.wait_until(lambda: len(s.manager.store) == 2, "the new one is stored in its place")
+        # and by another name it is no more in reach
+        s.kill_supervisor()
+        self.kill(*[p.pid for p in self.daemons(s)])
+        os.unlink(s.path("admin.sock"))
+        self.renamed(s, admin="back")
+        s.configure()
+        s.start()
+        with s.client("back") as c:
+            self.assertTrue(c.ping())
+        self.stored(s, "resp", "back")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "handoffd/fdstore.h"
 #include "handoffd/listen.h"
 #include "leak.h"
 
@@ -432,10 +434,73 @@ START_TEST(another_name)
 	for (unsigned i = 0; i < 2; i++)
 		ck_assert_int_eq(listeners_adopt(&back, &conf, l.v[i].name, dup(l.v[i].fd), err, sizeof err), 0);
 	ck_assert(listeners_complete(&back, &conf));
-	ck_assert_int_eq(listeners_adopt(&back, &conf, "b-tcp", dup(l.v[0].fd), err, sizeof err), -ENOENT);
+	ck_assert_int_eq(listeners_adopt(&back, &conf, "b-tcp", dup(l.v[0].fd), err, sizeof err), -EEXIST);
 	listeners_close(&l, false);
 	listeners_close(&back, true);
 	ck_assert_int_eq(access(path, F_OK), -1);
+}
+END_TEST
+
+/* They come back by the names that they had, once and again, and one has been lost before. */
+START_TEST(names_change_places)
+{
+	struct listeners back = { 0 };
+	char *name;
+
+	tcp_row("a", "127.0.0.1");
+	tcp_row("b", "127.0.0.1");
+	open_all();
+	name = rows[0].name;
+	rows[0].name = rows[1].name;
+	rows[1].name = name;
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(listeners_adopt(&back, &conf, l.v[i % 2].name, dup(l.v[i % 2].fd), err, sizeof err),
+				 i < 2 ? 0 : -EEXIST);
+	ck_assert(listeners_complete(&back, &conf));
+	listeners_close(&back, true);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(listeners_adopt(&back, &conf, "a", dup(l.v[0].fd), err, sizeof err),
+				 i ? -EEXIST : 0);
+	ck_assert_uint_eq(back.n, 1);
+	ck_assert_str_eq(back.v[0].address, rows[0].address);
+	listeners_close(&back, true);
+	listeners_close(&l, true);
+}
+END_TEST
+
+static int restore(struct listeners *back, const char *name, int fd)
+{
+	char stored[FDSTORE_NAME];
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	snprintf(stored, sizeof stored, "%s.%ju", name, (uintmax_t)st.st_ino);
+	return listeners_restore(back, &conf, stored, dup(fd), err, sizeof err);
+}
+
+/* By its name, by another one, and by one that is another listener's now. */
+START_TEST(stored_but_its_path_is_gone)
+{
+	static const char *const names[] = { "a", "b", "c" };
+	struct listeners back = { 0 };
+	char said[512];
+
+	unix_row("a", path);
+	tcp_row("c", "127.0.0.1");
+	open_all();
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_msg(restore(&back, names[i], l.v[0].fd) == (i ? -EEXIST : 0), "%s", err);
+	listeners_close(&back, false);
+	ck_assert_int_eq(unlink(path), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(restore(&back, names[i], l.v[0].fd), -ENOENT);
+		snprintf(said, sizeof said, "listener %s: nobody reaches it, its path is gone (unix:%s); it is "
+			 "closed", names[i], path);
+		ck_assert_str_eq(err, said);
+	}
+	ck_assert_uint_eq(back.n, 0);
+	listeners_close(&back, true);
+	listeners_close(&l, true);
 }
 END_TEST
 
@@ -450,6 +515,37 @@ START_TEST(backlog_is_applied)
 	ck_assert_int_gt(listeners_capped(&conf, 0), 0);
 	rows[0].backlog = 1;
 	ck_assert_int_eq(listeners_capped(&conf, 0), 0);
+	listeners_close(&l, true);
+}
+END_TEST
+
+/* As the kernel says it. */
+static unsigned backlog_of(int fd)
+{
+	struct tcp_info info;
+	socklen_t n = sizeof info;
+
+	ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n), 0);
+	return info.tcpi_sacked;
+}
+
+/* Set at once; and who serves by the former name gets its own again with the next opening. */
+START_TEST(another_name_and_backlog)
+{
+	struct conf_listen now;
+	struct conf next = { .listen = &now, .nlisten = 1, .uid = -1, .gid = -1 };
+	static char name[] = "b";
+
+	tcp_row("a", "127.0.0.1");
+	open_all();
+	now = rows[0];
+	now.name = name;
+	now.backlog = 7;
+	ck_assert_int_eq(listeners_open(&l, &next, err, sizeof err), 0);
+	ck_assert_uint_eq(backlog_of(l.v[0].fd), 7);
+	listeners_prune(&l, &conf);
+	open_all();
+	ck_assert_uint_eq(backlog_of(l.v[0].fd), 16);
 	listeners_close(&l, true);
 }
 END_TEST
@@ -565,7 +661,10 @@ int main(void)
 	tcase_add_test(t, not_what_was_announced);
 	tcase_add_test(t, changed_address_waits_for_the_decision);
 	tcase_add_test(t, another_name);
+	tcase_add_test(t, names_change_places);
+	tcase_add_test(t, stored_but_its_path_is_gone);
 	tcase_add_test(t, backlog_is_applied);
+	tcase_add_test(t, another_name_and_backlog);
 	tcase_add_test(t, each_call_fails);
 	tcase_add_test(t, each_call_of_an_adoption_fails);
 	tcase_add_test(t, many);
