@@ -206,7 +206,9 @@ static void journal_found(struct service *s)
 	s->back = s->superseded = false;
 	s->journal.served = true;
 	s->journal.incumbent = process_of(s->o);
+	s->journal.since = 0;   /* nobody knows */
 	write_journal(s, "the daemon was found");
+	ops_found(s);
 }
 
 /* ----------------------------------------------------------------- spawn --- */
@@ -441,11 +443,14 @@ static void cold_failed(struct service *s)
 	if (!s->exe_served)
 		exe_close(&s->exe);
 	s->back = false;
-	if (register_has_found(s))
+	if (register_has_found(s)) {   /* who waits is told what becomes of that one */
 		log_info("%s: what was started beside it has ended", s->s.why);
-	else
-		log_event(LOG_E_NOT_SERVED, LOG_L_ERROR, "%s: %s; the service is NOT served, a start is tried again in a moment", s->s.why ? s->s.why : "the daemon could not be started",
-		          s->cold_error);
+		service_bury(s, &s->n);
+		return;
+	}
+	log_event(LOG_E_NOT_SERVED, LOG_L_ERROR,
+	          "%s: %s; the service is NOT served, a start is tried again in a moment",
+	          s->s.why ? s->s.why : "the daemon could not be started", s->cold_error);
 	/* a helper of those before it may have had what it needs: then nothing is known yet */
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);

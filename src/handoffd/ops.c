@@ -245,6 +245,13 @@ void ops_planned(struct service *s)
 	ops_result(s, 1, "plan", text);
 }
 
+static void answer_restarts(struct service *s, int code, const char *outcome, const char *text)
+{
+	for (struct caller *o = s->ops ? s->ops->callers.list : NULL; o; o = o->next)
+		if (o->waits == WAITS_RESTART)
+			answer(o, code, outcome, text);
+}
+
 void ops_restarted(struct service *s, bool serves)
 {
 	char text[900];
@@ -254,9 +261,16 @@ void ops_restarted(struct service *s, bool serves)
 	else
 		snprintf(text, sizeof text, "the daemon does not start (%s); the service is NOT served, a start is "
 		         "tried again and again: see the daemon's log", s->cold_error);
-	for (struct caller *o = s->ops ? s->ops->callers.list : NULL; o; o = o->next)
-		if (o->waits == WAITS_RESTART)
-			answer(o, serves ? 0 : 5, serves ? "restarted" : "failed", text);
+	answer_restarts(s, serves ? 0 : 5, serves ? "restarted" : "failed", text);
+}
+
+void ops_found(struct service *s)
+{
+	char text[200];
+
+	snprintf(text, sizeof text, "pid %d was found to have the lock on the data, and was not restarted: what was "
+	         "being started beside it has ended; try again", (int)s->o->pid);
+	answer_restarts(s, 1, "failed", text);
 }
 
 void ops_reexeced(struct service *s, int code, const char *message)

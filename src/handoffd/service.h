@@ -254,6 +254,8 @@ void ops_refused(struct service *s, const struct hid *id, int code, const char *
 void ops_planned(struct service *s);
 /* The daemon serves after a restart that was asked for, or could not be started. */
 void ops_restarted(struct service *s, bool serves);
+/* ... or is not needed: a daemon that was not known has the lock. */
+void ops_found(struct service *s);
 /* Who has asked for an outcome that waited for a cold start is told: by now it is known. */
 void ops_settle(struct service *s);
 /* What was noted is sent now: there may be no turn of the loop behind this one. */

@@ -17,17 +17,17 @@ const char *service_refuses(const struct service *s)
 		return "another handoff is about to begin: its files are being looked at";
 	if (s->s.state == S_RESTARTING)
 		return "the daemon is being restarted; try again in a moment";
-	if (s->s.state == S_R_IDLE)
+	if (s->s.state == S_R_IDLE && s->s.served)
 		return "the daemon serves, and has not registered with this new supervisor yet; try again in a "
 		       "second";
 	if (s->s.state != S_IDLE)
 		return "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl status' "
 		       "and its log say what hinders it; 'handoffctl restart' reads the configuration again and "
 		       "tries at once, 'handoffctl rollback' starts the previous executable";
-	if (s->o && s->o->registering)
-		return "the daemon serves, and is registering; try again in a second";
 	if (s->s.o_standby)
 		return "the daemon stands by: it is told to serve again";
+	if (s->o && s->o->registering)
+		return "the daemon serves, and is registering; try again in a second";
 	if (!s->s.o_connected)
 		return "the daemon serves, but is not registered with this supervisor; if it is stopped, "
 		       "'kill -CONT' its pid ('handoffctl status' shows it); if it does not register by "
@@ -38,6 +38,15 @@ const char *service_refuses(const struct service *s)
 bool service_nobody_serves(const struct service *s)
 {
 	return s->s.state >= S_COLD && s->s.state <= S_COLD_TAKE;
+}
+
+/* The exit code of what service_refuses() says. In R_IDLE it may never have served: the supervisor
+ * before died in a cold start. */
+static int refusal(const struct service *s)
+{
+	if (s_in_handoff(&s->s) || s->candidate)
+		return 4;
+	return service_nobody_serves(s) || (s->s.state == S_R_IDLE && !s->s.served) ? 5 : 1;
 }
 
 bool service_serves(const struct service *s)
@@ -197,7 +206,7 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 
 	if (no) {
 		snprintf(err, size, "%s", no);
-		return s_in_handoff(&s->s) || s->candidate ? 4 : service_nobody_serves(s) ? 5 : 1;
+		return refusal(s);
 	}
 	if ((code = check_stall(s, a, err, size)))
 		return code;
@@ -218,7 +227,7 @@ int service_restart(struct service *s, bool back, char *err, size_t size)
 	snprintf(same.binary, sizeof same.binary, "%s", s->journal.binary);
 	if (s->s.stop || (s->s.state != S_IDLE && !nobody)) {
 		snprintf(err, size, "%s", service_refuses(s));
-		return s_in_handoff(&s->s) ? 4 : 1;
+		return refusal(s);
 	}
 	if ((code = prepare_conf(s, &same, true, &c, &exe, err, size)))
 		return nobody ? 5 : code;

@@ -114,6 +114,10 @@ class Puppet:
         self._hear()
         self.channel.close()
 
+    def lock(self, data_dir):
+        self.order("lock " + os.path.join(data_dir, ".handoff.lock"))
+        self._hear()
+
     def exit(self, code):
         self.order("exit %d" % code)
 

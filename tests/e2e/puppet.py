@@ -5,10 +5,12 @@ Started by handoffd in place of a daemon. It connects to puppet.sock in the test
 sends its channel there, and obeys one line after another:
   connect   a connection to daemon.sock, which is sent to the test
   drop      closes its own copies of what it has sent
+  lock PATH takes the flock of a file
   exit N    exits
   fork      leaves a child behind and exits with 0, as daemons of another age do
   EOF       exits with 9: the test is over
 """
+import fcntl
 import os
 import socket
 import sys
@@ -34,6 +36,10 @@ def main():
             while kept:
                 kept.pop().close()
             tell(control, "dropped")
+        elif word == "lock":
+            lock = open(rest, "rb")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            tell(control, "locked")
         elif word == "exit":
             os._exit(int(rest))
         elif word == "fork":

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import unittest
 
 import harness
@@ -787,6 +788,36 @@ class Restart(RuleCase):
         self.took(s, "COLD found", "restart IDLE registers")
         self.assertEqual(s.daemon_pid(), pid)
 
+    def unknown(self, s):
+        """A puppet that no supervisor has started."""
+        here, there = socket.socketpair()
+        with here, there:
+            p = subprocess.Popen([os.path.join(os.path.dirname(__file__), "puppet.py")],
+                                 pass_fds=[there.fileno()], stdin=subprocess.DEVNULL,
+                                 start_new_session=True,
+                                 env=dict(s.env, HANDOFF_FD=str(there.fileno()), HANDOFF_ROLE="first",
+                                          HANDOFF_DIR=s.path("run", s.name)))
+        self.addCleanup(p.wait, harness.PATIENCE)
+        return self.puppet()
+
+    def test_one_is_found_while_a_restart_waits(self):
+        """It serves, and it is not what was asked for."""
+        s, _ = self.puppet_o()
+        open(os.path.join(s.data_dir, ".handoff.lock"), "ab").close()
+        with subprocess.Popen([harness.program("handoffctl"), "restart", s.name], env=s.env,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True) as restart:
+            self.puppet()
+            other = self.unknown(s)
+            other.id = bytes(16)
+            other.lock(s.data_dir)
+            self.again(s, other, "SERVE")
+            said = restart.communicate(timeout=harness.PATIENCE)[0]
+        self.assertEqual(restart.returncode, 1, said)
+        self.assertIn("pid %d was found" % other.pid, said)
+        self.took(s, "COLD found", "restart IDLE registers")
+        self.assertNotIn("NOT served", s.log())
+
     def test_a_start_that_never_ended(self):
         s = self.kvd(**SOON)
         s.flags = ["--debug"]
@@ -797,6 +828,9 @@ class Restart(RuleCase):
         p.receive(BEGIN)
         s.kill_supervisor()
         s.launch()
+        harness.wait_until(lambda: s.status() is not None, "the new supervisor")
+        r = s.ctl("upgrade", s.name)
+        self.assertEqual((r.returncode, "NOT served" in r.stderr), (5, True), r)
         self.took(s, "restart IDLE silent, cold start never ended")
         self.said_gone_or_killed(s, p.pid)
         self.puppet().serve(s.data_dir)
