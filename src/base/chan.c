@@ -19,8 +19,19 @@ struct chan_node {
 	uint8_t bytes[];
 };
 
+/* The kernel looks at SO_OOBINLINE when it reads. Without it a look steps over the byte of MSG_OOB,
+ * which the next read drops, with its descriptors. */
+static void take_in_line(int fd)
+{
+	const int on = 1;
+
+	sys_setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+}
+
 void chan_init(struct chan *c, int fd)
 {
+	if (fd >= 0)
+		take_in_line(fd);
 	memset(c, 0, sizeof *c);
 	c->fd = fd;
 	c->version = PROTO_VERSION_HELLO;
@@ -148,7 +159,7 @@ static int fill(struct chan *c, uint8_t *p, size_t *got, size_t want)
 		if (e)
 			return e;
 		if (n == 0) {
-			c->at_end = true;
+			c->at_end = !c->no_fds;   /* a look is not believed */
 			return -ENODATA;
 		}
 		*got += (size_t)n;

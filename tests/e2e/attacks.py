@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 
 import harness
@@ -36,6 +37,16 @@ def used_s(pid):
 def resident(pid):
     text = harness.read_file("/proc/%d/status" % pid)
     return int(re.search(r"^VmRSS:\s*(\d+) kB", text, re.M)[1])
+
+
+def out_of_band():
+    """True if a unix socket takes MSG_OOB (CONFIG_AF_UNIX_OOB)."""
+    a, b = socket.socketpair()
+    with a, b:
+        try:
+            return a.send(b"x", socket.MSG_OOB) == 1
+        except OSError:
+            return False
 
 
 def uids(pid):

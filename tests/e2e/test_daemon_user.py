@@ -11,7 +11,7 @@ import subprocess
 import unittest
 
 import harness
-from attacks import DAEMON, PYTHON, VICTIM, AttackCase, as_user, picture, uids
+from attacks import DAEMON, PYTHON, VICTIM, AttackCase, as_user, out_of_band, picture, uids
 from badinput import SOCKETS, frame
 
 
@@ -366,6 +366,18 @@ print(b"not a daemon of this service" in connect().recv(10000))
         self.assertFalse(os.path.exists(taken), s.log())
         self.assertEqual(s.supervisor.wait(), 2, s.log())
 
+    def lingering(self):
+        """A socket whose last close(2) waits for an hour: nobody reads what it has sent."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        c = socket.create_connection(listening.getsockname())
+        c.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                c.send(bytes(1 << 16))
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        return c
+
     def test_a_descriptor_that_lingers(self):
         """A daemon sends a socket whose last close(2) waits for an hour."""
         os.rename(self.puppets(self.s), self.s.binary)
@@ -373,20 +385,32 @@ print(b"not a daemon of this service" in connect().recv(10000))
         p = self.puppet()
         p.serve(self.s.data_dir)
         self.s.wait_state("idle")
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listening.close)
-        c = socket.create_connection(listening.getsockname())  # nobody will read from it
-        c.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                c.send(bytes(1 << 16))
-        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        c = self.lingering()
         self.s.supervisor.send_signal(signal.SIGSTOP)  # so that its copy is the last
         p.send(frame(SOCKETS, {1: 1, 2: 1, 3: ["resp"]}), fds=[c.fileno()])
         os.close(c.detach())
         self.s.supervisor.send_signal(signal.SIGCONT)
         self.wait_line(self.s, "warning: pid %d is refused: sockets that were not announced" %
                        p.pid)
+        self.assertIsNotNone(self.s.status())
+
+    @unittest.skipUnless(out_of_band(), "this kernel has no MSG_OOB for unix sockets")
+    def test_a_descriptor_that_lingers_out_of_band(self):
+        """The same with a byte of MSG_OOB, which a read drops, and its descriptor with it."""
+        os.rename(self.puppets(self.s), self.s.binary)
+        self.s.launch()
+        p = self.puppet()
+        p.serve(self.s.data_dir)
+        self.s.wait_state("idle")
+        c = self.lingering()
+        fds = struct.pack("i", c.fileno())
+        self.s.supervisor.send_signal(signal.SIGSTOP)
+        p.channel.sendmsg([b"\xff"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)], socket.MSG_OOB)
+        os.close(c.detach())
+        p.send(b"\xff" * 5)
+        self.s.supervisor.send_signal(signal.SIGCONT)
+        self.wait_line(self.s, "warning: pid %d sent what is not the protocol: a frame length that no "
+                       "frame can have (not this protocol?); its channel is closed" % p.pid)
         self.assertIsNotNone(self.s.status())
 
     def test_operators_are_not_the_daemon(self):

@@ -10,15 +10,15 @@ import time
 import unittest
 
 import harness
-from attacks import STRANGER, Attack, AttackCase, resident, used_s
+from attacks import STRANGER, Attack, AttackCase, out_of_band, resident, used_s
 from badinput import Second, frame, receive
 
-STATUS = frame(66, {})
+STATUS, WATCH = frame(66, {}), frame(73, {})
 # A TCP socket whose last close waits for an hour: nobody reads what it has sent. (The end of a
 # process does not wait.)
 LINGERING = """
 listening = socket.create_server(("127.0.0.1", 0))
-def send_lingering(where, data):
+def send_lingering(where, data, flags=0):
     if os.fork():
         return os.wait()
     c = socket.create_connection(listening.getsockname())
@@ -29,7 +29,8 @@ def send_lingering(where, data):
     except BlockingIOError:
         pass
     c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
-    socket.send_fds(where, [data], [c.fileno()])
+    fds = struct.pack("i", c.fileno())
+    where.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)], flags)
     os._exit(0)
 """
 
@@ -193,6 +194,35 @@ sys.stdin.read()
             begin = time.monotonic()
             self.assertIsNotNone(self.s.status())
             self.assertLess(time.monotonic() - begin, harness.PATIENCE)
+            attack.end()
+        self.upgrades(self.s)
+
+    @unittest.skipUnless(out_of_band(), "this kernel has no MSG_OOB for unix sockets")
+    def test_socket_that_lingers_out_of_band(self):
+        """The same with a byte of MSG_OOB, which a look steps over and a read drops: before another
+        byte, before the end, and alone, where nobody's time is up. Each ends its connection."""
+        code = LINGERING + """
+kept = [connect() for i in range(3)]
+kept[2].send(bytes.fromhex(sys.argv[2]))
+for c in kept:
+    send_lingering(c, b"\\1", socket.MSG_OOB)
+kept[0].send(b"\\1")
+kept[1].shutdown(socket.SHUT_WR)
+here()
+for c in kept:
+    try:
+        while c.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+"""
+        with self.unharmed(self.s):
+            self.s.supervisor.send_signal(signal.SIGSTOP)  # so that its copy is the last
+            try:
+                attack = self.attack(STRANGER, code, self.socket, WATCH.hex())
+            finally:
+                self.s.supervisor.send_signal(signal.SIGCONT)
+            self.assertIsNotNone(self.s.status())
             attack.end()
         self.upgrades(self.s)
 

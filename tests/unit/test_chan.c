@@ -1,5 +1,6 @@
 /* Frames over sockets: their bounds, their descriptors, their ends, and bad input. */
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -162,6 +163,27 @@ START_TEST(many_in_one_write)
 	for (uint64_t i = 0; i < 100; i++)
 		expect_beat(i);
 	ck_assert_int_eq(chan_recv(&a, &got), 0);
+}
+END_TEST
+
+/* A byte of MSG_OOB, here each frame's last, is one like the others; limited or not. */
+START_TEST(out_of_band)
+{
+	uint8_t f[64];
+	struct msg m = beat(5);
+	size_t n = encode(&m, f, sizeof f);
+
+	if (_i)
+		chan_limit(&a, 100);
+	if (send(b.fd, f, n, MSG_OOB) < 0 && errno == EOPNOTSUPP)
+		return;   /* no CONFIG_AF_UNIX_OOB */
+	expect_beat(5);
+	ck_assert_int_eq(send(b.fd, f, n, MSG_OOB), n);
+	raw(f, n);
+	shutdown(b.fd, SHUT_WR);
+	expect_beat(5);
+	expect_beat(5);
+	ck_assert_int_eq(chan_recv(&a, &got), -ENODATA);
 }
 END_TEST
 
@@ -867,6 +889,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
+	tcase_add_loop_test(t, out_of_band, 0, 2);
 	tcase_add_loop_test(t, another_number_than_announced, 0,
 	                    (int)(sizeof mismatch / sizeof *mismatch));
 	tcase_add_loop_test(t, short_transfers, 0, 40);
