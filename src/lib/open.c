@@ -146,7 +146,7 @@ static int open_channel(handoff *h, const char *fd_text)
 	return 0;
 }
 
-/* The thread before all else: another processor needs a moment to wake up, and Hello waits for
+/* The thread as soon as can be: another processor needs a moment to wake up, and Hello waits for
  * the tie to S, which is the thread's. */
 static int open_supervisor(handoff *h, const char *fd_text)
 {
@@ -178,12 +178,13 @@ static int open_all(handoff *h, const struct handoff_options *o)
 	const char *fd_text = getenv("HANDOFF_FD"), *lock_dir = getenv("HANDOFF_LOCK_DIR");
 	int e = check_options(h, o);
 
-	if (!e && fd_text)
-		e = open_supervisor(h, fd_text);
+	/* before the channel is ours: who has to make the directory first may open again */
 	if (!e && o->data_dir)
 		e = open_dir(h, o->data_dir, true);
 	else if (!e && fd_text && lock_dir)
 		e = open_dir(h, lock_dir, false);
+	if (!e && fd_text)
+		e = open_supervisor(h, fd_text);
 	return e ? e : open_loop(h);
 }
 

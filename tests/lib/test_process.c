@@ -123,6 +123,25 @@ START_TEST(open_fails)
 }
 END_TEST
 
+/* The channel is there for a second call, once the daemon has made its directory. */
+START_TEST(opened_again)
+{
+	char path[100], answer[200];
+
+	snprintf(path, sizeof path, "%s/data", stage_dir);
+	snprintf(answer, sizeof answer, "0 data directory %s: No such file or directory", path);
+	puppet_start(&p, "first");
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s", path), "-2");
+	ASK(&p, "log", answer);
+	ASK(&p, "fds", "1");
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	ck_assert_str_eq(puppet_ask(&p, "open data=%s", path), "0");
+	stage_get(&p, MSG_hello);
+	puppet_end(&p);
+	ck_assert_int_eq(rmdir(path), 0);
+}
+END_TEST
+
 START_TEST(build_id_is_the_program_s)
 {
 	char line[300], want[200] = "", got[140];
@@ -538,7 +557,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		standalone, standalone_without_data, build_id_is_the_program_s,
+		standalone, standalone_without_data, opened_again, build_id_is_the_program_s,
 		nothing_stays_after_close, fork_leaves_the_lock, idle_is_silent,
 		not_tied_to_a_launcher,
 	};
