@@ -323,8 +323,9 @@ class Waiting(ReexecCase):
             self.assert_replaced(s, s.reexec())
             c.sendall(request[3:])
             d.sendall(request[20:])
-            self.assertEqual(wait_result(c)[1], 0, s.log())
-            self.assertIn(wait_result(d)[1], (0, 4))   # the same id: its outcome is not asked for
+            outcomes = wait_result(c)[1], wait_result(d)[1]
+            # the same id: its outcome is not asked for; and either may be heard first
+            self.assertIn(outcomes, ((0, 0), (0, 4), (4, 0)), s.log())
 
     def test_twice_at_once(self):
         s = self.own()
