@@ -18,12 +18,13 @@
 #define AGAIN_MS    15000   /* for a lost supervisor to come back */
 #define TICK_MS     100
 
-enum { GO_ON = -1 };        /* beside the exit codes */
+enum { GO_ON = -1, ANEW = -2 };   /* beside the exit codes */
 
 struct follow {
 	struct ctl *c;
 	const struct follow_how *how;
 	char *socket, *name;
+	uint64_t wait_until;       /* --wait */
 	struct chan chan;
 	uint64_t heard_ms;         /* the last sign of life */
 	int wake;                  /* readable after a signal */
@@ -257,6 +258,15 @@ static void say_where(const struct follow *f, const struct msg *m)
 		        f->c->socket ? "NAME" : f->name);
 }
 
+/* Somebody else may have waited for the same handoff's end, and been quicker. */
+static bool waits_anew(const struct follow *f, const struct msg *m)
+{
+	struct pollfd p = { f->wake, POLLIN, 0 };
+
+	return m->op_result.code == CTL_BUSY && is_outcome(m, "refused") && sys_now_ms() < f->wait_until &&
+	       !f->signals && sys_poll(&p, 1, 0) == 0;
+}
+
 /* GO_ON when there is no more for now; -errno comes back in *ret_error. */
 static int take_messages(struct follow *f, int *ret_error)
 {
@@ -270,6 +280,8 @@ static int take_messages(struct follow *f, int *ret_error)
 			out_event(&f->c->out, &m);
 		} else if (m.type == MSG_op_planned) {
 			plan_show(f->c, f->socket, &m);
+		} else if (m.type == MSG_op_result && waits_anew(f, &m)) {
+			return ANEW;
 		} else if (m.type == MSG_op_result) {
 			out_result(&f->c->out, &m);
 			say_where(f, &m);
@@ -330,9 +342,10 @@ static int loop(struct follow *f)
 	}
 }
 
-int follow(struct ctl *c, const struct msg *request, const struct follow_how *how)
+static int follow_once(struct ctl *c, const struct msg *request, const struct follow_how *how,
+                       uint64_t wait_until)
 {
-	struct follow f = { .c = c, .how = how, .chan = { .fd = -1 } };
+	struct follow f = { .c = c, .how = how, .wait_until = wait_until, .chan = { .fd = -1 } };
 	int fd, r = place_find(c, &f.socket, &f.name);
 
 	if (r)
@@ -351,5 +364,18 @@ int follow(struct ctl *c, const struct msg *request, const struct follow_how *ho
 	release_signals();
 	free(f.socket);
 	free(f.name);
+	return r;
+}
+
+int follow(struct ctl *c, const struct msg *request, const struct follow_how *how)
+{
+	const uint64_t end = sys_now_ms() + c->wait.ms;
+	uint64_t now;
+	int r;
+
+	while ((r = follow_once(c, request, how, end)) == ANEW) {
+		now = sys_now_ms();
+		c->wait.ms = end > now ? end - now : 0;
+	}
 	return r;
 }

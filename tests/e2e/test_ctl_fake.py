@@ -714,6 +714,36 @@ class Patience(Case):
                                  {0: 0, 3: 1, 6: 1}[code] + (args == ("upgrade", "dead")))
 
 
+class Wait(Case):
+    """--wait: somebody else may have waited for the same end of a handoff, and be the quicker one."""
+
+    def busy(self, times):
+        """A supervisor that would begin an upgrade, and is then asked for another one so often."""
+        left = [times]
+
+        def handle(connection, kind, _fields):
+            if kind == STATUS:
+                connection.send(state("kvd"))
+                return
+            left[0] -= 1
+            connection.send(result(4, "refused", "another handoff is under way") if left[0] >= 0 else
+                            result(0, "committed", "yes"))
+        return self.supervisor(handle)
+
+    def test_another_one_is_quicker(self):
+        s = self.busy(2)
+        code, out, err = self.ctl("upgrade", "kvd", "--wait", "10min")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("committed: yes", out)
+        self.assertEqual([kind for kind, _ in s.requests], [STATUS, UPGRADE] * 3)
+
+    def test_the_time_is_over(self):
+        self.busy(10 ** 6)
+        for args in ((), ("--wait", "10ms")):
+            code, _out, err = self.ctl("upgrade", "kvd", *args)
+            self.assertEqual((code, err.splitlines()[-1]), (4, "handoffctl: refused: another handoff is under way"))
+
+
 class Usage(Case):
     WRONG = {
         (): "usage: handoffctl [--json] COMMAND [NAME] [OPTION]...\nTry `handoffctl --help`.",
