@@ -187,55 +187,98 @@ void lockfile_close(struct lockfile *l)
 	sys_closep(&l->fd);
 }
 
+/* A file as /proc/locks has it. */
+struct place {
+	int mount;
+	unsigned major, minor;
+	unsigned long long ino;
+};
+
+/* What of makes of the first line that says something to it; 0: none does; -errno. Of a very long
+ * line it gets the beginning. */
+static int ask(const char *path, int (*of)(const char *line, struct place *p), struct place *p)
+{
+	char buf[4096], line[256];
+	size_t len = 0;
+	ssize_t n = 0;
+	int ret = 0, fd = sys_open(path, O_RDONLY, 0);
+
+	if (fd < 0)
+		return fd;
+	while (!ret && (n = sys_read(fd, buf, sizeof buf)) > 0)
+		for (ssize_t i = 0; !ret && i < n; i++) {
+			if (buf[i] != '\n') {
+				line[len] = buf[i];
+				len += len < sizeof line - 1;
+				continue;
+			}
+			line[len] = '\0';
+			len = 0;
+			ret = of(line, p);
+		}
+	sys_close(fd);
+	return n < 0 ? (int)n : ret;
+}
+
 /* A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 5629 fe:00:1234 0 EOF", device in hex. The pid
  * there, or 0: it is about another file. Who waits has "->" before FLOCK. */
-static pid_t line_names(const char *line, const struct stat *st)
+static int holder_of(const char *line, struct place *p)
 {
 	unsigned major, minor;
 	unsigned long long ino;
 	int holder;
 
 	if (sscanf(line, "%*s FLOCK ADVISORY WRITE %d %x:%x:%llu", &holder, &major, &minor, &ino) != 4 ||
-	    ino != st->st_ino || major != major(st->st_dev) || minor != minor(st->st_dev))
+	    ino != p->ino || major != p->major || minor != p->minor)
 		return 0;
 	return holder > 0 ? holder : 0;   /* not to be seen from this pid namespace: 0 or -1 */
 }
 
-static pid_t kernel_names(const struct stat *st)
+static int mount_of(const char *line, struct place *p)
 {
-	char buf[4096];
-	size_t have = 0;
-	ssize_t n = 0;
-	pid_t found = 0;
-	int fd = sys_open("/proc/locks", O_RDONLY, 0);
+	return sscanf(line, "mnt_id: %d", &p->mount) == 1;
+}
 
-	if (fd < 0)
-		return fd;
-	while (!found && (n = sys_read(fd, buf + have, sizeof buf - 1 - have)) > 0) {
-		char *line = buf, *end;
-		have += (size_t)n;
-		buf[have] = '\0';
-		for (; !found && (end = strchr(line, '\n')); line = end + 1) {
-			*end = '\0';
-			found = line_names(line, st);
-		}
-		have -= (size_t)(line - buf);
-		memmove(buf, line, have);
-	}
-	sys_close(fd);
-	return n < 0 ? (int)n : found;
+/* A line of /proc/self/mountinfo: "29 1 0:27 / / rw shared:1 - overlay ...", device in decimal. */
+static int device_of(const char *line, struct place *p)
+{
+	unsigned major, minor;
+	int mount;
+
+	if (sscanf(line, "%d %*d %u:%u", &mount, &major, &minor) != 3 || mount != p->mount)
+		return 0;
+	p->major = major;
+	p->minor = minor;
+	return 1;
+}
+
+/* /proc/locks has the device of the file system; an inode may have another one (overlayfs, a
+ * subvolume of btrfs). Where no mount is shown (a chroot) the inode's is all there is. */
+static int find_place(int fd, const struct stat *st, struct place *p)
+{
+	char path[40];
+	int e;
+
+	*p = (struct place){ .mount = -1, .major = major(st->st_dev), .minor = minor(st->st_dev),
+	                     .ino = st->st_ino };
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+	e = ask(path, mount_of, p);
+	if (e > 0)
+		e = ask("/proc/self/mountinfo", device_of, p);
+	return e < 0 && e != -ENOENT ? e : 0;
 }
 
 pid_t lockfile_holder(int dir)
 {
+	struct place p;
 	struct stat st;
 	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), holder;
 
 	if (fd < 0)
 		return fd;
 	holder = sys_fstat(fd, &st);
-	if (!holder && S_ISREG(st.st_mode))
-		holder = kernel_names(&st);
+	if (!holder && S_ISREG(st.st_mode) && !(holder = find_place(fd, &st, &p)))
+		holder = ask("/proc/locks", holder_of, &p);
 	sys_close(fd);
 	return holder;
 }

@@ -1,6 +1,7 @@
 """What an operator can mend, and whom a supervisor takes for its daemon."""
 import os
 import shutil
+import subprocess
 import time
 import unittest
 
@@ -85,6 +86,31 @@ class WhoIsIt(harness.TestCase):
         pid = service.daemon_pid()
         service.kill_supervisor()
         os.remove(service.path("run", service.name, "journal"))
+        service.start()
+        self.assertEqual(service.daemon_pid(), pid)
+        self.assertIn("adopting what runs", service.log())
+
+    def test_so_it_is_on_an_overlay(self):
+        """Files there have another device than the file system, whose the kernel's list names."""
+        if os.geteuid():
+            self.skipTest("needs root, to mount")
+        mounts = """
+            data=$1; shift
+            mount -t tmpfs none "$data" && mkdir "$data/low" "$data/top" &&
+            mount -t tmpfs none "$data/top" && mkdir "$data/top/up" "$data/top/work" &&
+            mount -t overlay -o "lowerdir=$data/low,upperdir=$data/top/up,workdir=$data/top/work" \
+                none "$data" || exit 1
+            [ $# = 0 ] || exec "$@" """
+        service = self.service(start=False)
+        launcher = ["unshare", "--mount", "sh", "-c", mounts, "sh", service.data_dir]
+        if subprocess.run(launcher, stderr=subprocess.DEVNULL, check=False).returncode:
+            self.skipTest("no overlay can be mounted here")
+        service.launcher = launcher
+        service.start()
+        pid = service.daemon_pid()
+        service.kill_supervisor()
+        os.remove(service.path("run", service.name, "journal"))
+        service.launcher = ["nsenter", "--mount", "--target", str(pid)]
         service.start()
         self.assertEqual(service.daemon_pid(), pid)
         self.assertIn("adopting what runs", service.log())
