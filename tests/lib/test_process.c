@@ -126,9 +126,10 @@ END_TEST
 /* The channel is there for a second call, once the daemon has made its directory. */
 START_TEST(opened_again)
 {
-	char path[100], answer[200];
+	char path[100], lock[120], answer[200];
 
 	snprintf(path, sizeof path, "%s/data", stage_dir);
+	snprintf(lock, sizeof lock, "%s/.handoff.lock", path);
 	snprintf(answer, sizeof answer, "0 data directory %s: No such file or directory", path);
 	puppet_start(&p, "first");
 	ck_assert_str_eq(puppet_ask(&p, "open data=%s", path), "-2");
@@ -136,8 +137,10 @@ START_TEST(opened_again)
 	ASK(&p, "fds", "1");
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 	ck_assert_str_eq(puppet_ask(&p, "open data=%s", path), "0");
+	puppet_say(&p, "begin");
 	stage_get(&p, MSG_hello);
-	puppet_end(&p);
+	puppet_kill(&p);
+	unlink(lock);
 	ck_assert_int_eq(rmdir(path), 0);
 }
 END_TEST
