@@ -116,14 +116,26 @@ static bool hear(handoff *h)
 	return false;
 }
 
+/* Whether it is N's end that is gone, or what was to be sent cannot be. */
+static void not_sent(struct give *g, int e)
+{
+	if (e == -EPIPE || e == -ECONNRESET)
+		give_lost(g, true, "the successor has gone");
+	else if (e == -ETOOMANYREFS || e == -EMFILE)
+		give_lost(g, false, "too many descriptors are on their way (raise limit-nofile)");
+	else
+		give_lost(g, false, e == -ENOMEM ? "no memory" : strerror(-e));
+}
+
 void give_turn(handoff *h)
 {
 	struct giver *g = h->giver;
+	int e;
 
 	if (!g || !g->watched)
 		return;
-	if (chan_pending(&g->chan) && chan_flush(&g->chan) < 0)
-		give_lost(&g->g, true, "the successor has gone");
+	if (chan_pending(&g->chan) && (e = chan_flush(&g->chan)) < 0)
+		not_sent(&g->g, e);
 	if (!hear(h) || g->g.state == GIVE_BROKEN)
 		watch(h, 0);   /* its end would be readable for ever */
 }
@@ -196,12 +208,7 @@ static int send_message(handoff *h, const struct msg *m, const int *fds, unsigne
 
 	if (!e)
 		return 0;
-	if (e == -ETOOMANYREFS || e == -EMFILE)
-		give_lost(&g->g, false, "too many descriptors are on their way (raise limit-nofile)");
-	else if (e == -ENOMEM)
-		give_lost(&g->g, false, "no memory");
-	else
-		give_lost(&g->g, true, "the successor has gone");
+	not_sent(&g->g, e);
 	return may_give(h);
 }
 

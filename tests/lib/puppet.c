@@ -289,7 +289,7 @@ static void do_conn(void)
 	say("%d", nconns);
 }
 
-/* give FROM TO: the connections, with a state of size= bytes that begins with the number. */
+/* give FROM TO: the connections (or fd=), with a state of size= bytes that begins with the number. */
 static void do_give(void)
 {
 	int from = atoi(args[1]), to = atoi(args[2]), r = 0;
@@ -298,7 +298,7 @@ static void do_give(void)
 
 	for (int i = from; i < to && r >= 0; i++) {
 		struct handoff_connection c = {
-			.size = sizeof c, .fd = has("closed") ? -1 : conn[i], .name = value("name"),
+			.size = sizeof c, .fd = (int)number("fd", conn[i]), .name = value("name"),
 			.state = state, .state_size = size,
 		};
 		snprintf(state, size + 1, "%d", i);

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "handoff.h"
@@ -84,8 +85,8 @@ static void simple(enum msg_type type)
 
 /* ------------------------------------------------------------- the incumbent --- */
 
-/* A puppet in its seal, with n connections to give. */
-static void sealing(unsigned n, uint64_t limit)
+/* A puppet in its seal, with n connections to give; end is its end of the transfer channel. */
+static void sealing_with(unsigned n, uint64_t limit, int end)
 {
 	char count[20];
 
@@ -93,12 +94,17 @@ static void sealing(unsigned n, uint64_t limit)
 	puppet_ask(&p, "conn %u", n);
 	snprintf(count, sizeof count, "%u", n);
 	ck_assert_str_eq(p.line, count);
-	stage_prepare_with(&p, 1, open_transfer(), limit);
+	stage_prepare_with(&p, 1, end, limit);
 	ASK(&p, "loop 30000", "1 drain*");
 	ASK(&p, "drained open=3", "0");
 	stage_get(&p, MSG_drained);
 	stage_simple(&p, MSG_seal_request, 1);
 	ASK(&p, "loop 30000", "1 seal*");
+}
+
+static void sealing(unsigned n, uint64_t limit)
+{
+	sealing_with(n, limit, open_transfer());
 }
 
 /* It has given two, of which the other daemon has kept the first, and sealed. */
@@ -274,7 +280,7 @@ START_TEST(those_who_stay_are_counted)
 END_TEST
 
 static const struct { const char *ask, *answer; } not_now[] = {
-	{ "give 0 1 closed", "-22" },
+	{ "give 0 1 fd=-1", "-22" },
 	{ "give 0 1 name=12345678901234567890123456789012345678901234567890123456789012345", "-22" },
 	{ "give 0 1 name=\xff", "-22" },
 };
@@ -328,17 +334,23 @@ START_TEST(nothing_to_give)
 }
 END_TEST
 
+/* Who is to blame, as the supervisor hears it. */
+static bool by_successor(void)
+{
+	do
+		ck_assert(stage_any(&p, LIMIT_MS));
+	while (p.m.type == MSG_heartbeat);
+	if (p.m.type == MSG_status)
+		return p.m.status.by_successor;
+	ck_assert_int_eq(p.m.type, MSG_seal_failed);
+	return p.m.seal_failed.by_successor;
+}
+
 /* What the seal ends with: it fails, and then all of them are the incumbent's again. */
 static void gives_up(int reconnects)
 {
 	ASK(&p, "seal_failed x", "0");
-	if (!reconnects) {
-		do
-			ck_assert(stage_any(&p, LIMIT_MS));
-		while (p.m.type == MSG_heartbeat);
-		ck_assert(p.m.type == MSG_status ? p.m.status.by_successor
-		          : p.m.type == MSG_seal_failed && p.m.seal_failed.by_successor);
-	}
+	ck_assert(reconnects || by_successor());
 	ASK(&p, "gone 0", "0");
 	ASK(&p, "gone 1", "0");
 }
@@ -387,6 +399,77 @@ START_TEST(fails_in_the_seal)
 		ASK(&p, "error", "the attempt has ended, and the successor had not answered*");
 	gives_up(all_cases[_i] == S_GONE);
 	puppet_end(&p);
+}
+END_TEST
+
+/* A descriptor that the incumbent has closed is its own affair. */
+START_TEST(given_and_closed)
+{
+	sealing(1, 1000);
+	ASK(&p, "give 0 1 fd=1000000", "0");
+	ASK(&p, "give_end", "-32");
+	ASK(&p, "error", "connections cannot be moved: Bad file descriptor");
+	ASK(&p, "seal_failed x", "0");
+	ck_assert(!by_successor());
+	puppet_end(&p);
+}
+END_TEST
+
+#define FEW 5            /* descriptors: who only polls needs no more */
+#define SOMEBODY 61004
+
+/* More descriptors of that user are on their way than FEW; returns where they arrive. */
+static int in_flight(uid_t user)
+{
+	struct msg m = { .type = MSG_hello_ack };
+	struct chan c;
+	int sv[2], status;
+	pid_t pid;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	MSG_SET(&m, hello_ack, transfer, 0);
+	if ((pid = fork()) == 0) {
+		if (setresuid(user, user, user))
+			_exit(1);
+		chan_init(&c, sv[1]);
+		for (unsigned i = 0; i < 2 * FEW; i++)
+			if (chan_send(&c, &m, &sv[1], 1))
+				_exit(2);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	close(sv[1]);
+	return sv[0];
+}
+
+/* The same for a batch that has to wait, and then meets the limit on open files. */
+START_TEST(too_many_on_their_way)
+{
+	const struct rlimit few = { FEW, FEW };
+	static char bytes[4096];
+	int kept, end;
+
+	if (geteuid()) {
+		printf("skipped: too_many_on_their_way: needs root, whom that limit does not meet\n");
+		return;
+	}
+	end = open_transfer();
+	while (send(end, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	sealing_with(MOVE_BATCH + 1, 1000, end);
+	ck_assert_str_eq(puppet_ask(&p, "give 0 %u", MOVE_BATCH + 1), "64");   /* the first batch is queued */
+	ck_assert_int_eq(prlimit(p.pid, RLIMIT_NOFILE, &few, NULL), 0);
+	ck_assert_str_eq(puppet_ask(&p, "user %d", SOMEBODY), "0");
+	kept = in_flight(SOMEBODY);
+	while (recv(t.fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	ASK(&p, "give_end", "-32");
+	ASK(&p, "error", "connections cannot be moved: too many descriptors are on their way (raise limit-nofile)");
+	ASK(&p, "seal_failed x", "0");
+	ck_assert(!by_successor());
+	puppet_kill(&p);
+	close(kept);
 }
 END_TEST
 
@@ -916,7 +999,7 @@ int main(void)
 		larger_than_a_file_may_be, those_who_stay_are_counted, events_tell_of_them, a_second_channel,
 		misused, nothing_to_give, nothing_is_kept, a_worker_has_nothing_of_it, taken_and_committed,
 		one_is_not_wanted, no_connections, large_state_is_read, taking_cannot_be_said,
-		room_is_made_in_the_warm_up, without_the_flag,
+		room_is_made_in_the_warm_up, without_the_flag, given_and_closed, too_many_on_their_way,
 	};
 	Suite *s = suite_create("moves");
 	TCase *c = tcase_create("moves");
