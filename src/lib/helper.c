@@ -146,6 +146,12 @@ static void *run(void *arg)
 	return NULL;
 }
 
+static void destroy_locks(struct helper *t)
+{
+	pthread_mutex_destroy(&t->mutex);
+	pthread_cond_destroy(&t->done);
+}
+
 int helper_start(handoff *h)
 {
 	struct helper *t = &h->helper;
@@ -175,7 +181,8 @@ int helper_start(handoff *h)
 	e = pthread_create(&t->thread, &a, run, h);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&a);
-	t->running = !e;
+	if (!(t->running = !e))
+		destroy_locks(t);
 	return -e;
 }
 
@@ -189,8 +196,7 @@ void helper_stop(handoff *h)
 		pthread_mutex_unlock(&t->mutex);
 		poke(t->wake);
 		pthread_join(t->thread, NULL);
-		pthread_mutex_destroy(&t->mutex);
-		pthread_cond_destroy(&t->done);
+		destroy_locks(t);
 		t->running = false;
 	}
 	sys_closep(&t->connected);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -142,6 +143,24 @@ START_TEST(opened_again)
 	puppet_kill(&p);
 	unlink(lock);
 	ck_assert_int_eq(rmdir(path), 0);
+}
+END_TEST
+
+/* No thread can be had: nothing of the open is left, the channel neither. */
+START_TEST(no_thread)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (not_root("no_thread"))
+		return;
+	puppet_start(&p, "first");
+	ck_assert_int_eq(prlimit(p.pid, RLIMIT_NPROC, &none, NULL), 0);
+	ASK(&p, "user 61004", "0");
+	ASK(&p, "open", "-11");
+	ASK(&p, "log", "0 the library's thread could not be started: Resource temporarily unavailable");
+	ASK(&p, "fds", "0");
+	stage_eof(&p);
+	puppet_end(&p);
 }
 END_TEST
 
@@ -560,7 +579,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		standalone, standalone_without_data, opened_again, build_id_is_the_program_s,
+		standalone, standalone_without_data, opened_again, no_thread, build_id_is_the_program_s,
 		nothing_stays_after_close, fork_leaves_the_lock, idle_is_silent,
 		not_tied_to_a_launcher,
 	};
