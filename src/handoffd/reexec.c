@@ -340,8 +340,8 @@ int reexec_begin(struct service *s, char *err, size_t size)
 	if (own.n)
 		sys_closep(&c.fd);
 	if (e) {
-		snprintf(err, size, "what the other handoffd needs to know could not be written down: %s; this one "
-		         "goes on", strerror(-e));
+		snprintf(err, size, "the other handoffd could not be asked whether it can go on: %s; this one goes on",
+		         strerror(-e));
 		return 1;
 	}
 	return 0;

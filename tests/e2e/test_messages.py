@@ -235,12 +235,12 @@ class Moments(Case):
         s.wait_state("idle")
 
     def test_nothing_to_hand_over(self):
-        """What another handoffd has to know cannot be written down."""
+        """What another handoffd has to know cannot be written down: it is not asked."""
         s, _p, fail = self.faulty()
         fail("memfd_create", 1, errno.EMFILE)
         q = s.ctl("reexec", s.name)
         self.assertEqual((q.returncode, q.stderr.splitlines()[0]), (
-            1, "handoffctl: refused: what the other handoffd needs to know could not be written down: "
+            1, "handoffctl: refused: the other handoffd could not be asked whether it can go on: "
             "Too many open files; this one goes on"))
         self.assertEqual(s.status()["supervisor_pid"], s.supervisor.pid)
 
