@@ -97,7 +97,7 @@ class Faults(unittest.TestCase):
             ("S", "pidfd_open", errno.EMFILE, " may be the daemon that serves, and cannot be looked at: "))
 
     def test_no_journal(self):
-        self.provoke("lost", ("S", "pread", errno.EIO, "/.handoff.lock cannot be asked who may be serving: "))
+        self.provoke("lost", ("S", "read", errno.EIO, "/.handoff.lock cannot be asked who may be serving: "))
 
     def test_from_copy(self):
         self.provoke(FromCopy.name, ("S", "openat", errno.EMFILE, "error: the kept copy of "))
