@@ -20,6 +20,7 @@ HELLO, HELLO_ACK, PREPARE, DRAINED, SEAL_REQUEST = 1, 2, 3, 4, 5
 SEAL_COMPLETE, BEGIN, READY, COMMIT, ABORT, RESUME = 7, 9, 10, 11, 12, 13
 HEARTBEAT, D_STATUS, SOCKETS, SOCKETS_ACK = 14, 15, 16, 17
 ROOT = os.geteuid() == 0
+CAP_SYS_PTRACE = 19
 LINE = re.compile(r"^\S+ handoffd\[[^]]*\]: (.*)$", re.M)
 
 
@@ -29,6 +30,12 @@ def mount_namespaces():
     return ROOT and subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    check=False).returncode == 0
+
+
+def looks_at_others():
+    """True if what root alone may read in /proc of another user's process can be read."""
+    caps = re.search(r"^CapEff:\s*(\w+)$", harness.read_file("/proc/self/status"), re.M)[1]
+    return ROOT and int(caps, 16) >> CAP_SYS_PTRACE & 1
 
 
 def vectors():

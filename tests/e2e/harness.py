@@ -212,7 +212,12 @@ def descriptors(pid):
 
 
 def is_alive(pid):
-    return Process(pid).state not in ("gone", "Z", "X")
+    """A process whose first thread is a zombie lives, and has all its files, until the others end."""
+    state = Process(pid).state
+    if state == "Z":
+        with contextlib.suppress(OSError):
+            return len(os.listdir("/proc/%d/task" % pid)) > 1
+    return state not in ("gone", "Z", "X")
 
 
 class JsonProcess:

@@ -12,7 +12,7 @@ import unittest
 
 import harness
 from attacks import DAEMON, PYTHON, VICTIM, AttackCase, as_user, out_of_band, picture, uids
-from badinput import SOCKETS, frame
+from badinput import SOCKETS, frame, looks_at_others
 
 
 # openat(2) as /proc/PID/syscall has it
@@ -209,6 +209,7 @@ print(b"not a daemon of this service" in connect().recv(10000))
         self.assertEqual(other.daemon_pid(), pid)
         self.upgrades(other)
 
+    @unittest.skipUnless(looks_at_others(), "needs root with CAP_SYS_PTRACE")
     def test_a_process_that_looks_like_a_helper(self):
         """Others' processes with all that a helper's environment has: they are no children of
         handoffd's, and of no session that a daemon has begun."""
@@ -297,6 +298,7 @@ print(b"not a daemon of this service" in connect().recv(10000))
                     "os.symlink(sys.argv[2], sys.argv[1])", self.home, self.theirs)
         self.assertEqual(self.s.stop(), 0)
 
+    @unittest.skipUnless(looks_at_others(), "needs root with CAP_SYS_PTRACE")
     def test_executable_swapped(self):
         """It lies in a directory of the daemon's user. What is opened to look at it is opened with
         that user's rights: the writer of somebody else's FIFO goes on waiting for a reader."""

@@ -174,12 +174,12 @@ class Wait(HandoffCase):
 
     def test_it_hands_over(self):
         """Of those who upgrade, the next one begins when the one before has ended."""
-        s = self.kvd()
-        self.use(s, NEW, "warmup:delay=700")
+        s = self.kvd(options={"start-timeout": "20s"})
+        self.use(s, NEW, "warmup:delay=3000")   # longer than a loaded machine takes for two commands
         u = s.start_upgrade()
         harness.wait_until(lambda: "fault: delay at warmup" in s.log(), "kvd is in its warm-up")
-        more = [self.waiting(s, "another handoff is under way", "upgrade", "kvd") for _ in range(2)]
         self.use(s, OLD)
+        more = [self.waiting(s, "another handoff is under way", "upgrade", "kvd") for _ in range(2)]
         u.wait()
         self.assert_outcome(u, 0, "committed")
         for p in more:

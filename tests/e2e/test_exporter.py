@@ -276,6 +276,12 @@ class Traces(ExporterCase):
         self.assertEqual(p.returncode, 1)
         self.assertIn("%s/x cannot be read: Not a directory" % path, p.stderr)
 
+    def hold(self, x):
+        """All its threads stand still, which is not so yet when kill(2) returns."""
+        os.kill(x.process.pid, signal.SIGSTOP)
+        tasks = "/proc/%d/task" % x.process.pid
+        harness.wait_until(lambda: all(harness.Process(int(t)).state == "T" for t in os.listdir(tasks)), "it is stopped")
+
     def test_a_reader_that_goes(self):
         """What does not fit into the pipe waits for the next one; no line twice, none lost."""
         s = self.kvd()
@@ -284,10 +290,12 @@ class Traces(ExporterCase):
         x = self.exporter(s, "--spans", path)
         for binary in ("kvd-v2", "kvd-v1", "kvd-v2"):
             self.upgrade(s, binary)
+        self.hold(x)   # else it could have written more than that before the pipe is made smaller
         r = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         fcntl.fcntl(r, fcntl.F_SETPIPE_SZ, 4096)   # less than the three
+        os.kill(x.process.pid, signal.SIGCONT)
         harness.wait_until(lambda: select.select([r], [], [], 0)[0], "the pipe is written", 60)
-        os.kill(x.process.pid, signal.SIGSTOP)   # else a line could come between the last look and the end
+        self.hold(x)   # else a line could come between the last look and the end
         text = os.read(r, 1 << 20)
         os.close(r)
         os.kill(x.process.pid, signal.SIGCONT)

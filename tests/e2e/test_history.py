@@ -8,6 +8,7 @@ import time
 import unittest
 
 import harness
+from badinput import mount_namespaces
 from handoffs import HandoffCase
 
 NEW, OLD = "kvd-v2", "kvd-v1"
@@ -281,11 +282,10 @@ class Damage(HistoryCase):
         self.assertEqual(self.history(s), [])
         self.assertIn("handoffs are not remembered", s.log())
 
-    @unittest.skipIf(os.getuid() != 0, "needs root, to be another user")
+    @unittest.skipUnless(mount_namespaces(), "needs root and mount namespaces")
     def test_a_full_disk_costs_the_record_alone(self):
         s = self.kvd(start=False)
         state = s.path("state")
-        subprocess.run(["unshare", "-m", "true"], check=True)
         s.launcher = ["unshare", "-m", "sh", "-ec", 'mount -t tmpfs -o size=160k none "$0"; exec "$@"',
                       state]
         s.start()

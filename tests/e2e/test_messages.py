@@ -102,7 +102,7 @@ class Faults(unittest.TestCase):
     def test_from_copy(self):
         self.provoke(FromCopy.name, ("S", "openat", errno.EMFILE, "error: the kept copy of "))
 
-    @unittest.skipIf(os.geteuid(), "only root gives a socket away")
+    @unittest.skipIf(os.geteuid(), "needs root, to be another user")
     def test_root(self):
         self.provoke("adopt", ("S", "lchown", errno.EPERM, "/daemon.sock cannot be given to uid "))
 
@@ -269,7 +269,7 @@ def managed(systemctl, *command, **kwargs):
 
 
 @unittest.skipUnless(mount_namespaces() and managed("/bin/true", "true").returncode == 0,
-                     "needs root, mount namespaces with cgroups of version 2, and a systemctl to hide")
+                     "needs root and mount namespaces, with cgroups of version 2, and a systemctl to hide")
 class Reap(Case):
     """What `handoffd --reap` finds when a unit has ended. Its group is a directory of the test's."""
 
