@@ -435,6 +435,20 @@ static void cold_superseded(struct service *s)
 	service_bury(s, &s->n);
 }
 
+static void tell_cold_failed(const struct service *s)
+{
+	const char *why = s->s.why ? s->s.why : "the daemon could not be started";
+	const pid_t pid = s->store.fresh ? service_lock_holder(s) : 0;
+
+	if (pid)   /* it is not known whether it is the daemon, as long as it does not register */
+		log_warning("%s: %s; pid %d has the lock on the data and may serve: it is waited for, and "
+		            "a start is tried again in a moment", why, s->cold_error, (int)pid);
+	else
+		log_event(LOG_E_NOT_SERVED, LOG_L_ERROR,
+		          "%s: %s; the service is NOT served, a start is tried again in a moment", why,
+		          s->cold_error);
+}
+
 static void cold_failed(struct service *s)
 {
 	bool known;
@@ -448,9 +462,7 @@ static void cold_failed(struct service *s)
 		service_bury(s, &s->n);
 		return;
 	}
-	log_event(LOG_E_NOT_SERVED, LOG_L_ERROR,
-	          "%s: %s; the service is NOT served, a start is tried again in a moment",
-	          s->s.why ? s->s.why : "the daemon could not be started", s->cold_error);
+	tell_cold_failed(s);
 	/* a helper of those before it may have had what it needs: then nothing is known yet */
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);

@@ -260,6 +260,17 @@ bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start)
 	return yes;
 }
 
+pid_t service_lock_holder(const struct service *s)
+{
+	int dir = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
+	const pid_t pid = dir < 0 ? 0 : lockfile_holder(dir);
+	uint64_t start;
+	const bool yes = pid > 0 && owns_lock(s, dir, pid, &start) > 0;
+
+	sys_closep(&dir);
+	return yes ? pid : 0;
+}
+
 bool service_find(struct service *s, pid_t pid)
 {
 	struct process p = { .pid = pid };

@@ -156,6 +156,9 @@ print(b"not a daemon of this service" in c.recv(10000))
         self.s.lose_journal("elsewhere")
         self.s.launch()
         self.s.wait_state("cold")
+        harness.wait_until(lambda: "pid %d has the lock on the data and may serve" % pid in
+                           self.s.log(), "it is told")
+        self.assertNotIn("NOT served", self.s.log())
         code = """
 import fcntl
 copy = open(sys.argv[2], "wb")
