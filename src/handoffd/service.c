@@ -481,5 +481,5 @@ static bool stays_awake(const struct service *s)
 
 int service_turn(struct service *s)
 {
-	return event_base_loop(s->base, stays_awake(s) ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+	return event_base_loop(s->base, EVLOOP_ONCE | (stays_awake(s) ? EVLOOP_NONBLOCK : 0));
 }
