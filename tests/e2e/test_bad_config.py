@@ -302,7 +302,8 @@ class Start(Case):
             self.assertEqual((u.code, u.result["message"]), (
                 5, "the daemon is being started, the service is NOT served yet; the warning of "
                 "'handoffctl status' and its log say what hinders it; 'handoffctl restart' reads the "
-                "configuration again and tries at once"))
+                "configuration again and tries at once, 'handoffctl rollback' starts the previous "
+                "executable"))
         s.wait_state("idle")
         with self.unharmed(s):
             pass
