@@ -251,33 +251,30 @@ static void know_incumbent(struct service *s)
 		register_owner(s, uid);
 }
 
-bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start)
+/* The process that owns the lock; pid 0: none does, or nobody can say. */
+static struct process lock_owner(const struct service *s)
 {
 	int dir = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
-	const bool yes = dir >= 0 && owns_lock(s, dir, pid, ret_start) > 0;
+	struct process p = { .pid = dir < 0 ? 0 : lockfile_holder(dir) };
 
+	if (p.pid <= 0 || owns_lock(s, dir, p.pid, &p.start) <= 0)
+		p.pid = 0;
 	sys_closep(&dir);
-	return yes;
+	return p;
 }
 
 pid_t service_lock_holder(const struct service *s)
 {
-	int dir = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
-	const pid_t pid = dir < 0 ? 0 : lockfile_holder(dir);
-	uint64_t start;
-	const bool yes = pid > 0 && owns_lock(s, dir, pid, &start) > 0;
-
-	sys_closep(&dir);
-	return yes ? pid : 0;
+	return lock_owner(s).pid;
 }
 
 bool service_find(struct service *s, pid_t pid)
 {
-	struct process p = { .pid = pid };
+	const struct process p = lock_owner(s);
 	struct peer *o = NULL;
 	char err[300];
 
-	if (!service_owns_lock(s, pid, &p.start))
+	if (p.pid != pid)
 		return false;
 	if (adopt(s, &p, &o, err, sizeof err))
 		log_error("%s", err);

@@ -51,10 +51,8 @@ static bool is(const struct peer *p, const struct ucred *who)
  */
 static bool is_found(const struct service *s, pid_t pid)
 {
-	uint64_t start;   /* service_find() asks again, when it matters */
-
 	return (s->s.state == S_COLD || s->s.state == S_COLD_WARM || s->s.state == S_COLD_READY) && !s->s.stop &&
-	       service_owns_lock(s, pid, &start);
+	       service_lock_holder(s) == pid;
 }
 
 static void found(struct service *s, int fd, pid_t pid)

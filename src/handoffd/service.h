@@ -137,9 +137,8 @@ struct service {
  */
 int service_start(struct service *s, struct event_base *base, struct conf *conf, const struct carried *carried,
                   char *err, size_t err_size);
-/* The kernel says that this process has the lock on the data, and it is of the daemon's user. */
-bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start);
-/* Whose lock it is then; 0: nobody's, or nobody can say. */
+/* The kernel says that this process has the lock on the data, and it is of the daemon's user; 0: none
+ * has, or nobody can say. */
 pid_t service_lock_holder(const struct service *s);
 /* In COLD: pid, which no journal named, is the incumbent if it has the lock. False: it is not, or
  * nobody can say. */
