@@ -143,6 +143,8 @@ class WithoutSupervisor(HistoryCase):
         for _ in range(3):
             self.upgrade(s, NEW)
         want = self.history(s)
+        # a child that has just been forked to copy or to hash still has the listening sockets
+        s.wait_status(lambda x: x["binary_kept"] and x["previous_kept"] is not False and x["sha256"], "at rest")
         s.kill_supervisor()
         self.assertEqual(self.history(s), want)
         s.start()
