@@ -549,6 +549,7 @@ class Disks(Case):
         self.mounted(*["mount -t tmpfs -o size=256k none %s" % self.s.path(x)
                        for x in ("run", "state")])
         self.s.start()
+        self.s.wait_status(lambda x: x["warning"], "a copy that does not fit")
         for x in ("run", "state"):
             self.fill(self.s.path(x))
         with self.unharmed(self.s, same_daemon=False):

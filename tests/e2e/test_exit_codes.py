@@ -166,6 +166,8 @@ class Wait(HandoffCase):
         self.use(s, NEW)
         for command, version in (("upgrade", "2.0"), ("rollback", "1.0"), ("plan", "1.0")):
             with self.subTest(command=command):
+                s.wait_status(lambda x: x["binary_kept"] and x["previous_kept"] is not False,
+                              "copies, also for the next supervisor")
                 s.kill_supervisor()
                 p = self.waiting(s, "no supervisor answers", command, "kvd")
                 s.start()
