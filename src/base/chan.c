@@ -71,10 +71,10 @@ void chan_close(struct chan *c)
 	c->body = NULL;
 	c->body_cap = c->body_got = c->header_got = 0;
 	/* read to its end: nothing is left in it, and nothing can come */
-	if (c->at_end)
+	if (c->fd >= 0 && c->at_end)
 		sys_close_own(c->fd);
-	else
-		sys_closep(&c->fd);
+	else if (c->fd >= 0)
+		sys_close(c->fd);
 	c->fd = -1;
 }
 
