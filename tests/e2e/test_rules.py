@@ -831,6 +831,7 @@ class Restart(RuleCase):
         harness.wait_until(lambda: s.status() is not None, "the new supervisor")
         r = s.ctl("upgrade", s.name)
         self.assertEqual((r.returncode, "NOT served" in r.stderr), (5, True), r)
+        self.assertIn("died while it started the daemon", r.stderr)
         self.took(s, "restart IDLE silent, cold start never ended")
         self.said_gone_or_killed(s, p.pid)
         self.puppet().serve(s.data_dir)
