@@ -383,13 +383,18 @@ print(b"not a daemon of this service" in connect().recv(10000))
         c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
         return c
 
-    def test_a_descriptor_that_lingers(self):
-        """A daemon sends a socket whose last close(2) waits for an hour."""
+    def serving(self):
+        """A daemon that the test plays, and that serves."""
         os.rename(self.puppets(self.s), self.s.binary)
         self.s.launch()
         p = self.puppet()
         p.serve(self.s.data_dir)
         self.s.wait_state("idle")
+        return p
+
+    def test_a_descriptor_that_lingers(self):
+        """A daemon sends a socket whose last close(2) waits for an hour."""
+        p = self.serving()
         c = self.lingering()
         self.s.supervisor.send_signal(signal.SIGSTOP)  # so that its copy is the last
         p.send(frame(SOCKETS, {1: 1, 2: 1, 3: ["resp"]}), fds=[c.fileno()])
@@ -402,11 +407,7 @@ print(b"not a daemon of this service" in connect().recv(10000))
     @unittest.skipUnless(out_of_band(), "this kernel has no MSG_OOB for unix sockets")
     def test_a_descriptor_that_lingers_out_of_band(self):
         """The same with a byte of MSG_OOB, which a read drops, and its descriptor with it."""
-        os.rename(self.puppets(self.s), self.s.binary)
-        self.s.launch()
-        p = self.puppet()
-        p.serve(self.s.data_dir)
-        self.s.wait_state("idle")
+        p = self.serving()
         c = self.lingering()
         fds = struct.pack("i", c.fileno())
         self.s.supervisor.send_signal(signal.SIGSTOP)
