@@ -100,6 +100,9 @@ struct handoff {
 /* open.c */
 HIDDEN int h_fail(handoff *h, int e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 HIDDEN void h_end(handoff *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* ... for a reason that only this process knows: it is logged now, while the channel is open, for who
+ * closes it is killed, and maybe before it can say more. */
+HIDDEN void h_give_up(handoff *h, int e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 HIDDEN void h_log(handoff *h, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 HIDDEN size_t build_id_of_program(unsigned char out[64]);
 

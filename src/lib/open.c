@@ -47,6 +47,19 @@ void h_end(handoff *h, const char *fmt, ...)
 	va_end(ap);
 }
 
+void h_give_up(handoff *h, int e, const char *fmt, ...)
+{
+	char why[sizeof h->end];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	h_log(h, HANDOFF_LOG_ERROR, "%s", why);
+	h_end(h, "%s", why);
+	h->end_code = e;
+}
+
 /* The main program is the first that dl_iterate_phdr(3) names. */
 static int find_note(struct dl_phdr_info *info, size_t size, void *arg)
 {

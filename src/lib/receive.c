@@ -112,8 +112,7 @@ void take_abandon(const handoff *h)
 /* What this process has may not be all, or not be right: it must not serve. */
 static void give_up(handoff *h, const char *why)
 {
-	h_log(h, HANDOFF_LOG_ERROR, "the incumbent's connections: %s", why);
-	h_end(h, "the incumbent's connections: %s", why);
+	h_give_up(h, -ECANCELED, "the incumbent's connections: %s", why);
 	h_drop(h);
 }
 

@@ -108,14 +108,6 @@ void h_drop(handoff *h)
 	h->d.state = D_EXIT;
 }
 
-/* Said now: who closes its channel is killed, maybe before it can say more. */
-static void give_up(handoff *h, int e)
-{
-	h_log(h, HANDOFF_LOG_ERROR, "%s", h->error);
-	h_end(h, "%s", h->error);
-	h->end_code = e;
-}
-
 /* Behind Ready and not before it: meanwhile the supervisor looks at it, and writes its decision. It
  * is not taken before the record lasts, or has ended this process. */
 static void keep_record(handoff *h)
@@ -124,8 +116,7 @@ static void keep_record(handoff *h)
 
 	if (!e)
 		return;
-	h_fail(h, e, LOCKFILE_NAME " could not be written: %s", strerror(-e));
-	give_up(h, e);
+	h_give_up(h, e, LOCKFILE_NAME " could not be written: %s", strerror(-e));
 	h_drop(h);
 }
 
@@ -151,7 +142,7 @@ static enum d_event try_lock(handoff *h)
 	h_fail(h, e, "%s%s", h->lock.record_error ? LOCKFILE_NAME " could not be written: " : "",
 	       h->lock.record_error ? strerror(-e) : h->lock.error);
 	if (d_is_successor(&h->d)) {
-		give_up(h, e);
+		h_give_up(h, e, "%s", h->error);
 	} else if (e != h->lock_error) {   /* it is tried again every D_LOCK_POLL_MS */
 		h->lock_error = e;
 		h_log(h, HANDOFF_LOG_ERROR, "the lock cannot be taken again: %s", h->error);
@@ -243,7 +234,7 @@ static void note_end(handoff *h, enum d_event e)
 	const char *why = e == D_E_TIMEOUT ? SILENT : "the supervisor went away";
 
 	if (h->d.state == D_LOCK && e == D_E_LOCK_HELD)
-		h_end(h, "another process holds the lock, although the incumbent has sealed");
+		h_give_up(h, -ECANCELED, "another process holds the lock, although the incumbent has sealed");
 	if (e != D_E_TIMEOUT && e != D_E_EOF)
 		return;
 	if (d_is_successor(&h->d))

@@ -174,7 +174,7 @@ static void keep_sockets(handoff *h, const struct msg *m)
 	}
 	for (; i < n; i++)
 		sys_close(fds[i]);
-	h_end(h, "no memory or descriptors for the listening sockets (RLIMIT_NOFILE)");
+	h_give_up(h, -ECANCELED, "no memory or descriptors for the listening sockets (RLIMIT_NOFILE)");
 	h_drop(h);
 }
 
@@ -232,7 +232,7 @@ static void note(handoff *h, const struct msg *m)
 		} else {
 			KEEP_CONTEXT(h, m, hello_ack);
 			if (chan_take_fds(&h->chan, fds) && take_open(h, fds[0], m->hello_ack.transfer)) {
-				h_end(h, "no memory for the incumbent's connections");
+				h_give_up(h, -ECANCELED, "no memory for the incumbent's connections");
 				h_drop(h);
 			}
 		}
