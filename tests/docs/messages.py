@@ -26,7 +26,7 @@ SAYS = [('handoffd/*.c', r'log_(?:error|warning)\('),
         ('handoffd/{upgrade,keep,boot,store,door}.c', r'snprintf\(err, \w+,'),
         ('handoffd/reexec.c', r'snprintf\((?:out|err|text|r->why), [^,]+,'), ('handoffd/reexec.c', r'\bno\[\] ='),
         ('handoffd/carry.c', r'snprintf\(err, \w+,(?=\s*"what)'), ('handoff{d,ctl}/main.c', r'fprintf\(stderr,'),
-        ('lib/*.c', r'\bh_log\(\w+, HANDOFF_LOG_(?:WARNING|ERROR),'), ('lib/*.c', r'\b(?:h_end|give_up)\(h,'),
+        ('lib/*.c', r'\bh_log\(\w+, HANDOFF_LOG_(?:WARNING|ERROR),'), ('lib/*.c', r'\b(?:h_end|(?:h_)?give_up)\(h,'),
         ('handoffctl/*.c', r'\bout_(?:error|note)\('), ('handoffctl/*.c', r'\b(?:unknown|absent)\(')]
 # Mistakes of a configuration have no row, since each says what would be right there; but a test each.
 MISTAKES = [('handoffd/conf*.c', r'\b(?:fail|WRONG)\('), ('handoffd/conf*.c', r'snprintf\((?:why|err), \w+,'),
@@ -50,6 +50,7 @@ def said(root, table, least=10):
         for path in sources(root, pattern):
             with open(path, encoding='utf-8') as f:
                 text = f.read().replace('" NAME "', 'handoffctl').replace('" LOCKFILE_NAME "', '.handoff.lock')
+            text = text.replace('LOCKFILE_NAME "', '".handoff.lock')
             text = re.sub(r'conf_line\([^()]*\)', '0', text)
             for m in re.finditer(rf'{call}[^"{{}};]*?((?:{STRING}\s*)+)', text):
                 words = strings(m[1])[0]

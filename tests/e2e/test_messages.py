@@ -119,6 +119,7 @@ class Faults(unittest.TestCase):
             "upgrade",
             ("N", "getsockopt", errno.ENOBUFS, "a descriptor of the incumbent's is refused: it is no connection"),
             ("N", "pread", errno.EIO, "a connection's state of "),
+            ("N", "fdatasync", errno.EIO, ".handoff.lock could not be written: "),
             ("N", "sendmsg", errno.ETOOMANYREFS, " could not be sent: "),
             ("N", "sendmsg", errno.ETOOMANYREFS, "the incumbent's connections: an answer could not be sent"),
             ("N", "realloc", errno.ENOMEM, "no memory or descriptors for the listening sockets"),
