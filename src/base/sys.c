@@ -114,10 +114,24 @@ int sys_openat(int dir, const char *path, int flags, mode_t mode)
 
 /* A close that fails has closed all the same, so the hook's failure closes too. */
 static bool never_linger;
+static volatile sig_atomic_t hurry_us;   /* until the next SIGALRM; 0: there shall be none */
+
+/* Once: a timer that repeats itself would leave no time to a process that is slower than it is (one
+ * that is traced), not even for the call that stops it. */
+static void set_alarm(void)
+{
+	const struct itimerval t = { .it_value.tv_usec = hurry_us };
+
+	setitimer(ITIMER_REAL, &t, NULL);   /* on Linux a system call and nothing else */
+}
 
 static void on_alarm(int sig)
 {
 	(void)sig;
+	if (!hurry_us)
+		return;
+	hurry_us = hurry_us < 250000 ? 2 * hurry_us : hurry_us;
+	set_alarm();
 }
 
 int sys_never_linger(void)
@@ -131,9 +145,8 @@ int sys_never_linger(void)
 /* Again and again, since one alone could come before the call that it is meant for. */
 static void hurry(bool on)
 {
-	const struct itimerval t = { { 0, on ? 50 : 0 }, { 0, on ? 50 : 0 } };
-
-	setitimer(ITIMER_REAL, &t, NULL);
+	hurry_us = on ? 50 : 0;
+	set_alarm();
 }
 
 /* Nothing but a socket does; the timer takes longer than all else that a close(2) does. */

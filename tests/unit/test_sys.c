@@ -1,9 +1,14 @@
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/sys.h"
@@ -171,6 +176,67 @@ START_TEST(timer_fires)
 }
 END_TEST
 
+/* A socket whose last close(2) waits for a minute: what it has sent is never read. */
+static int lingering_socket(int *peer)
+{
+	const struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t n = sizeof at;
+	const int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	char buf[65536] = { 0 };
+
+	ck_assert(!bind(listener, (struct sockaddr *)&at, n) && !listen(listener, 1));
+	ck_assert(!getsockname(listener, (struct sockaddr *)&at, &n));
+	ck_assert(!connect(fd, (struct sockaddr *)&at, n));
+	*peer = accept(listener, NULL, NULL);
+	close(listener);
+	ck_assert(!setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
+	while (send(fd, buf, sizeof buf, MSG_DONTWAIT) > 0)
+		;
+	return fd;
+}
+
+/* In slow motion, as below strace(1): each step of it takes longer than the first alarms. */
+static int traced(void)
+{
+	const pid_t pid = fork();
+	unsigned stops = 0;
+	int peer, status = 0;
+
+	if (!pid) {
+		const int fd = lingering_socket(&peer);
+		sys_never_linger();
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+			_exit(77);
+		raise(SIGSTOP);
+		_exit(sys_close(fd) ? 1 : 0);
+	}
+	while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status)) {
+		const int sig = WSTOPSIG(status);
+		ck_assert_msg(stops++ < 2000, "alarms, and nothing between them");
+		usleep(300);
+		ptrace(PTRACE_SYSCALL, pid, NULL, sig == SIGTRAP || sig == SIGSTOP ? 0L : (long)sig);
+	}
+	return status;
+}
+
+START_TEST(a_close_that_would_linger)
+{
+	int peer;
+	const int fd = lingering_socket(&peer);
+	const uint64_t start = sys_now_ms();
+	int status;
+
+	ck_assert_int_eq(sys_never_linger(), 0);
+	ck_assert_int_eq(sys_close(fd), 0);
+	ck_assert_uint_lt(sys_now_ms(), start + 50000);
+	close(peer);
+	status = traced();
+	ck_assert(WIFEXITED(status));
+	ck_assert(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77);   /* no ptrace(2) here */
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("sys");
@@ -189,6 +255,7 @@ int main(void)
 	tcase_add_test(t, file_system_type_can_be_replaced);
 	tcase_add_test(t, a_child_by_pidfd);
 	tcase_add_test(t, timer_fires);
+	tcase_add_test(t, a_close_that_would_linger);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
