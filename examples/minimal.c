@@ -40,8 +40,13 @@ static int obey(handoff *h, int *accepting)
 	handoff_dispatch(h);
 	while (handoff_next(h, &e) > 0)
 		switch (e.type) {
-		case HANDOFF_DRAIN: *accepting = 0; fsync(file); handoff_drained(h, 0); break;
-		case HANDOFF_SEAL: handoff_sealed(h, &sealed); break;   /* writes nothing from here on */
+		case HANDOFF_DRAIN: *accepting = 0; handoff_drained(h, 0); break;
+		case HANDOFF_SEAL:
+			if (!(*accepting = fsync(file) != 0))
+				handoff_sealed(h, &sealed);             /* writes nothing from here on */
+			else
+				handoff_seal_failed(h, "fsync failed"); /* serves on */
+			break;
 		case HANDOFF_RESUME: load(); handoff_resumed(h); *accepting = 1; break;
 		case HANDOFF_COMMIT: return 0;                          /* the successor serves */
 		default: break;                                         /* LOST, FINAL: nothing to do */

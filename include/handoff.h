@@ -105,7 +105,8 @@ enum handoff_event_type {
 	                    * wait for handoff_receive */
 	HANDOFF_DECIDED,   /* NONBLOCK only: call handoff_ready again, it answers now */
 	HANDOFF_DRAIN,     /* stop accepting, finish and answer what was read, fsync;
-	                    * then handoff_drained(). New connections wait in the kernel */
+	                    * then handoff_drained(). New connections wait in the kernel. If it fails:
+	                    * the same, and handoff_seal_failed() at the seal */
 	HANDOFF_SEAL,      /* close the writer, fsync; then handoff_sealed() or
 	                    * handoff_seal_failed(). Afterwards serve nothing, not even reads */
 	HANDOFF_RESUME,    /* the attempt is over, you serve again. If event.reopen: you had

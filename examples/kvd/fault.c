@@ -168,7 +168,7 @@ static const struct action {
 	  "says a revision that is one too high" },
 	{ "badfp", AT(FAULT_READY) | AT(FAULT_SEAL), 0, NULL, LIE_BADFP,
 	  "says a fingerprint with one bit wrong" },
-	{ "fail", AT(FAULT_SEAL), 0, NULL, LIE_FAIL, "says that the seal failed" },
+	{ "fail", AT(FAULT_DRAIN) | AT(FAULT_SEAL), 0, NULL, LIE_FAIL, "it fails; the seal says so" },
 	{ "fail-once", AT(FAULT_SEAL), 0, NULL, LIE_FAIL_ONCE, "the same, the first time" },
 	{ "progress", AT(FAULT_SEAL), 0, NULL, LIE_PROGRESS, "says how far it is, then seals" },
 	{ "keep", AT(FAULT_SEAL), 0, NULL, LIE_KEEP, "says that it has sealed, and writes on" },

@@ -244,6 +244,8 @@ static void on_seal(struct server *sv)
 	struct handoff_state s;
 	char why[256];
 
+	if (sv->drain_failed)
+		lie = LIE_FAIL;
 	if (lie == LIE_PROGRESS)
 		handoff_seal_progress(sv->h, 0, sv->store.shards, 0);
 	if (lie == LIE_FAIL_ONCE && !sv->seal_failed++)
@@ -255,7 +257,8 @@ static void on_seal(struct server *sv)
 	}
 	if (lie == LIE_FAIL || sv->store.broken ||
 	    (lie != LIE_KEEP && store_seal(&sv->store) < 0)) {
-		seal_failed(sv, lie == LIE_FAIL ? "--fault=seal:fail" :
+		seal_failed(sv, sv->drain_failed ? "--fault=drain:fail" :
+			    lie == LIE_FAIL ? "--fault=seal:fail" :
 			    sv->store.broken ? "an earlier fsync failed" : sv->store.error);
 		return;
 	}
@@ -285,7 +288,7 @@ static void on_event(struct server *sv, const struct handoff_event *e)
 {
 	switch (e->type) {
 	case HANDOFF_DRAIN:
-		fault(sv, FAULT_DRAIN);
+		sv->drain_failed = fault(sv, FAULT_DRAIN) == LIE_FAIL;
 		sv->can_give = e->can_give;
 		server_drain(sv, e->deadline_ms);
 		break;

@@ -68,6 +68,7 @@ struct server {
 	uint64_t expiry_armed; /* wall ms, 0: not */
 	int ending, exit_code;
 	int seal_failed;       /* --fault=seal:fail-once has been told */
+	int drain_failed;      /* --fault=drain:fail: what was drained may be on no disk */
 
 	handoff *h;
 	int role;

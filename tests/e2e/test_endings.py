@@ -268,13 +268,22 @@ class Incumbent(Story):
         self.assert_clean_upgrade(s, NEW)
 
     def test_its_drain_hook_fails(self):
-        """It ends in it: the successor serves. It cannot close its data: it serves on."""
+        """It ends in it: the successor serves. It says so, as it can only with the seal: it serves on."""
         s = self.kvd("drain:exit1")
-        self.ends(self.begun(s, NEW, "seal:fail"), s, 0, "committed", "2.0")
+        self.ends(self.begun(s, NEW, "drain:fail"), s, 0, "committed", "2.0")
         load = s.load()
         u = self.begun(s, OLD)
         self.ends(u, s, 1, "aborted", "2.0")
-        self.assertIn("could not seal", u.result["message"])
+        self.assertIn("the incumbent could not seal", u.result["message"])
+        self.assertIn("--fault=drain:fail", u.result["message"])
+        self.assert_nothing_failed(load)
+
+    def test_it_cannot_seal(self):
+        s = self.kvd("seal:fail")
+        load = s.load()
+        u = self.begun(s, NEW)
+        self.ends(u, s, 1, "aborted", "1.0")
+        self.assertIn("--fault=seal:fail", u.result["message"])
         self.assert_nothing_failed(load)
 
 
