@@ -25,7 +25,7 @@ def sha256(path):
 
 
 class Recipe(HandoffCase):
-    """What a host has: the programs, the recipes by their names, a directory for releases."""
+    """What a host has: the programs, the recipes by their names, opt/NAME for each service's releases."""
 
     def host(self, *names):
         """Services of these names; in the first one's directory is what the host has."""
@@ -34,24 +34,27 @@ class Recipe(HandoffCase):
             s = self.service("kvd-v1", name=name, start=False)
             first = first or self.equip(s)
             s.env = dict(first.env, **{harness.MARK: s.dir})
-            s.configure(command=[os.path.join(first.releases, "current"), "--data-dir", s.data_dir])
+            s.releases = first.path("opt", name)
+            os.mkdir(s.releases)
+            release = sha256(s.binary)
+            shutil.copy(s.binary, os.path.join(s.releases, release))
+            os.symlink(release, os.path.join(s.releases, "current"))
+            s.configure(command=[os.path.join(s.releases, "current"), "--data-dir", s.data_dir])
             s.start()
             yield s
 
     def equip(self, s):
-        s.releases = s.path("releases")
         tools = s.path("tools")
-        os.mkdir(s.releases)
+        os.mkdir(s.path("opt"))
         os.mkdir(tools)
         for program in ("handoffd", "handoffctl"):
             os.symlink(harness.program(program), os.path.join(tools, program))
-        for name in ("deploy", "rolling", "handover"):
+        for name in ("rolling", "handover"):
             os.symlink(recipe(name + ".sh"), os.path.join(tools, name))
+        self.write(os.path.join(tools, "deploy"),
+                   'RELEASES="%s/$1" exec "%s" "$@"' % (s.path("opt"), recipe("deploy.sh")))
         self.write(os.path.join(tools, "ssh"), 'shift; exec sh -c "$*"')
-        s.env.update(PATH=tools + ":" + s.env["PATH"], RELEASES=s.releases)
-        release = sha256(s.binary)
-        shutil.copy(s.binary, os.path.join(s.releases, release))
-        os.symlink(release, os.path.join(s.releases, "current"))
+        s.env.update(PATH=tools + ":" + s.env["PATH"])
         return s
 
     def write(self, path, *lines):
@@ -106,6 +109,50 @@ class Deploy(Recipe):
         left = [x for x in os.listdir(s.releases) if x.startswith(".upload")]
         self.assertEqual(left, [])
         self.assert_nothing_failed(load)
+
+    def once(self, s):
+        """A smoke test that fails each other time: first it passes."""
+        bad = s.path("bad")
+        return self.write(s.path("once"), 'if rm "%s"; then exit 1; fi' % bad, ': >"%s"' % bad)
+
+    def test_again(self):
+        """What serves already is never taken back, for that would be a release before it."""
+        [s] = self.host("kvd")
+        smoke = self.once(s)
+        new = sha256(harness.program("kvd-v2"))
+        self.assert_code(self.deploy(s, "kvd-v2", smoke), 0)
+        daemon = s.daemon_pid()
+        again = "it serves already, the smoke test fails"
+        self.assert_code(self.deploy(s, "kvd-v2", smoke), 1, again + "; nothing was changed")
+        self.assert_code(self.deploy(s, "kvd-v2", smoke), 0)
+        self.assertEqual((self.current(s), s.daemon_pid()), (new, daemon))
+        # the same release as what `current` is not: somebody has to know
+        old = os.path.join(s.releases, "old")
+        os.symlink(sha256(s.binary), old)
+        os.rename(old, os.path.join(s.releases, "current"))
+        self.assert_code(self.deploy(s, "kvd-v2", smoke), 9, again)
+        # nor does a rollback lead back to another configuration
+        s.configure(drain_grace="900ms")
+        self.assert_code(self.deploy(s, "kvd-v2", "false"), 9, "it served before, now with what else")
+        self.assert_serves(s, "2.0")
+
+    def test_rolled_back_to_another(self):
+        """It says so if what serves then is not what `current` is, or not what served before."""
+        [s] = self.host("kvd")
+        self.assert_code(self.deploy(s, "kvd-v2"), 0)
+        self.assertEqual(s.ctl("rollback", "kvd").returncode, 0)
+        s.install("kvd-v1")
+        with open(s.binary, "ab") as f:
+            f.write(b"another build")
+        path = s.path("third")
+        shutil.copy(s.binary, path)
+        p = self.run_in(s, "deploy", "kvd", sha256(path), "false", stdin=path)
+        self.assert_code(p, 9, "which served before; %s/current is another" % s.releases)
+        self.assert_serves(s, "1.0")
+        # a smoke test that hands over behind the script's back
+        smoke = self.write(s.path("smoke"), 'handoffctl upgrade kvd --binary "%s"' % path, "false")
+        p = self.deploy(s, "kvd-v2", smoke)
+        self.assert_code(p, 9, "rolled back to " + sha256(harness.program("kvd-v2")))
 
     def test_upgrade_fails(self):
         """It starts, and cannot open the data: the script says why, in explain's words."""
@@ -179,6 +226,15 @@ class Rolling(Recipe):
         self.assert_code(self.run_in(one, *argv), 0, "done: one two three")
         for s in (one, two, three):
             self.assert_serves(s, "2.0")
+        # once more, and what serves already is not well: it serves on
+        before = [s.daemon_pid() for s in (one, two, three)]
+        with open(bad + ".two", "w", encoding="utf-8"):
+            pass
+        p = self.run_in(one, *argv)
+        self.assert_code(p, 1, "stopped at two (exit status 1); done: one; untouched: three")
+        self.assertEqual([s.daemon_pid() for s in (one, two, three)], before)
+        for s in (one, two, three):
+            self.assertEqual(self.current(s), sha256(harness.program("kvd-v2")))
 
 
 class Ci(Recipe):
