@@ -185,7 +185,7 @@ EXTRA_DIST += tests/e2e/badinput.py tests/e2e/puppet.py tests/e2e/test_bad_frame
 	tests/e2e/attacks.py tests/e2e/test_daemon_user.py tests/e2e/test_lying_daemon.py
 
 # ---- each rule of the protocol, and how other systems of this kind end badly
-EXTRA_DIST += tests/e2e/played.py tests/e2e/test_rules.py tests/e2e/test_endings.py
+EXTRA_DIST += tests/e2e/played.py tests/e2e/test_rules.py tests/e2e/test_asked.py tests/e2e/test_endings.py
 
 # ---- the units, below a real systemd (run by tests/run.sh)
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \

@@ -387,6 +387,7 @@ static enum s_event read_o(struct service *s)
 	if (s->o)
 		peer_read(s->o);
 	register_drain(s);   /* or on a new channel that nobody has accepted yet */
+	register_settle(s);
 	if (s->o)
 		peer_read(s->o);
 	return S_E_O_READ;
@@ -462,7 +463,8 @@ static void cold_failed(struct service *s)
 		service_bury(s, &s->n);
 		return;
 	}
-	tell_cold_failed(s);
+	if (!s->s.stop)
+		tell_cold_failed(s);
 	/* a helper of those before it may have had what it needs: then nothing is known yet */
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);
@@ -478,8 +480,19 @@ static void cold_failed(struct service *s)
 	}
 }
 
+/* It has not come to register, so that it may be another service's. */
+static void name_stranger(const struct service *s)
+{
+	const pid_t pid = service_lock_holder(s);
+
+	if (pid)
+		log_warning("pid %d has the lock on the data and goes on: that it is a daemon of this service is not "
+		            "known; end it if it is", (int)pid);
+}
+
 static void end(struct service *s)
 {
+	name_stranger(s);
 	service_bury(s, &s->o);
 	s->journal.phase = BOOT_IDLE;
 	s->journal.incumbent = s->journal.successor = (struct process){ 0, 0 };

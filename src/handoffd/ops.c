@@ -342,6 +342,14 @@ static void start_asked(struct caller *o, struct attempt *a, const char *what, c
 	start(o, a);
 }
 
+/* A start that has come to its end serves, also while nobody has read that it does. */
+static bool nobody_serves(struct service *s)
+{
+	if (service_nobody_serves(s) && s->n)
+		peer_read(s->n);
+	return service_nobody_serves(s);
+}
+
 /* id: of a rollback, NULL: as it is. */
 static void restart(struct caller *o, const char *what, const struct hid *id, const struct span *reason)
 {
@@ -372,7 +380,7 @@ static void on_rollback(struct caller *o, const struct msg *m)
 	struct attempt a = { .back = true };
 
 	COPY_ATTEMPT(&a, &m->op_rollback);
-	if (service_nobody_serves(o->all->service))   /* who could hand over */
+	if (nobody_serves(o->all->service))   /* who could hand over */
 		restart(o, "a rollback", &m->op_rollback.id, &m->op_rollback.reason);
 	else
 		start_asked(o, &a, "a rollback", &m->op_rollback.reason);
@@ -418,6 +426,7 @@ static void on_abort(struct caller *o, const struct msg *m)
 
 static void on_restart(struct caller *o, const struct msg *m)
 {
+	nobody_serves(o->all->service);   /* whoever is told of that start is told before */
 	restart(o, "a restart of the daemon", NULL, &m->op_restart.reason);
 }
 

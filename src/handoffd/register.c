@@ -51,8 +51,7 @@ static bool is(const struct peer *p, const struct ucred *who)
  */
 static bool is_found(const struct service *s, pid_t pid)
 {
-	return (s->s.state == S_COLD || s->s.state == S_COLD_WARM || s->s.state == S_COLD_READY) && !s->s.stop &&
-	       service_lock_holder(s) == pid;
+	return s->s.state >= S_COLD && s->s.state <= S_COLD_ENDING && service_lock_holder(s) == pid;
 }
 
 static void found(struct service *s, int fd, pid_t pid)
@@ -60,7 +59,8 @@ static void found(struct service *s, int fd, pid_t pid)
 	sys_closep(&s->reg->found);
 	s->reg->found = fd;
 	s->reg->found_pid = pid;
-	if (s->s.state != S_COLD)   /* register_settle waits for the end of what is being started */
+	/* register_settle waits for the end of what is being started */
+	if (s->s.state == S_COLD_WARM || s->s.state == S_COLD_READY)
 		service_event(s, S_E_O_FOUND, NULL);
 }
 
@@ -79,11 +79,11 @@ void register_settle(struct service *s)
 {
 	int fd;
 
-	if (!register_has_found(s) || s->s.state == S_COLD_WARM || s->s.state == S_COLD_READY)
+	if (!register_has_found(s) || (s->s.state > S_COLD_STOP && s->s.state <= S_COLD_ENDING))
 		return;
 	fd = s->reg->found;
 	s->reg->found = -1;
-	if (s->s.state == S_COLD && service_find(s, s->reg->found_pid))
+	if ((s->s.state == S_COLD || s->s.state == S_COLD_STOP) && service_find(s, s->reg->found_pid))
 		let_in(s->o, fd);
 	else
 		turn_away(s->reg, fd, s->reg->found_pid, "that it has the lock could not be made sure");

@@ -257,9 +257,8 @@ int service_restart(struct service *s, bool back, char *err, size_t size)
 	memcpy(s->s.timer, c->timer, sizeof s->s.timer);
 	listeners_prune(&s->listeners, c);
 	s_hurry(&s->s, sys_now_ms());
-	if (!nobody)
-		service_event(s, S_E_RESTART, NULL);
-	else if ((s->superseded = s->n && s->s.state < S_COLD_TAKE))
-		peer_signal(s->n, SIGKILL);   /* it was started with what was mended since */
+	/* a start that is under way was begun with what was mended since */
+	s->superseded = s->n && s->s.state != S_COLD_TAKE;
+	service_event(s, S_E_RESTART, NULL);
 	return 0;
 }

@@ -163,15 +163,18 @@ ROW("RESUMING O dead", RESUMING, NOW, O_GONE, DO(A(OUTCOME), A(JOURNAL_OUTCOME),
 ROW("RESUMING T_resume", RESUMING, TIMEOUT, ALWAYS, DO(A(KILL_O)), RESUMING, NULL)
 
 /* ---- cold start: the same messages, nobody to seal */
-ROW("stop", COLD, NOW, STOP, DO(A(END)), STOPPED, NULL)
+/* who has the flock and comes to register would go on without any supervisor */
+ROW("stop", COLD, NOW, STOP, DO(A(READ_O)), COLD_STOP, NULL)
+ROW("stop", COLD_STOP, O_READ, ALWAYS, DO(A(END)), STOPPED, NULL)
 ROW("COLD listeners", COLD, TIMEOUT, ALWAYS, DO(A(LISTEN)), COLD, NULL)
 ROW("COLD listeners", COLD, LISTENING, ALWAYS, DO(A(SPAWN_COLD)), COLD_SPAWN, NULL)
 ROW("COLD bind", COLD, NOT_LISTENING, ALWAYS, DO(A(COLD_FAILED)), COLD, "the listening sockets could not be bound")
 /* its journal was lost, and the flock could not be asked, or it had none then. What is being started
  * beside it gets no flock */
 ROW("COLD found", COLD, O_FOUND, ALWAYS, DO(A(JOURNAL_FOUND)), R_IDLE, NULL)
-ROW("COLD found", COLD_WARM, O_FOUND, ALWAYS, DO(A(KILL_N)), COLD_WARM, "a daemon that was not known has the lock")
-ROW("COLD found", COLD_READY, O_FOUND, ALWAYS, DO(A(KILL_N)), COLD_READY, "a daemon that was not known has the lock")
+ROW("COLD found", COLD_STOP, O_FOUND, ALWAYS, DO(A(JOURNAL_FOUND)), R_IDLE, NULL)
+ROW("COLD found", COLD_WARM, O_FOUND, ALWAYS, DO(A(KILL_N)), COLD_ENDING, "a daemon that was not known has the lock")
+ROW("COLD found", COLD_READY, O_FOUND, ALWAYS, DO(A(KILL_N)), COLD_ENDING, "a daemon that was not known has the lock")
 ROW("COLD spawn", COLD_SPAWN, SPAWNED, ALWAYS, DO(A(JOURNAL_COLD)), COLD_NAME, NULL)
 ROW("COLD spawn", COLD_SPAWN, SPAWN_FAILED, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon could not be started")
 ROW("COLD pid", COLD_NAME, JOURNALED, ALWAYS, DO(A(RELEASE)), COLD_WARM, NULL)
@@ -183,12 +186,18 @@ ROW("COLD Status", COLD_TAKE, N_STATUS, ALWAYS, DO(A(PROMOTE), A(JOURNAL_SERVES)
 ROW("COLD Status", COLD_TAKE, N_SERVING, ALWAYS, DO(A(PROMOTE), A(JOURNAL_SERVES), A(FINAL)), IDLE, NULL)
 ROW("COLD child dead", COLD_WARM, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon ended before it was ready")
 ROW("COLD child dead", COLD_READY, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon ended while it opened its state")
+ROW("COLD child dead", COLD_ENDING, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, NULL)
 ROW("COLD child dead", COLD_TAKE, N_GONE, ALWAYS, DO(A(COLD_FAILED)), COLD, "the daemon ended when it was to serve")
 ROW("COLD child hangs", COLD_WARM, TIMEOUT, ALWAYS, DO(A(KILL_N)), COLD_WARM, "the daemon did not finish its start within start-timeout")
 ROW("COLD child hangs", COLD_READY, TIMEOUT, ALWAYS, DO(A(KILL_N)), COLD_READY, "the daemon did not open its state within start-timeout")
 ROW("COLD child hangs", COLD_TAKE, TIMEOUT, ALWAYS, DO(A(KILL_N)), COLD_TAKE, "the daemon did not serve within start-timeout")
-ROW("stop", COLD_WARM, STOP, ALWAYS, DO(A(KILL_N)), COLD_WARM, "the supervisor is being stopped")
-ROW("stop", COLD_READY, STOP, ALWAYS, DO(A(KILL_N)), COLD_READY, "the supervisor is being stopped")
+ROW("stop", COLD_WARM, STOP, ALWAYS, DO(A(KILL_N)), COLD_ENDING, "the supervisor is being stopped")
+ROW("stop", COLD_READY, STOP, ALWAYS, DO(A(KILL_N)), COLD_ENDING, "the supervisor is being stopped")
+ROW("restart asked for", COLD_WARM, RESTART, ALWAYS, DO(A(KILL_N)), COLD_ENDING, "another start was asked for")
+ROW("restart asked for", COLD_READY, RESTART, ALWAYS, DO(A(KILL_N)), COLD_ENDING, "another start was asked for")
+/* it may serve, and its Status may be on the way: it is ended as whoever serves is */
+ROW("stop", COLD_TAKE, STOP, ALWAYS, DO(A(PROMOTE), A(TERM_O)), STOPPING, NULL)
+ROW("restart asked for", COLD_TAKE, RESTART, ALWAYS, DO(A(PROMOTE), A(TERM_O)), RESTARTING, NULL)
 
 /* ---- restart of S (STARTED goes to ABORT by s_boot) */
 ROW("restart IDLE dead", R_IDLE, NOW, O_GONE, NOTHING, COLD, NULL)

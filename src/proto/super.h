@@ -38,10 +38,12 @@
 	X(BACK,       "abort",        TIMER_DEAD,      ENTRY) /* waits for O to be connected */ \
 	X(RESUMING,   "resume",       TIMER_START,     ENTRY) \
 	X(COLD,       "cold",         TIMER_COUNT,     BACKOFF) \
+	X(COLD_STOP,  "cold",         TIMER_COUNT,     ENTRY) /* a stop: who waits to register is being looked at */ \
 	X(COLD_SPAWN, "cold",         TIMER_COUNT,     ENTRY) \
 	X(COLD_NAME,  "cold",         TIMER_COUNT,     ENTRY) \
 	X(COLD_WARM,  "cold",         TIMER_START,     ENTRY) \
 	X(COLD_READY, "cold",         TIMER_START,     ENTRY) \
+	X(COLD_ENDING,"cold",         TIMER_COUNT,     ENTRY) /* what was being started is ended: it is not heard */ \
 	X(COLD_TAKE,  "cold",         TIMER_START,     ENTRY) \
 	X(R_IDLE,     "adopt",        TIMER_DEAD,      ENTRY) /* restarted, journal idle */ \
 	X(R_COMMITTED,"adopt",        TIMER_DEAD,      ENTRY) /* restarted, journal committed */ \
@@ -76,7 +78,7 @@ enum s_state {
 	X(O_GONE)        /* as N_GONE */ \
 	X(O_SILENT) \
 	X(O_FOUND)       /* nobody knew of it: it comes to register, and has the flock */ \
-	X(O_READ)        /* what lay in O's socket has been delivered */ \
+	X(O_READ)        /* what lay in O's socket, and who waited to register, has been delivered */ \
 	X(LISTENING) X(NOT_LISTENING) \
 	X(TIMEOUT) X(ABORT) X(STOP) X(RESTART) \
 	X(REEXEC)        /* another binary of S is there, and has said that it can go on */
@@ -116,7 +118,7 @@ enum s_guard {
 	X(JOURNAL_PID)       /* * N's pid */ \
 	X(RELEASE)           /* N goes through its gate */ \
 	X(PREPARE) X(SEAL_REQUEST) X(BEGIN_SEALED) X(BEGIN_NOTHING) \
-	X(READ_O)            /* * deliver all that lies in O's socket, then O_READ */ \
+	X(READ_O)            /* * deliver all that lies in O's socket, and who waits to register; then O_READ */ \
 	X(JOURNAL_COMMITTED) /* * */ \
 	X(COMMIT_N) X(COMMIT_O) X(FINAL) \
 	X(KILL_N)            /* SIGKILL by its pidfd; N_GONE follows when it is verified */ \

@@ -142,6 +142,22 @@ class RuleCase(Rules, HandoffCase, Case):
                        id=p.id, sockets=0))
         p.receive(HELLO_ACK)
 
+    def unknown(self, s, *launcher):
+        """A puppet that no supervisor has started, and that has the lock."""
+        open(os.path.join(s.data_dir, ".handoff.lock"), "ab").close()
+        here, there = socket.socketpair()
+        with here, there:
+            p = subprocess.Popen([*launcher, os.path.join(os.path.dirname(__file__), "puppet.py")],
+                                 pass_fds=[there.fileno()], stdin=subprocess.DEVNULL,
+                                 start_new_session=True,
+                                 env=dict(s.env, HANDOFF_FD=str(there.fileno()), HANDOFF_ROLE="first",
+                                          HANDOFF_DIR=s.path("run", s.name)))
+        self.addCleanup(p.wait, harness.PATIENCE)
+        other = self.puppet()
+        other.id = bytes(16)
+        other.lock(s.data_dir)
+        return other
+
     def ends(self, u, s, code, outcome):
         u.wait()
         self.assert_outcome(u, code, outcome, s.log())
@@ -788,29 +804,14 @@ class Restart(RuleCase):
         self.took(s, "COLD found", "restart IDLE registers")
         self.assertEqual(s.daemon_pid(), pid)
 
-    def unknown(self, s):
-        """A puppet that no supervisor has started."""
-        here, there = socket.socketpair()
-        with here, there:
-            p = subprocess.Popen([os.path.join(os.path.dirname(__file__), "puppet.py")],
-                                 pass_fds=[there.fileno()], stdin=subprocess.DEVNULL,
-                                 start_new_session=True,
-                                 env=dict(s.env, HANDOFF_FD=str(there.fileno()), HANDOFF_ROLE="first",
-                                          HANDOFF_DIR=s.path("run", s.name)))
-        self.addCleanup(p.wait, harness.PATIENCE)
-        return self.puppet()
-
     def test_one_is_found_while_a_restart_waits(self):
         """It serves, and it is not what was asked for."""
         s, _ = self.puppet_o()
-        open(os.path.join(s.data_dir, ".handoff.lock"), "ab").close()
         with subprocess.Popen([harness.program("handoffctl"), "restart", s.name], env=s.env,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True) as restart:
             self.puppet()
             other = self.unknown(s)
-            other.id = bytes(16)
-            other.lock(s.data_dir)
             self.again(s, other, "SERVE")
             said = restart.communicate(timeout=harness.PATIENCE)[0]
         self.assertEqual(restart.returncode, 1, said)

@@ -116,7 +116,8 @@ static void bounded(const struct run *r)
 
 	if (st == S_IDLE || st == S_STOPPED || r->asked != S_A_NONE || s_next(&r->s) != UINT64_MAX)
 		return;
-	HOLDS(st == S_ABORT && (r->killed_n || r->n != ALIVE), "nothing ends %s", s_state_desc[st].id);
+	HOLDS((st == S_ABORT || st == S_COLD_ENDING) && (r->killed_n || r->n != ALIVE), "nothing ends %s",
+	      s_state_desc[st].id);
 }
 
 static void look_at_all(struct run *r, enum s_event e, const struct s_out *out)

@@ -8,6 +8,7 @@ bent in every way that makes another table of it, and that must be a difference.
 from relation import FACTS, N_GONE, O_CONNECTED, O_GONE
 
 O_SEALED = 1 << FACTS["S"].index("sealed")
+STOP = 1 << FACTS["S"].index("stop asked for")
 # what comes through the channel of O, of N: who is read is not known to be gone
 OF_O = ("O_DRAINED", "O_SEALED", "O_SEAL_FAILED", "O_GIVE_FAILED", "O_STATUS", "O_SERVING", "O_STANDBY")
 OF_N = ("N_HELLO", "N_READY", "N_STATUS", "N_SERVING")
@@ -24,7 +25,9 @@ def heard(event, facts):
 
 
 def before(event, facts):
-	"""Who registers was not connected; the facts of Ready came with it."""
+	"""Who registers was not connected; the facts of Ready came with it, and so did a stop."""
+	if event == "STOP":
+		return facts & ~STOP
 	return facts & ~O_CONNECTED if event in REGISTERS else facts if event != "N_READY" else None
 
 

@@ -62,6 +62,8 @@
  *                        serves, nothing does
  *            -DREEXEC=n  S may replace itself by another binary n times: its channels,
  *                        listeners and journal stay, and of its memory who serves
+ *            -DASK=n     an operator asks n times for a stop, or a restart of the daemon,
+ *                        whenever S does not wait for an action's answer
  *            -DREACH=X   no quiescent state has X (probe.sh)
  *            -DNT_xxx    timer T_xxx never fires (ablation)
  *            -DM_xxx     breaks one rule (mutation), see run_mutants.sh
@@ -140,6 +142,11 @@
 #define T_REG F
 #else
 #define T_REG false
+#endif
+#if defined(DURABLE_ACK) && !defined(NT_STOP)	/* a daemon's end after SIGTERM */
+#define T_STOP F
+#else
+#define T_STOP false
 #endif
 #if defined(DURABLE_ACK) && !defined(NT_RESUME)	/* O's Status(serving) after Resume */
 #define T_RESUME F
@@ -227,6 +234,7 @@ byte mem[NSLOT];	/* in-memory write counter			*/
 bit  wr[NSLOT];		/* believes "I am the writer"			*/
 bit  hg[NSLOT];		/* hangs					*/
 bit  pl[NSLOT];		/* O, sealed: tries the flock by itself		*/
+bit  tm[NSLOT];		/* has been sent SIGTERM			*/
 #ifdef M_GO_WARM
 bit  ns[NSLOT];		/* N: Begin said that nobody has sealed		*/
 #endif
@@ -263,9 +271,14 @@ byte fmt;		/* on-disk format = version that wrote it	*/
 #define S_R_COMMITTED 25	/* restarted, journal committed: waits for N	*/
 /* between two actions of one row */
 #define I_FINAL      26	/* tells the incumbent that there is no way back */
+#define S_COLD_ENDING 27	/* what was being started is ended, for another or for a stop */
+#define S_COLD_STOP  28	/* a stop; who waits to register is looked at	*/
+#define S_STOPPING   29
+#define S_RESTARTING 30
 /* S itself */
-#define S_DOWN       27
-#define S_BOOT       28	/* restarted: reads the journal, opens its socket */
+#define S_DOWN       31
+#define S_BOOT       32	/* restarted: reads the journal, opens its socket */
+#define S_STOPPED    33
 
 byte sst = S_IDLE;	/* S's memory, lost in its crash ...		*/
 byte sinc = 0, ssucc = NONE, sh, srev;
@@ -276,8 +289,19 @@ bit soc = 1;		/* O is connected, as far as S knows		*/
 bit sprep;		/* O was sent Prepare, or a restart cannot know	*/
 bit sstand;		/* O has registered again and did not serve	*/
 bit sok;		/* the answer of a journal write, of a fork	*/
+bit sstop;		/* a stop was asked for				*/
 #ifdef REEXEC
 byte nre = REEXEC;
+#endif
+#ifdef ASK
+byte nask = ASK;
+#define MAY_STOP (nask && !sstop)
+#define MAY_RESTART nask
+#define ASKED nask--
+#else
+#define MAY_STOP false
+#define MAY_RESTART false
+#define ASKED skip
 #endif
 
 /* ... and its journal (tmpfs, one atomic rename per update)		   */
@@ -300,6 +324,7 @@ bit decided[NHAND+1];	/* "committed" was journaled			*/
 bit ncomm[NHAND+1];	/* N received Commit				*/
 bit nserv[NHAND+1];	/* N has served as the writer			*/
 bit gseal[NHAND+1];	/* O's SealComplete is in the socket or read	*/
+byte gleft = NONE;	/* had the flock at S's end, and had not come	*/
 
 /* ------------------------------------------------- the relation, printed -- */
 #define A_BEGIN_ATTEMPT 1
@@ -352,6 +377,8 @@ bit gseal[NHAND+1];	/* O's SealComplete is in the socket or read	*/
 #define A_DROP 48
 #define A_REEXEC 49
 #define A_JOURNAL_FOUND 50
+#define A_TERM_O 51
+#define A_END 52
 #ifdef RELATION	/* where a step began, what S knew then, its actions in base 64 */
 byte gfrom = 255;
 int gacts, gfacts;
@@ -437,7 +464,7 @@ inline purge(c)
 }
 inline die(k)		/* the kernel closes the fds and drops the flock */
 {	st[k] = D_EXIT; up[k] = 0; wr[k] = 0; hg[k] = 0; hid[k] = 0; mem[k] = 0; ver[k] = 0;
-	pl[k] = 0; purge(s2d[k]);
+	pl[k] = 0; tm[k] = 0; purge(s2d[k]);
 	if
 	:: lock == k -> lock = NONE
 	:: else
@@ -478,7 +505,7 @@ inline dowrite()	/* SAFETY: writes only under the flock */
 inline facts()
 {
 #ifdef RELATION
-	gfacts = gfacts + 8 * smay + 16 * sprep + 32 * jserves + 64 * sstand;
+	gfacts = gfacts + 8 * smay + 16 * sprep + 32 * jserves + 64 * sstand + 1024 * sstop;
 	if
 	:: GONE(sinc) -> gfacts = gfacts + 1
 	:: HERE(sinc) && soc -> gfacts = gfacts + 2
@@ -774,6 +801,12 @@ end:	do
 #ifdef SLOWDEATH
 	:: atomic { st[i] == D_DYING -> die(i) }
 #endif
+	:: atomic { tm[i] && st[i] != D_DYING && st[i] != D_EXIT -> LOG(("D%d: SIGTERM, ends\n", i));
+		if
+		:: wr[i] -> disk = mem[i]
+		:: else
+		fi;
+		die(i) }
 	od
 }
 
@@ -890,6 +923,31 @@ inline final()
 	fi;
 	sstand = 0; ACT(A_FINAL)
 }
+inline stop_asked()
+{	ASKED; sstop = 1; LOG(("S: a stop is asked for\n"))
+}
+inline term_o(x)		/* whoever it is: it ends in order, or by force */
+{	to(x); ACT(A_TERM_O); LOG(("S: SIGTERM -> %d\n", sinc));
+	if
+	:: sinc != NONE && !dead(sinc) -> tm[sinc] = 1
+	:: else
+	fi
+}
+inline promote_cold(x)		/* N may serve: it is an incumbent that is told to end */
+{	FROM(sst); facts(); sinc = ssucc; ssucc = NONE; scold = 0; soc = HEARD(sinc); sprep = 0; srev = 0;
+	ACT(A_PROMOTE); sst = x; ACT(A_TERM_O); LOG(("S: SIGTERM -> %d, which may serve\n", sinc));
+	if
+	:: sinc != NONE && !dead(sinc) -> tm[sinc] = 1
+	:: else
+	fi
+}
+inline end_start()		/* what is being started has not been told to serve */
+{	to(S_COLD_ENDING); skill(ssucc); ACT(A_KILL_N); LOG(("S: ends what is being started\n"))
+}
+#define ANSWERS (sst == S_STARTING || sst == S_SPAWNING || sst == S_NAMING || sst == S_CHECK || sst == S_DECIDING || \
+	sst == S_COLD_SPAWN || sst == S_COLD_NAME || sst == S_COLD_STOP || sst == I_FINAL)
+#define KILLS (sst == S_WARM || sst == S_AWAIT_O || sst == S_DRAIN || sst == S_SEAL || sst == S_READY)
+#define ENDS (sst == S_COLD_WARM || sst == S_COLD_READY)
 inline adopt()
 {	to(I_FINAL); jserves = 1; ACT(A_JOURNAL_SERVES); LOG(("S: adopts incumbent %d\n", sinc))
 }
@@ -913,6 +971,14 @@ inline stands_by(x)
 #endif
 	ACT(A_RESUME_O);
 	LOG(("S: %d stands by in an attempt that nobody knows\n", sinc))
+}
+inline the_end()		/* who has the flock and is not known is left alone, if it has not come */
+{	if
+	:: lock < NSLOT && !UNKNOWN(lock) -> gleft = lock
+	:: else
+	fi;
+	sL = 0; sclose(0); sclose(1); sclose(2); sinc = NONE; ssucc = NONE; jinc = NONE; jsucc = NONE;
+	jserves = 0; sh = 0; soc = 0; sprep = 0; srev = 0; LOG(("S: ends\n"))
 }
 inline lose()
 {
@@ -1035,7 +1101,7 @@ end:	do
 #endif
 			RULE("restart: BOOT")
 		fi }
-	:: atomic { sst == S_R_IDLE && HASO -> recvO();
+	:: atomic { sst == S_R_IDLE && !sstop && HASO -> recvO();
 		assert(SERVES_OR_LOST);		/* idle: nobody drains or has sealed */
 		if
 		:: IS_SERVING -> adopt(); RULE("restart IDLE registers: O_SERVING")
@@ -1043,6 +1109,7 @@ end:	do
 		:: IS_STATUS -> adopt(); RULE("restart IDLE registers: O_STATUS")
 		fi }
 	:: atomic { sst == S_R_IDLE && GONE(sinc) -> to(S_COLD); sclose(sinc); RULE("restart IDLE dead: NOW") }
+	:: atomic { sst == S_R_IDLE && sstop && HERE(sinc) -> term_o(S_STOPPING); RULE("stop: NOW") }
 	/* a silent incumbent that has served is left alone (no handoff until it
 	 * registers); one whose cold start never ended is killed */
 	:: atomic { sst == S_R_IDLE && F && sinc != NONE && !dead(sinc) && (!sc[sinc] || sstand) && jserves ->
@@ -1065,7 +1132,10 @@ end:	do
 	/* ---- idle: supervises, starts handoffs ----------------------------------- */
 	:: atomic { sst == S_IDLE && GONE(sinc) ->
 		to(S_COLD); sclose(sinc); soc = 0; LOG(("S: incumbent died\n")); RULE("IDLE incumbent dead: NOW") }
-	:: atomic { sst == S_IDLE && HASO -> recvO();
+	:: atomic { sst == S_IDLE && sstop && HERE(sinc) -> term_o(S_STOPPING); RULE("stop: NOW") }
+	:: atomic { sst == S_IDLE && MAY_RESTART && HERE(sinc) ->
+		ASKED; term_o(S_RESTARTING); RULE("-") }
+	:: atomic { sst == S_IDLE && !sstop && HASO -> recvO();
 		if
 		:: IS_SERVING ->
 #ifdef M_IDLE_NO_FINAL
@@ -1087,7 +1157,7 @@ end:	do
 		:: m == REG && v == P_SERVING
 #endif
 		fi }
-	:: atomic { sst == S_IDLE && soc && !sstand && HERE(sinc) && jh < NHAND && (jh+1 < NHAND || STARTLAST) ->
+	:: atomic { sst == S_IDLE && !sstop && soc && !sstand && HERE(sinc) && jh < NHAND && (jh+1 < NHAND || STARTLAST) ->
 		to(S_STARTING); sh = jh + 1; jh = sh; jout[sh] = O_UNBORN; sok = 1; ssucc = NONE;
 		ACT(A_BEGIN_ATTEMPT); ACT(A_JOURNAL_STARTED);
 		if
@@ -1122,9 +1192,9 @@ end:	do
 	:: atomic { sst >= S_WARM && sst <= S_RESUMING && nre && sinc != NONE && soc -> to(S_IDLE); nre--;
 		ssucc = NONE; sh = 0; srev = 0; smay = 0; sprep = 0; LOG(("S: re-executes itself\n")) }
 #elif defined(M_REEXEC_AWAY)	/* ... believing that O is connected */
-	:: atomic { sst == S_IDLE && !sstand && HERE(sinc) && nre -> reexec(); RULE("re-exec asked for: REEXEC") }
+	:: atomic { sst == S_IDLE && !sstop && !sstand && HERE(sinc) && nre -> reexec(); RULE("re-exec asked for: REEXEC") }
 #else
-	:: atomic { sst == S_IDLE && soc && !sstand && HERE(sinc) && nre -> reexec(); RULE("re-exec asked for: REEXEC") }
+	:: atomic { sst == S_IDLE && !sstop && soc && !sstand && HERE(sinc) && nre -> reexec(); RULE("re-exec asked for: REEXEC") }
 #endif
 #endif
 
@@ -1153,7 +1223,7 @@ end:	do
 #ifdef M_GO_NOHELLO
 	:: atomic { sst == S_WARM && OGONE -> go_on() }
 #endif
-	:: atomic { sst == S_WARM && T_WARM -> give_up(); RULE("WARM T_warm: TIMEOUT; WARM asked: ABORT; stop: STOP") }
+	:: atomic { sst == S_WARM && T_WARM -> give_up(); RULE("WARM T_warm: TIMEOUT; WARM asked: ABORT") }
 	:: atomic { sst == S_AWAIT_O && OGONE -> go_on(); RULE("WARM Hello, O dead: NOW") }
 	:: atomic { sst == S_AWAIT_O && HASO -> recvO();
 		if
@@ -1165,7 +1235,7 @@ end:	do
 		:: else
 		fi }
 	:: atomic { sst == S_AWAIT_O && GONE(ssucc) -> to(S_ABORT); RULE("WARM N dead: N_GONE") }
-	:: atomic { sst == S_AWAIT_O && T_AWAIT -> give_up(); RULE("WARM Hello, O away: TIMEOUT; WARM asked: ABORT; stop: STOP") }
+	:: atomic { sst == S_AWAIT_O && T_AWAIT -> give_up(); RULE("WARM Hello, O away: TIMEOUT; WARM asked: ABORT") }
 
 	/* ---- drain and seal O ------------------------------------------------------ */
 	:: atomic { sst == S_DRAIN && HASO -> recvO();
@@ -1189,8 +1259,8 @@ end:	do
 	:: atomic { sst == S_SEAL && GONE(ssucc) -> to(S_ABORT); LOG(("S: N died\n")); RULE("SEAL N dead: N_GONE") }
 	:: atomic { sst == S_DRAIN && OGONE -> go_on(); RULE("DRAIN O dead: NOW") }
 	:: atomic { sst == S_SEAL && OGONE -> go_on(); RULE("SEAL O dead: NOW") }
-	:: atomic { sst == S_DRAIN && T_DRAIN -> give_up(); RULE("DRAIN T_drain: TIMEOUT O_SILENT N_SILENT; DRAIN asked: ABORT; stop: STOP") }
-	:: atomic { sst == S_SEAL && T_SEAL -> give_up(); RULE("SEAL T_seal: TIMEOUT O_SILENT N_SILENT; SEAL asked: ABORT; stop: STOP") }
+	:: atomic { sst == S_DRAIN && T_DRAIN -> give_up(); RULE("DRAIN T_drain: TIMEOUT O_SILENT N_SILENT; DRAIN asked: ABORT") }
+	:: atomic { sst == S_SEAL && T_SEAL -> give_up(); RULE("SEAL T_seal: TIMEOUT O_SILENT N_SILENT; SEAL asked: ABORT") }
 #ifdef M_GO_TIMER	/* O is silent, so it "must be dead" */
 	:: atomic { (sst == S_DRAIN && T_DRAIN || sst == S_SEAL && T_SEAL) && !dead(sinc) -> go_on() }
 #endif
@@ -1220,7 +1290,7 @@ end:	do
 		fi }
 	:: atomic { sst == S_READY && GONE(ssucc) -> to(S_ABORT); RULE("READY N dead: N_GONE") }
 	:: atomic { sst == S_READY && T_READY -> give_up(); LOG(("S: Ready timer\n"));
-		RULE("READY T_ready: TIMEOUT N_SILENT; READY asked: ABORT; stop: STOP") }
+		RULE("READY T_ready: TIMEOUT N_SILENT; READY asked: ABORT") }
 	/* Status(h) of an O that has served again, and perhaps died? */
 	:: atomic { sst == S_CHECK && HASO -> recvO();
 		if
@@ -1354,12 +1424,13 @@ end:	do
 
 	/* ---- cold start: the same messages, nobody to seal --------------------------------- */
 #ifndef M_COLD_STRANGER
-	:: atomic { sst == S_COLD && SOMEONE -> found() }
+	:: atomic { sst == S_COLD && !sstop && SOMEONE -> found() }
 	/* the start under way gets no flock */
-	:: atomic { (sst == S_COLD_WARM || sst == S_COLD_READY) && SOMEONE && !dead(ssucc) ->
-		to(sst); LOG(("S: %d has the flock\n", lock)); skill(ssucc); ACT(A_KILL_N); RULE("COLD found: O_FOUND") }
+	:: atomic { ENDS && SOMEONE -> end_start(); RULE("COLD found: O_FOUND") }
 #endif
-	:: atomic { sst == S_COLD && !SOMEONE && (sL || ALLDEAD) && ROOM ->	/* bind: EADDRINUSE as long */
+	/* its answers count for nothing any more */
+	:: atomic { sst == S_COLD_ENDING && HASN -> d2s[ssucc]?_,_,_ }
+	:: atomic { sst == S_COLD && !sstop && !SOMEONE && (sL || ALLDEAD) && ROOM ->	/* bind: EADDRINUSE as long */
 		to(S_COLD_SPAWN);			/* as anyone has the sockets */
 		sL = 1; scold = 1; sh = 0; ssucc = NONE; ACT(A_SPAWN_COLD); spawn_any();
 		LOG(("S: cold start v%d\n", jver)); RULE("COLD listeners: LISTENING") }
@@ -1392,12 +1463,34 @@ end:	do
 		:: m == REG -> cold_done(); RULE("COLD Status: N_SERVING")
 #endif
 		fi }
-	:: atomic { (sst == S_COLD_WARM || sst == S_COLD_READY || sst == S_COLD_TAKE) &&
+	:: atomic { (sst == S_COLD_WARM || sst == S_COLD_READY || sst == S_COLD_ENDING || sst == S_COLD_TAKE) &&
 		GONE(ssucc) -> to(S_COLD); sclose(ssucc); ssucc = NONE; ACT(A_COLD_FAILED); RULE("COLD child dead: N_GONE") }
 #ifdef HANG	/* no fallback left, so this timer is long enough to be right */
 	:: atomic { (sst == S_COLD_WARM || sst == S_COLD_READY || sst == S_COLD_TAKE) &&
 		!dead(ssucc) && hg[ssucc] -> to(sst); LOG(("S: cold start hangs, kills it\n")); skill(ssucc); ACT(A_KILL_N);
 		RULE("COLD child hangs: TIMEOUT") }
+#endif
+	/* ---- a stop, a restart of the daemon: asked for at any time ------------------------- */
+	:: atomic { MAY_STOP && KILLS -> stop_asked(); give_up(); RULE("stop: STOP") }
+	:: atomic { MAY_STOP && ENDS -> stop_asked(); end_start(); RULE("stop: STOP") }
+	:: atomic { MAY_STOP && sst == S_COLD_TAKE ->
+		stop_asked(); promote_cold(S_STOPPING); RULE("stop: STOP") }
+	:: atomic { MAY_STOP && sst < S_DOWN && !KILLS && !ENDS && !ANSWERS && sst != S_COLD_TAKE -> stop_asked() }
+	:: atomic { MAY_RESTART && ENDS -> ASKED; end_start(); RULE("restart asked for: RESTART") }
+	:: atomic { MAY_RESTART && sst == S_COLD_TAKE ->
+		ASKED; promote_cold(S_RESTARTING); RULE("restart asked for: RESTART") }
+	:: atomic { sst == S_STOPPING && GONE(sinc) -> to(S_STOPPED); ACT(A_END); the_end(); RULE("stop: NOW") }
+	:: atomic { sst == S_STOPPING && T_STOP && HERE(sinc) -> to(S_STOPPING); skill(sinc); ACT(A_KILL_O); RULE("stop: TIMEOUT") }
+	:: atomic { sst == S_RESTARTING && GONE(sinc) -> to(S_COLD); sclose(sinc); soc = 0; RULE("restart asked for: NOW") }
+	:: atomic { sst == S_RESTARTING && T_STOP && HERE(sinc) ->
+		to(S_RESTARTING); skill(sinc); ACT(A_KILL_O); RULE("restart asked for: TIMEOUT") }
+	:: atomic { (sst == S_STOPPING || sst == S_RESTARTING) && HASO -> recvO() }
+#ifdef M_STOP_BLIND	/* who waits to register is not looked at */
+	:: atomic { sst == S_COLD && sstop -> to(S_STOPPED); the_end() }
+#else
+	:: atomic { sst == S_COLD && sstop -> to(S_COLD_STOP); ACT(A_READ_O); RULE("stop: NOW") }
+	:: atomic { sst == S_COLD_STOP && SOMEONE -> found() }
+	:: atomic { sst == S_COLD_STOP && !SOMEONE -> to(S_STOPPED); ACT(A_END); the_end(); RULE("stop: O_READ") }
 #endif
 	/* ---- what changes nothing here; a Hello of O: it is connected again. Not where S waits
 	 * for the answer of an action, nor where its next step needs no event ---------------- */
@@ -1467,10 +1560,10 @@ proctype Crash()
 	:: atomic { ncr && sst < S_DOWN -> hgS = 1; ncr = 0; LOG(("*** S hangs\n")) }
 #endif
 #ifndef NOCR_S
-	:: atomic { ncr && F && sst != S_DOWN ->
+	:: atomic { ncr && F && sst != S_DOWN && sst != S_STOPPED ->
 		LOG(("*** S crashes\n"));
 		sst = S_DOWN; sinc = NONE; ssucc = NONE; sh = 0; srev = 0;
-		scold = 0; smay = 0; sL = 0; soc = 0; sstand = 0; sprep = 0; sok = 0; ncr--;
+		scold = 0; smay = 0; sL = 0; soc = 0; sstand = 0; sprep = 0; sok = 0; sstop = 0; ncr--;
 		sc[0] = 0; purge(d2s[0]);
 		sc[1] = 0; purge(d2s[1]);
 		sc[2] = 0; purge(d2s[2]);
@@ -1491,16 +1584,24 @@ proctype Check()
 		do
 		:: k < NSLOT ->
 			if
-			:: st[k] == D_SERVE -> n++; who = k; assert(wr[k] && lock == k)
+			:: st[k] == D_SERVE && sst != S_STOPPED -> n++; who = k; assert(wr[k] && lock == k)
 			:: st[k] == D_SEALED && hgS	/* standby of a hung S */
 			:: st[k] == D_GATE && hgS	/* its pid is not written down: it does nothing */
+			:: sst == S_STOPPED && k == gleft	/* nobody knew that it is of this service */
 			:: else -> assert(dead(k))	/* no orphan, nobody waiting */
 			fi; k++
 		:: else -> break
 		od;
-		assert(n == 1);				/* exactly one serves	     */
+		assert(n == (sst != S_STOPPED));	/* exactly one serves, or nobody */
 		if
 		:: hgS -> goto done
+		:: sst == S_STOPPED ->
+			k = 1;
+			do
+			:: k <= NHAND -> assert(jout[k] != O_NONE || k > jh); k++
+			:: else -> break
+			od;
+			assert(jph == J_IDLE); goto done
 		:: else
 		fi;
 		assert(sst == S_IDLE && jph == J_IDLE);	/* the handoff has ended     */

@@ -6,7 +6,7 @@ Row = namedtuple("Row", "role state event actions next rule")
 
 # what S and D knew when the step began, bit by bit (facts(), heard_ready(), dfacts() of handoff.pml)
 FACTS = {"S": ("O gone", "O connected", "N gone", "N may have served", "O prepared", "O has served",
-               "O stands by", "healthy", "same state", "sealed"),
+               "O stands by", "healthy", "same state", "sealed", "stop asked for"),
          "D": ("polling", "cold start")}
 O_GONE, O_CONNECTED, N_GONE, MAY, PREPARED = 1, 2, 4, 8, 16
 

@@ -29,6 +29,10 @@ verify "2 handoffs, 2 crashes"                             handoff.pml "-DNHAND=
 verify "2 handoffs, 1 fault, channels end"                 handoff.pml "-DNHAND=2 -DNCRASH=1 -DREEXEC=1 -DBREAK $D1" "$D" "$M" holds
 verify "2 handoffs, 2 crashes in the first, must commit"   handoff.pml "-DNHAND=2 -DNCRASH=2 -DREEXEC=1 -DCLEAN_LAST" "$D" "$M" holds
 verify "2 handoffs, only O dies, must commit"              handoff.pml "-DNHAND=2 -DNCRASH=2 -DREEXEC=1 -DONLY_O -DBREAK" "$D" "$M" holds
+echo "## a stop or a restart of the daemon, asked for at any moment: in the end nobody is left, or one serves"
+verify "1 handoff, 1 crash"                                handoff.pml "-DNHAND=1 -DNCRASH=1 -DASK=1" "$D" "$M" holds
+verify "1 handoff, 1 fault, channels end, D1"              handoff.pml "-DNHAND=1 -DNCRASH=1 -DASK=1 -DBREAK $D1" "$D" "$M" holds
+verify "no handoff, the journal may be lost"               handoff.pml "-DNHAND=0 -DNCRASH=2 -DNWRITE=0 -DASK=1 -DJLOST $D1" "$D" "$M" holds
 echo "## O dies unsealed: S goes on with N"
 verify "1 handoff, only O dies: must commit"               handoff.pml "-DNHAND=1 -DNCRASH=3 -DONLY_O" "$D" "$M" holds
 verify "2 handoffs, only O dies: must commit"              handoff.pml "-DNHAND=2 -DNCRASH=3 -DONLY_O" "$D" "$M" holds

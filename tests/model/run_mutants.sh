@@ -64,6 +64,8 @@ m "... in the middle of a handoff"                      "-DM_REEXEC_ANY -DREEXEC
 m "... and takes an O that is away for connected; must commit" "-DM_REEXEC_AWAY -DREEXEC=1 -DBREAK -DONLY_O -DNHAND=2"
 h "... and loses what lay in O's socket: nothing that counts" "-DM_REEXEC_UNREAD -DREEXEC=1 -DBREAK -DNCRASH=1 $D1"
 h "... and loses O's channel: as if it had died"        "-DM_REEXEC_SHUTS -DREEXEC=1 -DNCRASH=1 $D1"
+echo "## a stop"
+m "... does not look who waits to register"             "-DM_STOP_BLIND -DNHAND=0 -DNCRASH=2 -DNWRITE=1 -DJLOST -DASK=1 -DDURABLE_ACK"
 echo "## defence in depth: the flock or another rule backs it up"
 h "N's pid only in the 'committed' record"      "-DM_NO_JPID"
 h "no revision check, N reopens properly"       "-DM_NO_REV"

@@ -98,7 +98,7 @@ static struct proc *who_serves(struct world *w, unsigned *ret_alive, unsigned *r
 	*ret_alive = *ret_serving = 0;
 	for (unsigned i = 0; i < w->nproc; i++) {
 		struct proc *p = &w->proc[i];
-		if (p->life != ALIVE && p->life != DYING)
+		if ((p->life != ALIVE && p->life != DYING) || (w->sup.ended && p->pid == w->left))
 			continue;
 		++*ret_alive;
 		if (daemon_serves(p)) {
@@ -187,12 +187,14 @@ static bool heeds(const struct s *s, enum s_state was, enum s_event e)
 	case S_E_N_SERVING: return was == S_TAKE || was == S_COLD_TAKE || was == S_R_COMMITTED;
 	case S_E_N_LOST: return was == S_TAKE;
 	case S_E_N_READY: return was == S_COLD_READY;
-	case S_E_O_FOUND: return was == S_COLD || was == S_COLD_WARM || was == S_COLD_READY;
-	case S_E_RESTART: return was == S_IDLE && !s->o_gone;
+	case S_E_O_FOUND:
+		return was == S_COLD || was == S_COLD_STOP || was == S_COLD_WARM || was == S_COLD_READY;
+	case S_E_RESTART:
+		return (was == S_IDLE && !s->o_gone) || was == S_COLD_WARM || was == S_COLD_READY || was == S_COLD_TAKE;
 	case S_E_REEXEC: return was == S_IDLE && !s->o_gone && s->o_connected && !s->o_standby && !s->stop;
 	case S_E_STOP:
 		return was == S_PROBATION || was == S_COLD || was == S_COLD_WARM || was == S_COLD_READY ||
-		       was == S_R_IDLE;
+		       was == S_COLD_TAKE || was == S_R_IDLE;
 	default: return false;
 	}
 }

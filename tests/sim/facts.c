@@ -6,7 +6,7 @@
 #include "sim.h"
 
 enum { O_GONE = 1, O_CONNECTED = 2, N_GONE = 4, MAY = 8, PREPARED = 16, SERVED = 32, STANDBY = 64,
-       HEALTHY = 128, SAME = 256 /* what Ready says is what O sealed */, SEALED = 512, S_ALL = 1023 };
+       HEALTHY = 128, SAME = 256 /* what Ready says is what O sealed */, SEALED = 512, STOP = 1024, S_ALL = 2047 };
 enum { POLLING = 1, COLD = 2, D_ALL = 3 };
 
 unsigned facts_s(const struct s *s)
@@ -28,6 +28,7 @@ static void s_knows(struct s *s, unsigned facts)
 	s->served = facts & SERVED;
 	s->o_standby = facts & STANDBY;
 	s->sealed = facts & SEALED;
+	s->stop = facts & STOP;
 	s->nrevisions = 1;
 }
 

@@ -107,7 +107,7 @@ static void plan_scene(struct world *w)
 {
 	uint64_t fence = (uint64_t)w->timer[TIMER_FENCE] * MS;
 
-	switch (rnd(w, 13)) {
+	switch (rnd(w, 14)) {
 	case 0:   /* O seals, serves again unheard, dies; then N opens what it remembers */
 		add(w, F_STALE, AT_STEP, 0, 0);
 		add(w, F_HANG_N, AT_N, D_LOCK, 0)->length = fence + fence / 4 + rnd(w, fence / 4);
@@ -181,6 +181,12 @@ static void plan_scene(struct world *w)
 		if (chance(w, 2))
 			then(add(w, F_HANG_O, AT_O, D_UNDRAIN, 0))->length =
 				(uint64_t)w->timer[TIMER_DEAD] * MS * (1 + rnd(w, 4)) / 2;
+		break;
+	case 12:  /* nobody is named, and a stop comes before who serves is found, or has registered */
+		add(w, F_LOST, AT_STEP, 0, 0);
+		add(w, F_KILL_S, AT_O, D_SERVE, (unsigned)rnd(w, 8));
+		then(add(w, F_OP_STOP, AT_S, (enum s_state[]){ S_COLD, S_COLD_WARM, S_COLD_READY, S_COLD_ENDING }[rnd(w, 4)],
+		         (unsigned)rnd(w, 4)));
 		break;
 	default:  /* a restarted S, an incumbent that is silent for long */
 		add(w, F_KILL_S, AT_STEP, 0, (unsigned)rnd(w, 100));

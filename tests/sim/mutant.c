@@ -159,6 +159,11 @@ static void cold_timeout(struct s_row *t)
 	*s_find(t, S_R_IDLE, S_E_TIMEOUT) = S_ROW(R_IDLE, TIMEOUT, SERVED, COLD, S_A_NONE);
 }
 
+static void stop_unread(struct s_row *t)
+{
+	*s_find(t, S_COLD, S_NOW) = S_ROW(COLD, NOW, STOP, STOPPED, S_A_END);
+}
+
 static void o_exits(struct d_row *t)
 {
 	*d_find(t, D_SEALED, D_E_TIMEOUT) = D_ROW(SEALED, TIMEOUT, EXIT, D_A_DROP);
@@ -257,6 +262,7 @@ const struct mutant mutants[] = {
 	{ "flock-unasked", "the flock's owner is a stranger if no journal names it", .flags = M_STRANGER },
 	{ "cold-pid-unjournaled", "cold start: pid not journaled, and the flock unasked", .s = cold_no_pid,
 	  .flags = M_STRANGER },
+	{ "stop-unread", "a stop does not look who waits to register", .s = stop_unread },
 	{ "cold-at-timeout", "cold start when nobody registers", .s = cold_timeout },
 	{ "o-exits-on-guess", "a sealed O exits when S is silent", .d = o_exits },
 	{ "o-waits-for-ever", "a sealed O never acts on its own", .d = o_waits },

@@ -179,6 +179,7 @@ struct world {
 	unsigned strikes;
 	/* ghosts */
 	unsigned nhand, cold_starts;
+	unsigned left;          /* pid that had the lock when S ended, and had not come to register */
 	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
 	bool lost[MAX_HAND + 1];      /* with the journal: nobody can report it */

@@ -166,10 +166,12 @@ static bool found(struct world *w, struct proc *p)
 {
 	struct sup *u = &w->sup;
 
-	if (sim_flags & M_STRANGER || u->s.stop || (u->s.state != S_COLD && u->s.state != S_COLD_WARM && u->s.state != S_COLD_READY))
+	if (sim_flags & M_STRANGER || u->s.state < S_COLD || u->s.state > S_COLD_ENDING)
 		return false;
+	if (u->s.state == S_COLD_ENDING)
+		return true;
 	say(w, "S", "finds %s", pname(p->pid));
-	if (u->s.state == S_COLD) {
+	if (u->s.state == S_COLD || u->s.state == S_COLD_STOP) {
 		u->o = p->pid;
 		u->o_told = false;
 		p->conn.accepted = true;
@@ -383,9 +385,18 @@ static void report(struct world *w)
 		         outcome_name[w->out[u->hand]]);
 }
 
+/* It has the lock and comes to register. */
+static struct proc *at_the_door(struct world *w)
+{
+	struct proc *p = proc_find(w, w->lock);
+
+	return p && p->conn.s_open && !p->conn.accepted && !pipe_empty(&p->conn.to_s) ? p : NULL;
+}
+
 static void ended(struct world *w)
 {
 	w->sup.ended = true;
+	w->left = at_the_door(w) ? 0 : w->lock;
 	sup_die(w);
 	say(w, "S", "  ends");
 }
@@ -680,7 +691,7 @@ void sup_start(struct world *w)
 /* READ_O: all that lies in O's socket, a connection that waits to be accepted too. */
 static void read_o(struct world *w)
 {
-	struct proc *p = proc_find(w, w->sup.o);
+	struct proc *p = w->sup.s.state == S_COLD_STOP ? at_the_door(w) : proc_find(w, w->sup.o);
 
 	if (p && p->conn.s_open && !pipe_empty(&p->conn.to_s) &&
 	    !(waiting(p) && (sim_flags & M_QUEUE))) {

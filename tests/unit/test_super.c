@@ -173,7 +173,8 @@ START_TEST(table_leaves_nobody_waiting)
 		}
 		ck_assert_msg(!has_row(i, S_E_TIMEOUT), "%s has a row for a timer and none",
 		              s_state_desc[i].id);
-		ck_assert_msg(has_row(i, S_NOW) || has_row(i, S_E_JOURNALED) || has_row(i, S_E_SPAWNED),
+		ck_assert_msg(has_row(i, S_NOW) || has_row(i, S_E_JOURNALED) || has_row(i, S_E_SPAWNED) ||
+		              has_row(i, S_E_N_GONE) || has_row(i, S_E_O_READ),
 		              "%s waits for ever", s_state_desc[i].id);
 	}
 }
@@ -575,10 +576,9 @@ START_TEST(found_in_cold)
 	step(S_E_SPAWNED);
 	step(S_E_JOURNALED);
 	step(S_E_O_FOUND);
-	EXPECT(COLD_WARM, S_A_KILL_N);
-	step(S_E_N_HELLO);
-	step(S_E_O_FOUND);
-	EXPECT(COLD_READY, S_A_KILL_N);
+	EXPECT(COLD_ENDING, S_A_KILL_N);
+	step(S_E_N_HELLO);     /* it is not heard any more */
+	EXPECT(COLD_ENDING);
 	step(S_E_N_GONE);
 	EXPECT(COLD, S_A_COLD_FAILED);
 	step(S_E_O_FOUND);
@@ -587,6 +587,78 @@ START_TEST(found_in_cold)
 	EXPECT(IDLE, S_A_JOURNAL_SERVES, S_A_FINAL);
 	step(S_E_O_FOUND);     /* nobody else is looked for */
 	EXPECT(IDLE);
+}
+END_TEST
+
+/* A cold start, up to a state of it. */
+static void cold_until(enum s_state want)
+{
+	static const enum s_event way[] = {
+		S_E_TIMEOUT, S_E_LISTENING, S_E_SPAWNED, S_E_JOURNALED, S_E_N_HELLO, S_E_N_READY,
+	};
+
+	boot(BOOT_IDLE, false, false, false);
+	for (unsigned i = 0; s.state != want; i++) {
+		ck_assert_uint_lt(i, sizeof way / sizeof *way);
+		step(way[i]);
+	}
+}
+
+/* What is being started is ended for it; the flock's owner that comes to register is no stranger. */
+START_TEST(stopped_in_cold)
+{
+	static const enum s_state starting[] = { S_COLD_WARM, S_COLD_READY };
+
+	for (unsigned i = 0; i < 2; i++) {
+		cold_until(starting[i]);
+		step(S_E_STOP);
+		EXPECT(COLD_ENDING, S_A_KILL_N);
+		step(S_E_N_READY);
+		EXPECT(COLD_ENDING);
+		step(S_E_N_GONE);
+		EXPECT(COLD_STOP, S_A_COLD_FAILED, S_A_READ_O);
+	}
+	step(S_E_O_READ);
+	EXPECT(STOPPED, S_A_END);
+	cold_until(S_COLD);
+	step(S_E_STOP);
+	EXPECT(COLD_STOP, S_A_READ_O);
+	step(S_E_O_FOUND);
+	EXPECT(STOPPING, S_A_JOURNAL_FOUND, S_A_TERM_O);
+	step(S_E_O_READ);      /* behind it */
+	EXPECT(STOPPING);
+	step(S_E_O_GONE);
+	EXPECT(STOPPED, S_A_END);
+}
+END_TEST
+
+/* It was told to serve: nobody waits for its word, and what it says then is not taken for the next one's. */
+START_TEST(ended_when_it_may_serve)
+{
+	cold_until(S_COLD_TAKE);
+	step(S_E_STOP);
+	EXPECT(STOPPING, S_A_PROMOTE, S_A_TERM_O);
+	step(S_E_O_STATUS);
+	EXPECT(STOPPING);
+	step(S_E_O_GONE);
+	EXPECT(STOPPED, S_A_END);
+	cold_until(S_COLD_TAKE);
+	step(S_E_RESTART);
+	EXPECT(RESTARTING, S_A_PROMOTE, S_A_TERM_O);
+	step(S_E_O_STATUS);
+	EXPECT(RESTARTING);
+	step(S_E_TIMEOUT);
+	EXPECT(RESTARTING, S_A_KILL_O);
+	step(S_E_O_GONE);
+	EXPECT(COLD);
+	cold_until(S_COLD_READY);
+	step(S_E_RESTART);
+	EXPECT(COLD_ENDING, S_A_KILL_N);
+	step(S_E_N_READY);
+	step(S_E_N_STATUS);
+	EXPECT(COLD_ENDING);
+	step(S_E_N_GONE);
+	EXPECT(COLD, S_A_COLD_FAILED);
 }
 END_TEST
 
@@ -932,6 +1004,8 @@ int main(void)
 	tcase_add_test(r, cold_start_backs_off_after_a_long_life);
 	tcase_add_test(r, restarted_idle);
 	tcase_add_test(r, found_in_cold);
+	tcase_add_test(r, stopped_in_cold);
+	tcase_add_test(r, ended_when_it_may_serve);
 	tcase_add_test(r, restarted_and_o_stands_by);
 	tcase_add_test(r, restarted_started);
 	tcase_add_test(r, restarted_started_with_nobody);
