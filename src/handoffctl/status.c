@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "base/proc.h"
 #include "base/sys.h"
 #include "handoffctl/ask.h"
 #include "handoffctl/ctl.h"
@@ -172,6 +174,28 @@ static void text_field(const struct out *o, const char *name, bool has, struct s
 	putchar('\n');
 }
 
+/* For how long it has been there; "": it is not, or cannot be seen from here. */
+static const char *age(pid_t pid, char buf[32])
+{
+	const uint64_t now = proc_now(), second = (uint64_t)sysconf(_SC_CLK_TCK);
+	uint64_t start;
+
+	if (proc_start_time(pid, &start) || start > now)
+		return "";
+	snprintf(buf, 32, ", for %" PRIu64 " s", (now - start) / second);
+	return buf;
+}
+
+/* In a cold start it is what the incumbent will be. */
+static void show_started(const struct msg *m)
+{
+	const pid_t pid = (pid_t)m->op_state.successor_pid;
+	char buf[32];
+
+	if (HAS(m, successor_pid) && !HAS(m, id))
+		printf("; pid %d is being started%s", (int)pid, age(pid, buf));
+}
+
 static void show_daemon(const struct msg *m)
 {
 	const struct msg_op_state *s = &m->op_state;
@@ -191,6 +215,7 @@ static void show_daemon(const struct msg *m)
 	}
 	if (HAS(m, epoch))
 		printf(", epoch %" PRIu64, s->epoch);
+	show_started(m);
 	putchar('\n');
 }
 

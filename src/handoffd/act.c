@@ -187,6 +187,7 @@ static enum s_event journal_serves(struct service *s)
 	if (s->exe.fd >= 0)   /* it is known what it is */
 		remember(s, s->back ? KEEP_ROLLED_BACK : KEEP_STARTED);
 	s->asked = s->back = s->superseded = false;
+	s->cold_error[0] = '\0';
 	write_journal(s, "the daemon serves");
 	if (s->o && s->o->child)
 		register_owner(s, s->conf->uid);

@@ -44,7 +44,7 @@ static int watch_signals(struct service *s)
 	s->interrupt = evsignal_new(s->base, SIGINT, on_signal, s);
 	s->hangup = evsignal_new(s->base, SIGHUP, on_signal, s);
 	s->timer = event_new(s->base, -1, 0, service_on_timer, s);
-	if (!s->child || !s->term || !s->interrupt || !s->hangup || !s->timer ||
+	if (!s->child || !s->term || !s->interrupt || !s->hangup || !s->timer || lockwait_open(s) ||
 	    event_add(s->child, NULL) || event_add(s->term, NULL) || event_add(s->interrupt, NULL) ||
 	    event_add(s->hangup, NULL))
 		return -ENOMEM;
@@ -149,7 +149,7 @@ static int owner_of_lock(const struct service *s, int dir, struct process *ret)
 	return is_answer(e) ? 0 : e;
 }
 
-static const char *lock_dir(const struct service *s)
+const char *service_lock_dir(const struct service *s)
 {
 	return s->conf->data_dir ? s->conf->data_dir : s->lock_dir;
 }
@@ -162,15 +162,15 @@ static const char *lock_dir(const struct service *s)
 static int guess_incumbent(struct service *s, char *err, size_t size)
 {
 	struct process o = { 0, 0 };
-	int fd = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0), e;
+	int fd = sys_open(service_lock_dir(s), O_RDONLY | O_DIRECTORY, 0), e;
 
 	if (is_answer(fd))
 		return 0;
 	e = fd < 0 ? fd : owner_of_lock(s, fd, &o);
 	sys_closep(&fd);
 	if (e < 0) {
-		snprintf(err, size, "%s/" LOCKFILE_NAME " cannot be asked who may be serving: %s", lock_dir(s),
-		         strerror(-e));
+		snprintf(err, size, "%s/" LOCKFILE_NAME " cannot be asked who may be serving: %s",
+		         service_lock_dir(s), strerror(-e));
 		return e;
 	}
 	if (e) {
@@ -254,7 +254,7 @@ static void know_incumbent(struct service *s)
 /* The process that owns the lock; pid 0: none does, or nobody can say. */
 static struct process lock_owner(const struct service *s)
 {
-	int dir = sys_open(lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
+	int dir = sys_open(service_lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
 	struct process p = { .pid = dir < 0 ? 0 : lockfile_holder(dir) };
 
 	if (p.pid <= 0 || owns_lock(s, dir, p.pid, &p.start) <= 0)
@@ -466,6 +466,7 @@ void service_end(struct service *s)
 	peer_free(s->n);
 	generations_free(s->generations);
 	drop_event(&s->timer);
+	lockwait_close(s);
 	drop_event(&s->child);
 	drop_event(&s->term);
 	drop_event(&s->interrupt);

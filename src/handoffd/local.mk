@@ -32,7 +32,7 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/boot.c src/handoffd/upgrade.c src/handoffd/candidate.c src/handoffd/planned.c src/handoffd/planned.h \
 	src/handoffd/copier.c src/handoffd/copier.h \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
-	src/handoffd/callers.c src/handoffd/callers.h \
+	src/handoffd/callers.c src/handoffd/callers.h src/handoffd/lockwait.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
 	src/handoffd/reexec.c src/handoffd/reexec.h \
 	src/handoffd/generation.c src/handoffd/generation.h \

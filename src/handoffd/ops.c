@@ -664,6 +664,8 @@ static void on_status(struct caller *o, const struct msg *req)
 		MSG_SET(&m, op_state, successor_pid, (uint64_t)s->n->pid);
 	if (s->store.dirty)
 		MSG_SET(&m, op_state, warning, SPAN("the journal could not be written"));
+	else if (s->lockwait.text[0])
+		MSG_SET(&m, op_state, warning, SPAN(s->lockwait.text));
 	else if (s->cold_error[0] && (!s->o || peer_dead(s->o)))
 		MSG_SET(&m, op_state, warning, text(s->cold_error));
 	else if (s->conf_error[0]) {

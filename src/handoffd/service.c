@@ -291,6 +291,16 @@ static bool was_serving(const struct service *s, const struct peer *p)
 	return p == s->n && s->s.state >= S_PROBATION && s->s.state <= S_OEXIT;
 }
 
+/* What a start after this death is for, or has met. */
+static void note_cold_error(struct service *s, const struct peer *p, const char *end)
+{
+	const char *lock = s->lockwait.text;
+
+	snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s%s%.500s", (int)p->pid, end, lock[0] ? ": " : "",
+	         lock[0] ? lock : s->attempt.why);
+	utf8_mend(s->cold_error);
+}
+
 static void on_gone(void *arg, struct peer *p)
 {
 	struct service *s = arg;
@@ -299,8 +309,8 @@ static void on_gone(void *arg, struct peer *p)
 	peer_end(p, end);
 	if (p == s->n && s->s.state >= S_WARM && s->s.state <= S_TAKE && !s->attempt.why[0])
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": it %s", end);
-	if (p == s->n || p == s->o)
-		snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s%.500s", (int)p->pid, end, s->attempt.why);
+	if (p == s->n || (p == s->o && s->s.state != S_RESTARTING))
+		note_cold_error(s, p, end);
 	if (p == s->n || p == s->o)
 		history_step(s, p == s->n ? "successor" : "incumbent", end);
 	if (p == s->o && s->s.state == S_IDLE)
@@ -435,6 +445,7 @@ void service_settle(struct service *s)
 	register_settle(s);
 	service_free_grave(s);
 	copier_settle(s);
+	lockwait_settle(s);
 	arm(s);
 }
 

@@ -8,6 +8,7 @@
  *   act.c       the machine's actions, one function each
  *   greet.c     Hello, the sockets' way to a daemon and back
  *   register.c  daemon.sock: a daemon that outlived a supervisor
+ *   lockwait.c  who has the lock that a daemon waits for
  *   unit.c      what systemd is told
  *   callers.c   control.sock: who is there, and how much of it
  *   ops.c       what operators ask for
@@ -69,6 +70,13 @@ struct candidate {
 	struct exe exe;
 };
 
+/* Somebody else has the lock that a daemon waits for. */
+struct lockwait {
+	struct event *timer;
+	char text[700];                /* who; "": nobody does */
+	pid_t told;                    /* whom the log has named; 0: nobody */
+};
+
 #define PENDING_MAX 32
 
 /* What this supervisor has seen, for those who watch many of them. */
@@ -122,6 +130,7 @@ struct service {
 	uint64_t shown_at_us;
 	struct planned *planned;       /* what a plan has found out; NULL */
 	char cold_error[600];          /* why the last cold start came to nothing */
+	struct lockwait lockwait;
 	struct generations *generations;
 	struct ops *ops;
 	struct reg *reg;
@@ -140,6 +149,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 /* The kernel says that this process has the lock on the data, and it is of the daemon's user; 0: none
  * has, or nobody can say. */
 pid_t service_lock_holder(const struct service *s);
+/* Where that lock lies. */
+const char *service_lock_dir(const struct service *s);
 /* In COLD: pid, which no journal named, is the incumbent if it has the lock. False: it is not, or
  * nobody can say. */
 bool service_find(struct service *s, pid_t pid);
@@ -237,6 +248,11 @@ bool register_has_found(const struct service *s);
 /* Lets it in, once what was being started beside it has ended. */
 void register_settle(struct service *s);
 void register_close(struct service *s);
+
+/* lockwait.c. 0 or -errno. */
+int lockwait_open(struct service *s);
+void lockwait_settle(struct service *s);
+void lockwait_close(struct service *s);
 
 /* ops.c */
 /* fd as above. */

@@ -91,6 +91,8 @@ static void describe(const struct service *s, char *out, size_t size)
 		describe_idle(s, out, size);
 	else if (s->s.state == S_R_IDLE)
 		snprintf(out, size, "waits for pid %d to register", pid);
+	else if (s->lockwait.text[0])
+		snprintf(out, size, "NOT served: %.200s", s->lockwait.text);
 	else if (s->cold_error[0] && service_nobody_serves(s))
 		snprintf(out, size, "NOT served, a start is tried again: %.200s", s->cold_error);
 	else

@@ -23,6 +23,9 @@ const char *service_refuses(const struct service *s)
 	if (s->s.state == S_R_IDLE)   /* neither a restart nor a rollback is taken here */
 		return "the supervisor before this one died while it started the daemon, the service is NOT served "
 		       "yet; that start goes on or is ended; try again in a few seconds";
+	if (s->s.state != S_IDLE && !s->cold_error[0] && !s->lockwait.text[0])
+		return "the daemon is being started, the service is NOT served yet; nothing is known to hinder it, "
+		       "--wait waits for its end; a start may take as long as start-timeout";
 	if (s->s.state != S_IDLE)
 		return "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl status' "
 		       "and its log say what hinders it; 'handoffctl restart' reads the configuration again and "

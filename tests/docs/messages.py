@@ -25,6 +25,7 @@ SAYS = [('handoffd/*.c', r'log_(?:error|warning)\('),
         ('handoffd/upgrade.c', r'\breturn(?= ")'),
         ('handoffd/{upgrade,keep,boot,store,door}.c', r'snprintf\(err, \w+,'),
         ('handoffd/reexec.c', r'snprintf\((?:out|err|text|r->why), [^,]+,'), ('handoffd/reexec.c', r'\bno\[\] ='),
+        ('handoffd/lockwait.c', r'snprintf\(l->text, [^,]+,'),
         ('handoffd/carry.c', r'snprintf\(err, \w+,(?=\s*"what)'), ('handoff{d,ctl}/main.c', r'fprintf\(stderr,'),
         ('lib/*.c', r'\bh_log\(\w+, HANDOFF_LOG_(?:WARNING|ERROR),'), ('lib/*.c', r'\b(?:h_end|(?:h_)?give_up)\(h,'),
         ('handoffctl/*.c', r'\bout_(?:error|note)\('), ('handoffctl/*.c', r'\b(?:unknown|absent)\(')]

@@ -1,5 +1,6 @@
 """What an operator can mend, and whom a supervisor takes for its daemon."""
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -145,6 +146,47 @@ class WhoIsIt(harness.TestCase):
         self.assertEqual(two.supervisor.wait(harness.PATIENCE), 0)
         self.assertEqual(one.daemon_pid(), pid)
         self.assertEqual(one.client().ping(), True)
+
+    def wait_for_the_lock(self, one, **options):
+        """Another service with the same data-dir, and who is in its way, as it says."""
+        two = self.service(start=False, options=options)
+        two.data_dir = one.data_dir
+        two.configure()
+        two.launch()
+        who = "pid %d (%s) has the lock on %s, and pid" % (
+            one.daemon_pid(), harness.Process(one.daemon_pid()).comm, one.data_dir)
+        status = two.wait_status(lambda s: who in (s["warning"] or ""), "who has the lock")
+        return two, who, status
+
+    def test_a_start_that_waits_for_anothers_lock_says_whose(self):
+        one = self.service()
+        two, who, status = self.wait_for_the_lock(one)
+        self.assertEqual(two.log().count("warning: " + who), 1)
+        self.assertIn("; pid %d is being started, for " % status["successor_pid"],
+                      two.ctl("status", two.name).stdout)
+        self.assertIn("say what hinders it", two.upgrade().result["message"])
+        one.stop()
+        self.assertIsNone(two.wait_state("idle")["warning"])
+        self.assertEqual(two.daemon_pid(), status["successor_pid"])
+        self.assertTrue(two.client().ping())
+
+    def test_a_start_that_was_ended_for_it_says_whose(self):
+        one = self.service()
+        two, who, _ = self.wait_for_the_lock(one, **{"start-timeout": "3s"})
+        why = re.compile("did not open its state within start-timeout: pid [0-9]+ was killed.*: " +
+                         re.escape(who))
+        harness.wait_until(lambda: why.search(two.log()), "the end of that start")
+        self.assertEqual(two.log().count("warning: " + who), 1)
+        self.assertTrue(one.client().ping())
+
+    def test_a_long_first_start_that_nothing_hinders(self):
+        service = self.service(arguments=["--fault", "warmup:hang"], start=False)
+        service.launch()
+        harness.wait_until(lambda: "hang at warmup" in service.log(), "a start that takes long")
+        status = service.status()
+        self.assertIn("nothing is known to hinder it", status["refused"])
+        self.assertIsNone(status["warning"])
+        self.assertEqual(service.upgrade().code, 5)
 
     def test_behind_a_launcher(self):
         """The daemon is what env made of itself: it is started again through env, too."""
