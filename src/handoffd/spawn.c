@@ -32,9 +32,18 @@ struct plan {
 
 /* ---- before the fork: the environment ---- */
 
+/* What systemd.exec(5) says of the unit and its main process, which a daemon is not; its stderr is
+ * another stream to the journal, too. PATH, LANG, TERM, XDG_ and the user's are not systemd's own. */
 static const char *const not_for_daemons[] = {
-	"NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID",
-	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "HANDOFF_*",
+	"HANDOFF_*",
+	"SYSTEMD_*", "INVOCATION_ID", "MANAGERPID", "MANAGERPIDFDID", "MAINPID", "MAINPIDFDID", "PIDFILE",
+	"NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*", "FDSTORE", "REMOTE_ADDR", "REMOTE_PORT",
+	"MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "JOURNAL_STREAM", "LOG_NAMESPACE",
+	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY",
+	"CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY",
+	"SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS", "MONITOR_SERVICE_RESULT", "MONITOR_EXIT_CODE",
+	"MONITOR_EXIT_STATUS", "MONITOR_INVOCATION_ID", "MONITOR_UNIT", "TRIGGER_UNIT", "TRIGGER_PATH",
+	"TRIGGER_TIMER_REALTIME_USEC", "TRIGGER_TIMER_MONOTONIC_USEC",
 };
 
 static bool is_ours(const char *variable)

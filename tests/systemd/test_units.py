@@ -94,7 +94,7 @@ class Units(systemd.TestCase):
         """What systemd tells its main process is not told to the daemon."""
         u = self.unit(dropin={"WatchdogSec": "1min"})
         main, daemon = (u.environment_of(pid) for pid in (u.pid(), u.daemon_pid()))
-        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "SYSTEMD_EXEC_PID",
+        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "SYSTEMD_EXEC_PID", "INVOCATION_ID",
                      "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "JOURNAL_STREAM"):
             self.assertIn(name, main)
             if name != "JOURNAL_STREAM":

@@ -158,19 +158,13 @@ START_TEST(environment)
 	setenv("KEPT", "old", 1);
 	setenv("OTHER", "x", 1);
 	setenv("LISTENER", "stays", 1);
-	setenv("NOTIFY_SOCKET", "x", 1);
-	setenv("WATCHDOG_USEC", "x", 1);
-	setenv("LISTEN_FDS", "1", 1);
-	setenv("JOURNAL_STREAM", "1:2", 1);
-	setenv("SYSTEMD_EXEC_PID", "1", 1);
-	setenv("RUNTIME_DIRECTORY", "/run/handoff/kvd", 1);
-	setenv("STATE_DIRECTORY", "/var/lib/handoff/kvd", 1);
+	setenv("NOTIFY_SOCKET_OF_MINE", "stays", 1);
 	setenv("HANDOFF_RUNTIME_DIR", "x", 1);
 	conf.environment = given;
 	ck_assert_int_eq(run_command("/usr/bin/env", NULL, NULL), 0);
 	ck_assert_str_eq(
 		output(),
-		"OTHER=x\nLISTENER=stays\nB=2\nA=3\nKEPT=new\nHANDOFF_FD=3\nHANDOFF_ROLE=first\n"
+		"OTHER=x\nLISTENER=stays\nNOTIFY_SOCKET_OF_MINE=stays\nB=2\nA=3\nKEPT=new\nHANDOFF_FD=3\nHANDOFF_ROLE=first\n"
 		"HANDOFF_DIR=/run/kvd\nHANDOFF_SERVICE=kvd\n");
 	unlink(out);
 	conf.clear_environment = true;
@@ -178,6 +172,41 @@ START_TEST(environment)
 	for (const char *p = output(); *p; p++)
 		n += *p == '\n';
 	ck_assert_int_eq(n, 3 + 4);
+}
+END_TEST
+
+/* systemd.exec(5), Environment Variables Set or Propagated by the Service Manager, and
+ * systemd.socket(5): all but those that say who the user is and how he likes it. */
+START_TEST(nothing_of_systemd)
+{
+	static const char *const systemds[] = {
+		"INVOCATION_ID", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY",
+		"CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY", "MAINPID", "MAINPIDFDID", "MANAGERPID",
+		"MANAGERPIDFDID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
+		"WATCHDOG_PID", "WATCHDOG_USEC", "SYSTEMD_EXEC_PID", "LOG_NAMESPACE", "JOURNAL_STREAM",
+		"SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS", "MONITOR_SERVICE_RESULT", "MONITOR_EXIT_CODE",
+		"MONITOR_EXIT_STATUS", "MONITOR_INVOCATION_ID", "MONITOR_UNIT", "PIDFILE", "REMOTE_ADDR",
+		"REMOTE_PORT", "TRIGGER_UNIT", "TRIGGER_PATH", "TRIGGER_TIMER_REALTIME_USEC",
+		"TRIGGER_TIMER_MONOTONIC_USEC", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "FDSTORE",
+	};
+	static const char *const users[] = {
+		"PATH", "LANG", "USER", "LOGNAME", "HOME", "SHELL", "TERM", "TZ", "XDG_RUNTIME_DIR",
+	};
+	static char *given[] = { (char *)"CREDENTIALS_DIRECTORY=asked for", NULL };
+	char expected[512] = "";
+
+	clearenv();
+	for (size_t i = 0; i < sizeof systemds / sizeof *systemds; i++)
+		setenv(systemds[i], "x", 1);
+	for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
+		setenv(users[i], "x", 1);
+		strcat(strcat(expected, users[i]), "=x\n");
+	}
+	strcat(expected, "CREDENTIALS_DIRECTORY=asked for\nHANDOFF_FD=3\nHANDOFF_ROLE=first\n"
+	       "HANDOFF_DIR=/run/kvd\nHANDOFF_SERVICE=kvd\n");
+	conf.environment = given;
+	ck_assert_int_eq(run_command("/usr/bin/env", NULL, NULL), 0);
+	ck_assert_str_eq(output(), expected);
 }
 END_TEST
 
@@ -708,6 +737,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, environment);
+	tcase_add_test(t, nothing_of_systemd);
 	tcase_add_test(t, lock_dir);
 	tcase_add_test(t, only_its_descriptors);
 	tcase_add_test(t, signals_are_reset);
