@@ -354,25 +354,22 @@ static int check_options(struct parser *p)
 	return 0;
 }
 
-/* The supervisor has another working directory. A symlink as the last part stays one: it is
- * what the next upgrade follows anew. */
+/* The supervisor has another working directory. Symbolic links stay, those that lead to the file as
+ * well: the next start follows them anew. */
 static int make_absolute(struct ctl *c)
 {
-	const char *slash = strrchr(c->binary, '/'), *base = slash ? slash + 1 : c->binary;
-	char *dir = slash ? strndup(c->binary, (size_t)(slash - c->binary) + 1) : strdup(".");
-	char *real = NULL;
+	const bool relative = c->binary[0] != '/';
+	char *dir = relative ? get_current_dir_name() : NULL;   /* $PWD, if it is that: by its links */
 	struct stat st;
-	int e = sys_stat(c->binary, &st);
+	int e = relative && !dir ? -errno : sys_stat(c->binary, &st);
 
 	if (!e && !S_ISREG(st.st_mode))
 		e = S_ISDIR(st.st_mode) ? -EISDIR : -EACCES;
-	if (!e && !(dir && (real = realpath(dir, NULL))))
-		e = -errno;
-	if (!e && asprintf(&c->binary_path, "%s/%s", strcmp(real, "/") ? real : "", base) < 0) {
+	if (!e && asprintf(&c->binary_path, "%s%s%s", dir && strcmp(dir, "/") ? dir : "", relative ? "/" : "",
+	                   c->binary) < 0) {
 		c->binary_path = NULL;
 		e = -ENOMEM;
 	}
-	free(real);
 	free(dir);
 	if (e)
 		return wrong(c, "--binary %s: %s; give the path of an executable file",

@@ -88,9 +88,32 @@ class Upgrade(Case):
         self.assertEqual(kind, UPGRADE)
         self.assertEqual(uuid.UUID(bytes=fields.pop(0)).version, 4)
         self.assertEqual(fields, {
-            # the directory is resolved, the symlink that the next upgrade follows is not
-            BINARY: os.path.join(os.path.realpath(real), "current"), DEADLINE: 3000, DRAIN: 500,
+            # no symbolic link is resolved: the next start follows them
+            BINARY: os.path.join(os.path.realpath(self.dir), "link/current"), DEADLINE: 3000, DRAIN: 500,
             REASON: "release 2 – über", TRACE: "00-aa-bb-01", CORRELATION: "c", TENANT: "t"})
+
+    def test_path_of_the_binary(self):
+        """An absolute one as it is; a relative one by the shell's idea of where it is, if that is true."""
+        real = os.path.join(os.path.realpath(self.dir), "real")
+        os.mkdir(real)
+        with open(os.path.join(real, "v2"), "w", encoding="ascii"):
+            pass
+        link = os.path.join(self.dir, "link")
+        os.symlink("real", link)
+        for path, before, expected in (
+                (link + "/../link//v2", "true", link + "/../link//v2"),
+                ("v2", 'cd "%s"' % link, link + "/v2"),
+                ("../link/v2", 'cd "%s"' % link, link + "/../link/v2"),
+                ("v2", 'cd "%s"; unset PWD' % link, real + "/v2"),
+                ("v2", 'cd "%s"; PWD="%s"' % (link, self.dir), real + "/v2"),
+                (link[1:] + "/v2", "cd /", link + "/v2")):
+            with self.subTest(path=path, before=before):
+                fake = self.supervisor(answer(result(0, "committed", "yes")))
+                code, _out, err = self.ctl("upgrade", "kvd", "--binary", path,
+                                           launcher=("sh", "-c", before + '; exec "$@"', "sh"))
+                self.assertEqual((code, err), (0, ""))
+                self.assertEqual(fake.requests[0][1][BINARY], expected)
+                fake.close()
 
     def test_exit_codes_of_results(self):
         for code, outcome in ((1, "aborted"), (1, "rolled back"), (2, "refused"), (4, "refused"),

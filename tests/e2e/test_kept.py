@@ -160,6 +160,31 @@ class Crash(KeptCase):
         s.start()   # nobody can have meant that
         self.assert_serves(s, "1.0")
 
+    def test_a_link_to_the_release(self):
+        """A path through a link to a directory stays one: a restart takes the release that it leads to
+        by then, a crash the one that has served."""
+        s = self.kvd()
+        path = s.path("rel/current/kvd")
+        for number, program in ("1", NEW), ("2", OLD):
+            os.makedirs(s.path("rel", number))
+            shutil.copy(harness.program(program), s.path("rel", number, "kvd"))
+        os.symlink("1", s.path("rel/current"))
+        self.assert_outcome(s.upgrade("--binary", path), 0, "committed")
+        self.assertEqual(s.status()["binary"], path)
+        self.wait_kept(s)
+        os.symlink("2", s.path("rel/next"))
+        os.rename(s.path("rel/next"), s.path("rel/current"))
+        daemon = s.daemon_pid()
+        s.kill_supervisor()
+        s.start()
+        self.assertEqual((s.daemon_pid(), s.status()["binary"]), (daemon, path))
+        self.crash(s)
+        s.start()
+        self.assert_serves(s, "2.0")
+        self.assertEqual(s.ctl("restart", s.name).returncode, 0)
+        self.assert_serves(s, "1.0")
+        self.assertEqual(s.status()["binary"], path)
+
     def test_a_lost_journal(self):
         """What --binary named is not forgotten with it."""
         s = self.kvd()
