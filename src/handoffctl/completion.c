@@ -39,6 +39,27 @@ static bool takes_text(const struct ctl_option *o)
 	return o->argument && !takes_file(o);
 }
 
+static bool takes_argument(const struct ctl_option *o)
+{
+	return o->argument;
+}
+
+static const char *const shells[] = { "bash", "fish", NULL };
+
+/* What completes NAME; it is made when it is asked for. */
+static const char services[] = "handoffctl list 2>/dev/null | sed '1d; s/ .*//'";
+
+static bool takes_shell(const struct ctl_command *k)
+{
+	return k == &ctl_commands[CTL_COMPLETION];
+}
+
+static void print_shells(void)
+{
+	for (const char *const *s = shells; *s; s++)
+		printf("%s%s", s == shells ? "" : " ", *s);
+}
+
 static void bash(void)
 {
 	printf("# bash completion of handoffctl; made by `handoffctl completion bash`\n"
@@ -59,17 +80,22 @@ static void bash(void)
 	for (const struct ctl_command *k = ctl_commands; k->name; k++) {
 		printf("\t%s) word='", k->name);
 		words_of(k);
-		printf(" %s' ;;\n", k->takes_name ? "@" : "");
+		putchar(' ');
+		if (takes_shell(k))
+			print_shells();
+		else if (k->takes_name)
+			putchar('@');
+		printf("' ;;\n");
 	}
 	printf("\t*) word='--json --help --version");
 	for (const struct ctl_command *k = ctl_commands; k->name; k++)
 		printf(" %s", k->name);
 	printf("' ;;\n\tesac\n"
 	       "\tcase $word in\n"
-	       "\t*@) word=\"${word%%@} $(handoffctl list 2>/dev/null | sed '1d; s/ .*//')\" ;;\n"
+	       "\t*@) word=\"${word%%@} $(%s)\" ;;\n"
 	       "\tesac\n"
 	       "\tCOMPREPLY=($(compgen -W \"$word\" -- \"$cur\"))\n}\n"
-	       "complete -F _handoffctl handoffctl\n");
+	       "complete -F _handoffctl handoffctl\n", services);
 }
 
 static void fish_text(const char *s)
@@ -83,20 +109,49 @@ static void fish_text(const char *s)
 	putchar('\'');
 }
 
+/* Is one of these the command? Without words: is there none yet? fish's own tests for that take the value
+ * of an option for a command. */
+static void fish_function(void)
+{
+	printf("function __handoffctl_is\n"
+	       "    set -l words (commandline -opc)\n"
+	       "    set -e words[1]\n"
+	       "    while set -q words[1]\n"
+	       "        switch $words[1]\n"
+	       "            case ");
+	names(takes_argument, " ");
+	printf("\n                set -e words[1]\n"
+	       "            case '-*'\n"
+	       "            case '*'\n"
+	       "                contains -- $words[1] $argv\n"
+	       "                return\n"
+	       "        end\n"
+	       "        set -e words[1]\n"
+	       "    end\n"
+	       "    test (count $argv) = 0\n"
+	       "end\n");
+}
+
 static void fish(void)
 {
-	printf("# fish completion of handoffctl; made by `handoffctl completion fish`\n"
-	       "complete -c handoffctl -f\n");
+	printf("# fish completion of handoffctl; made by `handoffctl completion fish`\n");
+	fish_function();
+	printf("complete -c handoffctl -f\n");
 	for (const struct ctl_command *k = ctl_commands; k->name; k++) {
-		printf("complete -c handoffctl -n __fish_use_subcommand -a %s -d ", k->name);
+		printf("complete -c handoffctl -n __handoffctl_is -a %s -d ", k->name);
 		fish_text(k->what);
 		putchar('\n');
-		if (k->takes_name)
-			printf("complete -c handoffctl -n '__fish_seen_subcommand_from %s' "
-			       "-a \"(handoffctl list 2>/dev/null | sed '1d; s/ .*//')\"\n", k->name);
+		if (!k->takes_name)
+			continue;
+		printf("complete -c handoffctl -n '__handoffctl_is %s' -a \"", k->name);
+		if (takes_shell(k))
+			print_shells();
+		else
+			printf("(%s)", services);
+		printf("\"\n");
 	}
 	for (const struct ctl_option *o = ctl_options; o->name; o++) {
-		printf("complete -c handoffctl -n '__fish_seen_subcommand_from");
+		printf("complete -c handoffctl -n '__handoffctl_is; or __handoffctl_is");
 		for (const struct ctl_command *k = ctl_commands; k->name; k++)
 			if (has(o, k))
 				printf(" %s", k->name);
@@ -104,7 +159,7 @@ static void fish(void)
 		if (o->letter)
 			printf(" -s %c", o->letter);
 		if (o->argument)
-			printf(" -r%s", takes_file(o) ? " -F" : "");
+			printf(takes_file(o) ? " -r -F" : " -x");
 		printf(" -d ");
 		fish_text(o->what);
 		putchar('\n');

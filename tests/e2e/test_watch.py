@@ -1,6 +1,7 @@
 """handoffctl watch: what happens, as it happens; a slow reader costs nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -139,16 +140,52 @@ class Completion(HandoffCase):
         self.assertEqual(self.complete(s, "handoffctl", "upgrade", "--reason", ""), set())
         self.assertIn(s.conf, self.complete(s, "handoffctl", "upgrade", "--binary", s.conf[:-2]))
 
+    def test_no_service_is_a_shell(self):
+        s = self.kvd()
+        self.assertEqual(self.complete(s, "handoffctl", "completion", ""), {
+            "--json", "--help", "--version", "--socket", "bash", "fish"})
+        self.assertEqual(self.complete(s, "handoffctl", "-S", "/x", "sta"), {"status"})
+
     def test_fish(self):
-        """Each command and option is there, and every line is one that fish's complete takes."""
+        """Each command and option is there; where it is installed, fish itself says what it makes of them."""
         s = self.kvd(start=False)
-        lines = s.ctl("completion", "fish").stdout.splitlines()
-        self.assertTrue(all(x.startswith(("complete -c handoffctl ", "# ")) for x in lines), lines)
-        text = "\n".join(lines)
+        text = s.ctl("completion", "fish").stdout
         for word in ("-a upgrade ", "-a explain ", "-l drain-grace ", "-l binary -r -F "):
             self.assertIn(word, text)
         self.assertEqual(s.ctl("completion", "csh").returncode, 2)
         self.assertEqual(s.ctl("completion").returncode, 2)
+
+    @unittest.skipUnless(shutil.which("fish"), "no fish here")
+    def test_fish_itself(self):
+        s = self.kvd()
+        with open(s.path("handoffctl.fish"), "w", encoding="utf-8") as f:
+            f.write(s.ctl("completion", "fish").stdout)
+        for line, expected in (
+                ("handoffctl upg", {"upgrade"}),
+                ("handoffctl -S /x sta", {"status"}),
+                ("handoffctl --socket=/x --json sta", {"status"}),
+                ("handoffctl --json upgrade k", {"kvd"}),
+                ("handoffctl upgrade --reason upgrade k", {"kvd"}),
+                ("handoffctl upgrade --reason ", set()),
+                ("handoffctl completion ", {"bash", "fish"}),
+                ("handoffctl list k", set()),
+                ("handoffctl upgrade --dr", {"--drain-grace"}),
+                ("handoffctl --so", {"--socket"}),
+                ("handoffctl list --dr", set()),
+                ("handoffctl status -S %s" % s.conf[:-2], {s.conf})):
+            with self.subTest(line):
+                self.assertEqual(self.fish(s, line), expected)
+
+    def fish(self, s, line):
+        env = dict(s.env, HOME=s.dir, XDG_CONFIG_HOME=s.path("fish"), XDG_DATA_HOME=s.path("fish"),
+                   XDG_CACHE_HOME=s.path("fish"),
+                   PATH="%s:%s" % (os.path.dirname(harness.program("handoffctl")), os.environ["PATH"]))
+        script = "source handoffctl.fish; complete -C $argv[1]"
+        p = subprocess.run(["fish", "--no-config", "-c", script, line], env=env, cwd=s.dir,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, check=False, timeout=harness.PATIENCE)
+        self.assertEqual(p.stderr, "", line)
+        return {x.partition("\t")[0] for x in p.stdout.splitlines()}
 
 
 if __name__ == "__main__":
