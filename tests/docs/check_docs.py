@@ -358,7 +358,8 @@ def environment_of_handoffd():
     dropped = re.search(r'not_for_daemons\[\] = \{(.*?)\}', spawn, re.S)[1]
     before = its.partition('.Bl')[0]
     return wrong + same([w.rstrip('*') for w in re.findall(r'"([\w*]+)"', dropped)],
-                        [w for w in re.findall(r'\.Ev (\w+)', before)], 'spawn.c', 'handoffd.8', 5)
+                        re.findall(r'\w+', ' '.join(re.findall(r'^\.Ev (.*)', before, re.M))),
+                        'spawn.c', 'handoffd.8', 30)
 
 
 @test
