@@ -15,15 +15,15 @@
 #define STATUS_MS 2000
 #define LOG_MAX 2000   /* bytes of the daemons' lines */
 
-/* What to do; the first row that fits. NULL fits everything. */
+/* What to do; the first row that fits. NULL fits everything. "@" is where the service is named. */
 static const struct advice {
 	const char *outcome, *role, *phase, *timer, *words;
 } advices[] = {
 	{ "committed", NULL, NULL, NULL, "Nothing." },
 	{ "under way", NULL, NULL, NULL,
-	  "Wait for its end, or end it: '" NAME " abort'." },
+	  "Wait for its end, or end it: '" NAME " abort@'." },
 	{ "unknown", NULL, NULL, NULL,
-	  "'" NAME " status' says what serves now. Upgrade again if it is the old one." },
+	  "'" NAME " status@' says what serves now. Upgrade again if it is the old one." },
 	{ NULL, "operator", NULL, NULL, "Nothing is wrong: upgrade again when you are ready." },
 	{ NULL, "supervisor", "adopt", NULL,
 	  "The supervisor ended in the middle and took the handoff back: look into its log for why it "
@@ -45,12 +45,12 @@ static const struct advice {
 	  "daemon that reads its data in the warm-up needs less." },
 	{ NULL, NULL, NULL, "commit-timeout",
 	  "It was told to serve and did not say that it does. Look into its log; try it with "
-	  "'" NAME " plan' and on a copy of the data." },
+	  "'" NAME " plan@' and on a copy of the data." },
 	{ NULL, NULL, NULL, "presumed-dead",
 	  "It was silent: it hung, was stopped, or the machine is overloaded. Look at the load, and into "
 	  "its log, then upgrade again." },
 	{ NULL, "successor", "warm", NULL,
-	  "Look into its log for why it ended, mend that, and try with '" NAME " plan', which starts it "
+	  "Look into its log for why it ended, mend that, and try with '" NAME " plan@', which starts it "
 	  "without a handoff." },
 	{ NULL, "successor", "ready", NULL,
 	  "It could not serve with these data. Look into its log; do not try again before you know why." },
@@ -58,7 +58,7 @@ static const struct advice {
 	  "Look into its log for why it ended, and mend that before you upgrade again." },
 	{ NULL, "incumbent", NULL, NULL,
 	  "Look into the log of the daemon that serves for why it could not hand over. If it never can, "
-	  "'" NAME " restart' replaces it with a gap in which clients wait." },
+	  "'" NAME " restart@' replaces it with a gap in which clients wait." },
 	{ NULL, NULL, NULL, NULL, "Look into the logs, then upgrade again." },
 };
 
@@ -73,9 +73,9 @@ static const char *advice(const json_t *r)
 	const struct advice *a = advices;
 
 	if (record_uint(r, "code") == 5)
-		return "NOBODY served when it ended: '" NAME " status' says whether that is so still, and what "
-		       "hinders a start; '" NAME " restart' reads the configuration again and tries at once, '"
-		       NAME " rollback' starts the previous executable.";
+		return "NOBODY served when it ended: '" NAME " status@' says whether that is so still, and what "
+		       "hinders a start; '" NAME " restart@' reads the configuration again and tries at once, '"
+		       NAME " rollback@' starts the previous executable.";
 	while (!fits(a->outcome, record_text(r, "outcome")) || !fits(a->role, record_text(f, "role")) ||
 	       !fits(a->phase, record_text(f, "phase")) || !fits(a->timer, record_text(f, "timer")))
 		a++;
@@ -221,8 +221,20 @@ static void say_log(const struct out *o, const char *log)
 	}
 }
 
-static void explain(const struct out *o, const json_t *r)
+static void say_advice(const struct ctl *c, const char *words, const char *name)
 {
+	printf("  ");
+	for (; *words; words++)
+		if (*words == '@')
+			printf(" %s%s", c->socket ? "-S " : "", name);
+		else
+			putchar(*words);
+	putchar('\n');
+}
+
+static void explain(const struct ctl *c, const json_t *r, const char *name)
+{
+	const struct out *o = &c->out;
 	const json_t *f = json_object_get(r, "failed");
 	const char *outcome = record_text(r, "outcome");
 	const bool good = !strcmp(outcome, "committed");
@@ -247,7 +259,7 @@ static void explain(const struct out *o, const json_t *r)
 	say_steps(o, r);
 	say_log(o, record_text(r, "log"));
 	heading(o, "What to do:");
-	printf("  %s\n", advice(r));
+	say_advice(c, advice(r), name);
 }
 
 /* ---- the journal, where the daemons' lines went there ---- */
@@ -298,38 +310,36 @@ static json_t *journal_lines(const json_t *r)
 }
 
 /* A handoff that went well is not what hinders a start now. */
-static void note_not_served(struct ctl *c)
+static void note_not_served(struct ctl *c, const char *socket, const char *name)
 {
 	const struct msg question = { .type = MSG_op_status };
-	char *socket, *name;
-	struct ask a;
+	struct ask a = ASK_INIT(socket);
 
-	if (place_find(c, &socket, &name))
-		return;
-	a = ASK_INIT(socket);
 	ask_all(&a, 1, &question, STATUS_MS, -1);
 	if (!a.result && a.msg.type == MSG_op_state && MSG_HAS(&a.msg, op_state, serves) && !a.msg.op_state.serves)
-		out_note(&c->out, "%s is NOT served now%s%.*s; see '" NAME " status', and its log", name,
-		         a.msg.op_state.warning.n ? ": " : "", (int)a.msg.op_state.warning.n, a.msg.op_state.warning.p);
+		out_note(&c->out, "%s is NOT served now%s%.*s; see '" NAME " status %s%s', and its log", name,
+		         a.msg.op_state.warning.n ? ": " : "", (int)a.msg.op_state.warning.n, a.msg.op_state.warning.p,
+		         c->socket ? "-S " : "", name);
 	ask_end(&a);
-	free(socket);
-	free(name);
 }
 
 int ctl_explain(struct ctl *c)
 {
 	const struct records_wanted w = { .count = 1, .id = c->id };
 	json_t *records, *r;
-	int code = records_fetch(c, &w, &records);
+	char *socket, *name;
+	int code = place_find(c, &socket, &name);
 
 	if (code)
 		return code;
+	if ((code = records_fetch(c, &w, &records)))
+		goto out;
 	if (!c->json)
-		note_not_served(c);
+		note_not_served(c, socket, name);
 	r = json_array_get(records, 0);
 	if (!r && c->id)
-		code = out_error(&c->out, CTL_NOT_COMMITTED, "no handoff %s is remembered; '" NAME " history' shows "
-		                 "those that are", c->id);
+		code = out_error(&c->out, CTL_NOT_COMMITTED, "no handoff %s is remembered; '" NAME " history %s%s' shows "
+		                 "those that are", c->id, c->socket ? "-S " : "", name);
 	else if (!r)
 		code = out_error(&c->out, CTL_NOT_COMMITTED, "no handoff is remembered yet");
 	else if (json_is_object(json_object_get(r, "failed")) && !json_is_string(json_object_get(r, "log")))
@@ -337,7 +347,10 @@ int ctl_explain(struct ctl *c)
 	if (r && c->json)
 		out_json(&c->out, json_incref(r));
 	else if (r)
-		explain(&c->out, r);
+		explain(c, r, name);
 	json_decref(records);
+out:
+	free(socket);
+	free(name);
 	return code;
 }

@@ -204,6 +204,13 @@ int places_scan(struct ctl *c, struct places *ret)
 
 /* ---- the only one ---- */
 
+/* Whether it may be meant where no name is given. Who acts may mean one whose supervisor has died:
+ * another one is not to be hit in its place. Who may not connect does not mean it. */
+static bool may_be_meant(const struct ctl *c, const struct place *p)
+{
+	return !p->error || (c->command->acts && p->error != -EACCES && p->error != -EPERM);
+}
+
 static int several(struct ctl *c, const struct places *p)
 {
 	char *names = NULL;
@@ -214,13 +221,13 @@ static int several(struct ctl *c, const struct places *p)
 	if (!f)
 		return no_memory(c);
 	for (size_t i = 0; i < p->n; i++)
-		if (!p->v[i].error) {
-			fprintf(f, "%s%s", sep, p->v[i].name);
+		if (may_be_meant(c, &p->v[i])) {
+			fprintf(f, "%s%s%s", sep, p->v[i].name, p->v[i].error ? " (no supervisor answers)" : "");
 			sep = ", ";
 		}
 	if (fclose(f))
 		return no_memory(c);
-	out_error(&c->out, CTL_USAGE, "several services run here: %s; say which: "
+	out_error(&c->out, CTL_USAGE, "several services are here: %s; say which: "
 	          "handoffctl %s NAME", names, c->command->name);
 	free(names);
 	return CTL_USAGE;
@@ -245,18 +252,17 @@ static int find_only(struct ctl *c, char **ret_socket, char **ret_name)
 {
 	struct places p;
 	struct place *only = NULL;
-	size_t there = 0;
+	size_t meant = 0;
 	int r = places_scan(c, &p);
 
-	for (size_t i = 0; !r && i < p.n; i++)
-		if (!p.v[i].error) {
-			only = &p.v[i];
-			there++;
-		}
-	if (!r && there > 1)
-		r = several(c, &p);
-	else if (!r && !there)
+	for (size_t i = 0; !r && i < p.n; i++) {
+		only = p.v[i].error ? only : &p.v[i];
+		meant += may_be_meant(c, &p.v[i]);
+	}
+	if (!r && !only)
 		r = none(c, &p);
+	else if (!r && meant > 1)
+		r = several(c, &p);
 	if (!r) {
 		*ret_socket = only->socket;
 		*ret_name = only->name;

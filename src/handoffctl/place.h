@@ -1,6 +1,7 @@
 /*
  * place: where supervisors are. A service is a directory with a control.sock in the
- * runtime directory; NAME may be left out where exactly one has somebody behind it.
+ * runtime directory; NAME may be left out where exactly one has somebody behind it, and by a
+ * command that acts where there is no other, dead ones included.
  */
 #ifndef HANDOFF_CTL_PLACE_H
 #define HANDOFF_CTL_PLACE_H

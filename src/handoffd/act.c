@@ -475,8 +475,8 @@ static void cold_failed(struct service *s)
 	if (s->reported && known) {
 		char text_[1800];
 		s->reported = false;
-		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status'",
-		         s->journal.message, s->cold_error);
+		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status %s'",
+		         s->journal.message, s->cold_error, service_name(s));
 		ops_result(s, 5, outcome_name[s->s.outcome], text_);
 	}
 }

@@ -495,6 +495,15 @@ void ops_settle(struct service *s)
 			answer_last(o);
 }
 
+static void answer_unknown(struct caller *o)
+{
+	char text[200];
+
+	snprintf(text, sizeof text, "this supervisor knows nothing of that handoff: see 'handoffctl status %.64s'",
+	         service_name(o->all->service));
+	answer(o, 6, "unknown", text);
+}
+
 static void on_outcome(struct caller *o, const struct msg *m)
 {
 	struct service *s = o->all->service;
@@ -514,7 +523,7 @@ static void on_outcome(struct caller *o, const struct msg *m)
 	else if (hid_equal(id, &s->journal.last_id) && s->journal.outcome != OUTCOME_NONE)
 		answer_last(o);
 	else
-		answer(o, 6, "unknown", "this supervisor knows nothing of that handoff: see 'handoffctl status'");
+		answer_unknown(o);
 }
 
 /* What an operator sees as the state; while a supervisor waits for a daemon that serves

@@ -248,14 +248,14 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Why this one goes on; NULL: the other one may. Much may have happened since it was asked. */
-static const char *hindrance(const struct service *s)
+static const char *hindrance(struct service *s)
 {
 	return s->reexec.why[0] ? s->reexec.why : service_refuses(s);
 }
 
 /* What an earlier daemon has left is ended first: whose it is, the next one could not tell. That
  * ends, GENERATION_KILL_MS behind the SIGKILL at the latest. */
-static bool waits(const struct service *s)
+static bool waits(struct service *s)
 {
 	return s->ended || !s->reexec.answered || (!hindrance(s) && !generations_settled(s->generations, 0));
 }

@@ -129,6 +129,7 @@ struct service {
 	enum s_state shown;            /* the last state that was logged */
 	uint64_t shown_at_us;
 	struct planned *planned;       /* what a plan has found out; NULL */
+	char no[500];                  /* service_refuses */
 	char cold_error[600];          /* why the last cold start came to nothing */
 	struct lockwait lockwait;
 	struct generations *generations;
@@ -204,8 +205,10 @@ int service_restart(struct service *s, bool back, char *err, size_t err_size);
  * configured command is it. */
 void service_binary_back(const struct service *s, const struct conf *c, const struct exe *e, char *ret,
                          size_t size);
-/* Why an upgrade would be refused now; NULL: it would not. */
-const char *service_refuses(const struct service *s);
+/* Why an upgrade would be refused now, until it is asked again; NULL: it would not. */
+const char *service_refuses(struct service *s);
+/* How handoffctl finds it, whatever the configuration calls it. */
+const char *service_name(const struct service *s);
 /* The daemon is dead, or has never served. */
 bool service_nobody_serves(const struct service *s);
 /* A daemon lives that has been told to serve, or is between two such in a handoff. */

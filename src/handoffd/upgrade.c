@@ -1,14 +1,35 @@
 /* An upgrade or a plan: everything that can be refused before anything is begun. */
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/sys.h"
 #include "handoffd/service.h"
 
-const char *service_refuses(const struct service *s)
+const char *service_name(const struct service *s)
 {
+	const char *slash = strrchr(s->runtime_dir, '/');
+
+	return slash ? slash + 1 : s->runtime_dir;
+}
+
+static const char *named(struct service *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static const char *named(struct service *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(s->no, sizeof s->no, fmt, ap);
+	va_end(ap);
+	return s->no;
+}
+
+const char *service_refuses(struct service *s)
+{
+	const char *name = service_name(s);
+
 	if (s->s.stop)
 		return "the supervisor is being stopped, and the service with it";
 	if (s_in_handoff(&s->s))
@@ -27,17 +48,18 @@ const char *service_refuses(const struct service *s)
 		return "the daemon is being started, the service is NOT served yet; nothing is known to hinder it, "
 		       "--wait waits for its end; a start may take as long as start-timeout";
 	if (s->s.state != S_IDLE)
-		return "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl status' "
-		       "and its log say what hinders it; 'handoffctl restart' reads the configuration again and "
-		       "tries at once, 'handoffctl rollback' starts the previous executable";
+		return named(s, "the daemon is being started, the service is NOT served yet; the warning of 'handoffctl "
+		             "status %.64s' and its log say what hinders it; 'handoffctl restart %.64s' reads the "
+		             "configuration again and tries at once, 'handoffctl rollback %.64s' starts the previous "
+		             "executable", name, name, name);
 	if (s->s.o_standby)
 		return "the daemon stands by: it is told to serve again";
 	if (s->o && s->o->registering)
 		return "the daemon serves, and is registering; try again in a second";
 	if (!s->s.o_connected)
-		return "the daemon serves, but is not registered with this supervisor; if it is stopped, "
-		       "'kill -CONT' its pid ('handoffctl status' shows it); if it does not register by "
-		       "itself, 'handoffctl restart' ends and starts it (clients notice)";
+		return named(s, "the daemon serves, but is not registered with this supervisor; if it is stopped, "
+		             "'kill -CONT' its pid ('handoffctl status %.64s' shows it); if it does not register by "
+		             "itself, 'handoffctl restart %.64s' ends and starts it (clients notice)", name, name);
 	return NULL;
 }
 
@@ -73,7 +95,8 @@ static int check_data_dir(struct service *s, const struct conf *c, char *err, si
 	if (!sys_stat(c->data_dir, &st) && st.st_dev == s->o->dev && st.st_ino == s->o->ino)
 		return 0;
 	snprintf(err, size, "data-dir %s is not the directory that the running daemon has open; "
-	         "an upgrade keeps the data where it is (use 'handoffctl restart' to move)", c->data_dir);
+	         "an upgrade keeps the data where it is (use 'handoffctl restart %s' to move)", c->data_dir,
+	         service_name(s));
 	return 2;
 }
 
@@ -82,7 +105,7 @@ static int check_user(struct service *s, const struct conf *c, char *err, size_t
 	if (c->uid == s->conf->uid)
 		return 0;
 	snprintf(err, size, "%s: user is another than the running daemon's, whose files and lock the successor "
-	         "could not open; use 'handoffctl restart' (clients notice)", c->file);
+	         "could not open; use 'handoffctl restart %s' (clients notice)", c->file, service_name(s));
 	return 2;
 }
 
@@ -159,8 +182,8 @@ static int check_stall(struct service *s, const struct attempt *a, char *err, si
 	if (least <= (uint64_t)a->max_stall_ms * 1000)
 		return 0;
 	snprintf(err, size, "--max-stall %u ms cannot be met: of the last handoffs the shortest had a stall of "
-	         "%.1f ms ('handoffctl history' shows them); the daemon was not asked, it serves on",
-	         a->max_stall_ms, (double)least / 1000);
+	         "%.1f ms ('handoffctl history %s' shows them); the daemon was not asked, it serves on",
+	         a->max_stall_ms, (double)least / 1000, service_name(s));
 	return 1;
 }
 

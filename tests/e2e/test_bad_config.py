@@ -117,7 +117,7 @@ class Upgrade(Case):
         with self.unharmed(self.s):
             self.refused(self.s, code=2, message="data-dir %s is not the directory that the "
                          "running daemon has open; an upgrade keeps the data where it is (use "
-                         "'handoffctl restart' to move)" % self.s.data_dir)
+                         "'handoffctl restart kvd' to move)" % self.s.data_dir)
         os.rmdir(self.s.data_dir)
         os.rename(self.s.data_dir + ".x", self.s.data_dir)
         self.again()
@@ -143,7 +143,7 @@ class Upgrade(Case):
         with self.unharmed(self.s):
             self.refused(self.s, code=2, message="%s: user is another than the running daemon's, "
                          "whose files and lock the successor could not open; use 'handoffctl "
-                         "restart' (clients notice)" % self.s.conf)
+                         "restart kvd' (clients notice)" % self.s.conf)
 
     def test_data_dir_unwritable(self):
         if not ROOT:
@@ -164,7 +164,7 @@ class Upgrade(Case):
         with self.unharmed(self.s):
             self.refused(self.s, code=2, message="data-dir %s is not the directory that the "
                          "running daemon has open; an upgrade keeps the data where it is (use "
-                         "'handoffctl restart' to move)" % other)
+                         "'handoffctl restart kvd' to move)" % other)
 
     def test_daemon_opens_another_than_configured(self):
         """The configuration is right, the command line is not."""
@@ -301,8 +301,8 @@ class Start(Case):
             u = s.upgrade()
             self.assertEqual((u.code, u.result["message"]), (
                 5, "the daemon is being started, the service is NOT served yet; the warning of "
-                "'handoffctl status' and its log say what hinders it; 'handoffctl restart' reads the "
-                "configuration again and tries at once, 'handoffctl rollback' starts the previous "
+                "'handoffctl status kvd' and its log say what hinders it; 'handoffctl restart kvd' reads "
+                "the configuration again and tries at once, 'handoffctl rollback kvd' starts the previous "
                 "executable"))
         s.wait_state("idle")
         with self.unharmed(s):

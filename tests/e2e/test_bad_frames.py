@@ -137,7 +137,7 @@ class Control(Case):
                     (frame(ABORT_REQUEST, {0: UNKNOWN}), 1,
                      "no such handoff is under way: nothing to abort"),
                     (frame(OUTCOME_REQUEST, {0: UNKNOWN}), 6,
-                     "this supervisor knows nothing of that handoff: see 'handoffctl status'"),
+                     "this supervisor knows nothing of that handoff: see 'handoffctl status kvd'"),
                     (frame(64, {0: bytes(16)}), 2, "a handoff needs an id")):
                 c = self.control(self.s)
                 c.sendall(data)

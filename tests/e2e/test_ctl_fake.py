@@ -539,8 +539,18 @@ class Places(Case):
     def test_several(self):
         for name in ("b", "a"):
             self.supervisor(answer(state(name)), name=name)
-        self.assertEqual(self.ctl("upgrade"), (2, "", "handoffctl: several services run here: a, b; "
+        self.assertEqual(self.ctl("upgrade"), (2, "", "handoffctl: several services are here: a, b; "
                                                "say which: handoffctl upgrade NAME\n"))
+
+    def test_who_acts_does_not_hit_another_than_the_dead(self):
+        alive = self.supervisor(answer(state("kvd", pid=1)))
+        self.supervisor(answer(), name="crashed").die()
+        for command in ("upgrade", "rollback", "abort", "restart", "reexec", "stop"):
+            with self.subTest(command):
+                self.assertEqual(self.ctl(command), (
+                    2, "", "handoffctl: several services are here: crashed (no supervisor answers), kvd; "
+                    "say which: handoffctl %s NAME\n" % command))
+        self.assertEqual(alive.requests, [])
 
     def test_none(self):
         err = ("no supervisor runs here (there is no %s/NAME/control.sock); start one: "

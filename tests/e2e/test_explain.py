@@ -96,7 +96,8 @@ class Explain(ExplainCase):
         s.wait_state("cold")
         harness.wait_until(lambda: s.status()["warning"], "it is known why")
         p = s.ctl("explain", "kvd")
-        self.assertRegex(p.stderr, "^handoffctl: kvd is NOT served now: .+; see 'handoffctl status', and its log\n$")
+        self.assertRegex(p.stderr, "^handoffctl: kvd is NOT served now: .+; see 'handoffctl status kvd', "
+                         "and its log\n$")
         self.assertIn("committed", p.stdout)
         self.assertIn("kvd: cold, NOT served\n", s.ctl("status", "kvd").stdout)
         os.rename(s.data_dir + ".away", s.data_dir)
@@ -112,6 +113,15 @@ class Explain(ExplainCase):
         self.assertIn("the successor died while it opened the state", record["failed"]["cause"])
         ends = [x["what"] for x in record["steps"] if x["who"] == "successor"]
         self.assertIn("killed", ends[-1])
+
+    def test_the_advice_names_the_service(self):
+        """A command that is copied from it must not hit another one."""
+        s = self.kvd()
+        self.use(s, NEW, "warmup:die")
+        self.assert_outcome(s.upgrade(), 1, "aborted")
+        self.assertIn("try with 'handoffctl plan kvd', which", s.ctl("explain").stdout)
+        door = s.path("run", "kvd", "control.sock")
+        self.assertIn("try with 'handoffctl plan -S %s', which" % door, s.ctl("explain", "-S", door).stdout)
 
     def test_time_limits(self):
         s = self.kvd()
