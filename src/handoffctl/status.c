@@ -127,6 +127,7 @@ static json_t *state_object(const struct msg *m)
 
 	json_put_span(j, "service", true, s->service);
 	json_put_span(j, "state", true, s->state);
+	json_put_bool(j, "serves", HAS(m, serves), s->serves);
 	json_put_uint(j, "pid", HAS(m, pid), s->pid);
 	json_put_span(j, "build", HAS(m, build), s->build);
 	json_put_span(j, "version", HAS(m, software), s->software);

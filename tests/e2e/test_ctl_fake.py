@@ -473,8 +473,8 @@ class Status(Case):
         code, lines = self.json("status", "kvd")
         self.assertEqual((code, fake.requests), (0, [(STATUS, {})]))
         self.assertEqual(lines, [{
-            "service": "kvd", "state": "handoff", "pid": 4711, "build": "ab12", "version": "2.0",
-            "epoch": 7, "since_ms": 1700000000000, "supervisor_pid": 77,
+            "service": "kvd", "state": "handoff", "serves": None, "pid": 4711, "build": "ab12",
+            "version": "2.0", "epoch": 7, "since_ms": 1700000000000, "supervisor_pid": 77,
             "supervisor_version": None, "binary": "/opt/kvd",
             "binary_kept": None, "binary_changed": None, "sha256": None, "previous": None, "previous_kept": None,
             "listeners": ["resp tcp:127.0.0.1:6380", "admin unix:/run/a"], "queues": [],
@@ -488,8 +488,8 @@ class Status(Case):
         self.supervisor(answer(state("kvd", "cold start", epoch=2**64 - 1)))
         _code, lines = self.json("status", "kvd")
         self.assertEqual(lines, [{
-            "service": "kvd", "state": "cold start", "pid": None, "build": None, "version": None,
-            "epoch": 2**63 - 1, "since_ms": None, "supervisor_pid": 77,
+            "service": "kvd", "state": "cold start", "serves": None, "pid": None, "build": None,
+            "version": None, "epoch": 2**63 - 1, "since_ms": None, "supervisor_pid": 77,
             "supervisor_version": None, "binary": None,
             "binary_kept": None, "binary_changed": None, "sha256": None, "previous": None, "previous_kept": None,
             "listeners": [], "queues": [], "handoff": None, "successor_pid": None, "last": None,

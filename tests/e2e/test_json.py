@@ -13,7 +13,7 @@ NEW = "kvd-v2"
 KINDS = {"number": int, "boolean": bool, "text": str, "array": list, "object": dict}
 
 # The keys of each object, as JSON OUTPUT has them.
-STATUS = """service state pid build version epoch since_ms supervisor_pid supervisor_version binary binary_kept
+STATUS = """service state serves pid build version epoch since_ms supervisor_pid supervisor_version binary binary_kept
     binary_changed sha256 previous previous_kept listeners queues handoff successor_pid last refused
     warning leftovers timers""".split()
 RECORD = """handoff number kind asked_ms uid outcome code message reason trace_parent correlation_id
@@ -97,7 +97,7 @@ class Types(JsonCase):
             [listed] = json.loads(s.ctl("--json", "list").stdout)
             self.assert_object(listed, STATUS)
             return status
-        look("idle")
+        self.assertIs(look("idle")["serves"], True)
         self.use(s, NEW, "warmup:hang")
         u = s.start_upgrade()
         u.wait_phase("warm")
@@ -110,7 +110,9 @@ class Types(JsonCase):
         os.rename(s.data_dir, s.data_dir + ".away")
         os.kill(s.daemon_pid(), signal.SIGKILL)
         s.wait_status(lambda x: x["warning"], "nobody serves")
-        self.assertIsNotNone(look("cold")["refused"])
+        cold = look("cold")
+        self.assertIsNotNone(cold["refused"])
+        self.assertIs(cold["serves"], False)
         os.rename(s.data_dir + ".away", s.data_dir)
         look("idle")
         # each of them was there once
