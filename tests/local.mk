@@ -88,6 +88,17 @@ tests_unit_test_ctl_faults_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_ctl_faults_LDADD = $(HANDOFFCTL_LIBS) $(CHECK_LIBS)
 endif
 
+# ---- handoff-exporter: each system call and each allocation fails in turn
+if HAVE_CHECK
+check_PROGRAMS += tests/unit/test_exporter
+TESTS += tests/unit/test_exporter
+tests_unit_test_exporter_SOURCES = tests/unit/test_exporter.c tests/unit/leak.h tests/unit/fault.h \
+	src/exporter/query.c src/exporter/everybody.c src/exporter/web.c src/exporter/span.c src/exporter/traces.c
+tests_unit_test_exporter_CFLAGS = $(AM_CFLAGS) $(EXTRA_EVENT_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_exporter_LDFLAGS = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+tests_unit_test_exporter_LDADD = $(handoff_exporter_LDADD) $(CHECK_LIBS)
+endif
+
 # ---- the library and what it stands on
 EXTRA_DIST += tests/lib/check_symbols.sh
 TESTS += tests/lib/check_symbols.sh

@@ -296,6 +296,14 @@ int sys_ficlone(int to, int from)
 	return result(ioctl(to, FICLONE, from));
 }
 
+int sys_pipe_used(int fd)
+{
+	int n;
+
+	FAULT(PIPE_USED);
+	return result(ioctl(fd, FIONREAD, &n)) < 0 ? -errno : n;
+}
+
 int sys_unlink(const char *path)
 {
 	FAULT(UNLINK);

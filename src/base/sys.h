@@ -20,7 +20,7 @@
 #define SYS_CALLS(C) \
 	C(READ) C(WRITE) C(PREAD) C(PWRITE) C(OPEN) C(CLOSE) C(DUP) C(FCNTL) C(FTRUNCATE) \
 	C(FALLOCATE) C(FDATASYNC) C(FSTAT) C(STAT) C(FSTATFS) C(GETXATTR) C(MKDIR) C(UNLINK) C(CHMOD) \
-	C(RENAME) C(FLOCK) C(FICLONE) C(MEMFD) \
+	C(RENAME) C(FLOCK) C(FICLONE) C(PIPE_USED) C(MEMFD) \
 	C(SOCKET) C(SOCKETPAIR) C(BIND) C(LISTEN) C(CONNECT) C(ACCEPT) C(SENDMSG) C(RECVMSG) \
 	C(SHUTDOWN) C(SETSOCKOPT) C(GETSOCKOPT) C(GETSOCKNAME) C(PIPE) C(FORK) C(PIDFD_OPEN) C(PIDFD_SIGNAL) \
 	C(WAITID) C(PRCTL) C(EPOLL_CREATE) C(EPOLL_CTL) C(EPOLL_WAIT) C(TIMERFD) C(EVENTFD) \
@@ -83,6 +83,7 @@ int sys_fgetxattr(int fd, const char *name, void *v, size_t n);
 int sys_mkdir(const char *path, mode_t mode);
 int sys_mkdirat(int dir, const char *path, mode_t mode);
 int sys_ficlone(int to, int from);                                   /* the bytes are shared */
+int sys_pipe_used(int fd);                                           /* bytes that lie in it */
 int sys_unlink(const char *path);
 int sys_unlinkat(int dir, const char *path, int flags);
 int sys_chmod(const char *path, mode_t mode);

@@ -1,5 +1,7 @@
 #include "exporter/everybody.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,7 @@ struct everybody {
 	struct one *ones;
 	struct metrics_of *answers;
 	size_t n, waiting;
+	bool lacks;                 /* this process, what it asks with */
 	struct event *nobody;       /* made active by hand: with nobody to ask it is done at once */
 	void (*done)(void *arg, const struct metrics_of *v, size_t n);
 	void *arg;
@@ -24,7 +27,7 @@ struct everybody {
 
 static void finish(struct everybody *e)
 {
-	e->done(e->arg, e->answers, e->n);
+	e->done(e->arg, e->lacks ? NULL : e->answers, e->n);
 	everybody_free(e);
 }
 
@@ -40,7 +43,8 @@ static void on_ended(void *arg, int error)
 {
 	struct one *o = arg;
 
-	(void)error;   /* the row says that there was no answer */
+	/* else the row says that there was no answer */
+	o->all->lacks |= error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 	if (--o->all->waiting == 0)
 		finish(o->all);
 }
@@ -62,6 +66,7 @@ static void ask(struct everybody *e, struct event_base *base, const struct place
 	metrics_read(&e->answers[e->n++], p->name, NULL);
 	o->query = query_new(base, p->socket, &question, &handler, o);
 	e->waiting += o->query != NULL;
+	e->lacks |= !o->query;
 }
 
 struct everybody *everybody_ask(struct event_base *base, const char *only,

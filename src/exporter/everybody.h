@@ -13,7 +13,8 @@ struct everybody;
 
 /*
  * Asks all, or the one of that name (NULL: all). done: called once, in a later turn of the loop,
- * with what each has said; v is valid until it returns, and everybody is freed then.
+ * with what each has said; v is valid until it returns, and everybody is freed then. v NULL: this
+ * process had no memory or descriptors to ask all of them, which says nothing about them.
  * NULL: no memory, or the runtime directory cannot be read.
  */
 struct everybody *everybody_ask(struct event_base *base, const char *only,

@@ -98,7 +98,7 @@ static int run(struct arguments *a, struct event_base *base)
 	bool ok = term && interrupt && !event_add(term, NULL) && !event_add(interrupt, NULL);
 
 	ok = ok && (web = web_open(base, a->host, a->port, &a->port, err, sizeof err)) &&
-	     (!a->spans || (traces = traces_open(base, a->spans, err, sizeof err)));
+	     (!a->spans || (traces = traces_open(base, a->spans, TRACES_MS, err, sizeof err)));
 	if (ok) {
 		fprintf(stderr, "handoff-exporter: listens on %s, port %u\n", a->host, (unsigned)a->port);
 		event_base_dispatch(base);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/chan.h"
-#include "base/sys.h"
 #include "handoffctl/ask.h"
 
 struct query {
@@ -47,7 +46,6 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	chan_flush(&q->chan);   /* -EPIPE: what it has sent can still be read */
 	while ((e = chan_recv(&q->chan, &m)) == 1) {
 		q->handler->message(q->arg, &m);
 		if (is_last(&m)) {
@@ -59,36 +57,40 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		end(q, e);
 }
 
+/* Asks: the question is so small that a new socket takes it as a whole, or has no memory for it. */
+static int begin(struct query *q, struct event_base *base, const char *socket, const struct msg *question)
+{
+	const int fd = ask_connect(socket);
+	int e;
+
+	if (fd < 0)
+		return fd;
+	chan_init(&q->chan, fd);
+	q->event = event_new(base, fd, EV_READ | EV_PERSIST, on_event, q);
+	if (!q->event || event_add(q->event, NULL))
+		return -ENOMEM;
+	e = chan_send(&q->chan, question, NULL, 0);
+	return e == -EPIPE ? 0 : !e && chan_pending(&q->chan) ? -ENOBUFS : e;   /* of -EPIPE the end is read */
+}
+
 struct query *query_new(struct event_base *base, const char *socket, const struct msg *question,
                         const struct query_handler *h, void *arg)
 {
 	struct timeval limit = { QUERY_MS / 1000, QUERY_MS % 1000 * 1000 };
 	struct query *q = calloc(1, sizeof *q);
-	int fd = ask_connect(socket);
 
-	if (q) {
-		chan_init(&q->chan, -1);
-		q->handler = h;
-		q->arg = arg;
-		q->late = event_new(base, -1, 0, on_late, q);
-	}
-	if (!q || !q->late) {
-		sys_closep(&fd);
-		free(q);
+	if (!q)
+		return NULL;
+	chan_init(&q->chan, -1);
+	q->handler = h;
+	q->arg = arg;
+	q->late = event_new(base, -1, 0, on_late, q);
+	if (q->late && (q->error = begin(q, base, socket, question)))
+		limit = (struct timeval){ 0, 0 };
+	if (!q->late || event_add(q->late, &limit)) {   /* nobody would end it */
+		query_free(q);
 		return NULL;
 	}
-	if (fd >= 0) {
-		chan_init(&q->chan, fd);
-		q->event = event_new(base, fd, EV_READ | EV_PERSIST, on_event, q);
-		q->error = q->event && !event_add(q->event, NULL) ? chan_send(&q->chan, question, NULL, 0) : -ENOMEM;
-	} else {
-		q->error = fd;
-	}
-	if (q->error == -EPIPE)
-		q->error = 0;   /* its end is read */
-	if (q->error)
-		limit = (struct timeval){ 0, 0 };
-	event_add(q->late, &limit);
 	return q;
 }
 
@@ -98,7 +100,8 @@ void query_free(struct query *q)
 		return;
 	if (q->event)
 		event_free(q->event);
-	event_free(q->late);
+	if (q->late)
+		event_free(q->late);
 	chan_close(&q->chan);
 	free(q);
 }

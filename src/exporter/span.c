@@ -211,7 +211,8 @@ char *span_line(const char *service, const struct msg *m)
 	json_t *spans = json_array();
 	const uint64_t end_us = end_of(m);
 	struct trace t;
-	char *text, *ret = NULL;
+	char *text, *ret;
+	size_t n;
 
 	trace_of(&t, m);
 	json_array_append_new(spans, whole(&t, m, end_us));
@@ -223,8 +224,12 @@ char *span_line(const char *service, const struct msg *m)
 	json_object_set_new(resource, "scopeSpans", list_of(scope));
 	json_object_set_new(line, "resourceSpans", list_of(resource));
 	text = json_whole(line, JSON_COMPACT);
-	if (text && asprintf(&ret, "%s\n", text) < 0)
-		ret = NULL;
-	free(text);
+	n = text ? strlen(text) : 0;
+	ret = text ? realloc(text, n + 2) : NULL;
+	if (!ret) {
+		free(text);
+		return NULL;
+	}
+	memcpy(ret + n, "\n", 2);
 	return ret;
 }

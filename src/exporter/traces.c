@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +13,8 @@
 #include "exporter/span.h"
 #include "handoffctl/place.h"
 
-#define EVERY_S     2
 #define AT_ONCE     8            /* records of one answer, as msg.def has it */
+#define ANSWERS_MAX 16           /* which are all that a supervisor remembers */
 #define PENDING_MAX (1u << 20)   /* bytes that wait for a reader */
 #define FILE_MAX    (8u << 20)   /* of a file's end: what is known to be in it */
 
@@ -25,8 +26,9 @@ struct source {
 	struct query *query;
 	uint64_t written;            /* the highest number that was */
 	uint64_t before;             /* the lowest number that has come; 0: none */
-	unsigned came;               /* in this answer */
-	char *lines[AT_ONCE * 16];   /* newest first */
+	unsigned answers, came;      /* came: in this answer */
+	bool lacks;                  /* memory for one of them: they are asked for again */
+	char *lines[AT_ONCE * ANSWERS_MAX];   /* newest first */
 	unsigned nlines;
 	uint64_t newest;             /* the highest number among them */
 };
@@ -36,12 +38,13 @@ struct traces {
 	struct event *tick;
 	const char *path;
 	struct source *sources;
-	char *in_file;               /* the end of the file, as it was */
+	char *in_file;               /* the whole lines at the end of the file, as it was */
+	size_t in_file_n;
 	uint64_t started_ms;
 	bool pipe;
-	char *pending;               /* lines that are to be written */
-	size_t n, sent;              /* sent: of the first line, to a pipe that took no more */
-	int fd;                      /* only while a line is half written */
+	bool torn;                   /* the last line is none: a disk was full, an exporter killed */
+	char *pending;               /* lines that are to be written, PENDING_MAX */
+	size_t n;
 	int complained;              /* the error that was said last */
 };
 
@@ -55,87 +58,133 @@ static void complain(struct traces *t, int e, const char *what)
 
 /* ---- out ---- */
 
-/* A reader that has gone and left half a line gets it again, from its beginning. */
-static void give_up(struct traces *t)
+/*
+ * Of a line of more than PIPE_BUF bytes a pipe takes what it has room for (pipe(7)), and the rest would be
+ * what the next reader begins with. So it goes into an empty pipe that is large enough for all of it.
+ * 0; -EAGAIN; -EMSGSIZE: the pipe will not be (fcntl(2): the user has too many others).
+ */
+static int make_room(int fd, size_t line)
 {
-	sys_closep(&t->fd);
-	t->sent = 0;
+	const int size = sys_fcntl(fd, F_GETPIPE_SZ, 0);   /* -EBADF: no pipe */
+	int used;
+
+	if (size < 0 || line <= PIPE_BUF)
+		return 0;
+	if ((used = sys_pipe_used(fd)))
+		return used < 0 ? used : -EAGAIN;
+	return (size_t)size < line && sys_fcntl(fd, F_SETPIPE_SZ, (long)line) < 0 ? -EMSGSIZE : 0;
 }
 
+/* What a full disk has taken of a line stays, and gets an end of its own before the line is written again. */
+static int write_line(struct traces *t, int fd, size_t line)
+{
+	size_t at = 0;
+	ssize_t n = make_room(fd, line);
+
+	if (n >= 0 && t->torn && (n = sys_write(fd, "\n", 1)) == 1)
+		t->torn = false;
+	while (n >= 0 && at < line)
+		if ((n = sys_write(fd, t->pending + at, line - at)) > 0)
+			at += (size_t)n;
+	t->torn |= at && at < line;
+	return n < 0 ? (int)n : 0;
+}
+
+static void drop_first(struct traces *t, size_t line)
+{
+	memmove(t->pending, t->pending + line, t->n -= line);
+}
+
+static bool is_empty_file(int fd)
+{
+	struct stat st;
+
+	return !sys_fstat(fd, &st) && S_ISREG(st.st_mode) && !st.st_size;
+}
+
+/* As far as it goes. It is opened each time: it may be rotated, and what a reader of a pipe leaves behind
+ * in it goes with that reader. */
 static void write_out(struct traces *t)
 {
-	while (t->n) {
-		const size_t line = (size_t)((char *)memchr(t->pending, '\n', t->n) - t->pending) + 1;
-		ssize_t n;
+	int fd, e = 0;
 
-		if (t->fd < 0 && (t->fd = sys_open(t->path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY, 0640)) < 0) {
-			complain(t, t->fd, "cannot be opened");   /* -ENXIO: a pipe that nobody reads */
-			t->fd = -1;
-			return;
-		}
-		n = sys_write(t->fd, t->pending + t->sent, line - t->sent);
-		if (n == -EAGAIN)
-			return;
-		if (n < 0) {
-			complain(t, (int)n, "cannot be written");
-			give_up(t);
-			return;
-		}
-		t->complained = 0;
-		if ((t->sent += (size_t)n) < line)
-			continue;
-		t->sent = 0;
-		memmove(t->pending, t->pending + line, t->n -= line);
+	if (!t->n)
+		return;
+	fd = sys_open(t->path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY, 0640);
+	if (fd < 0) {
+		complain(t, fd, "cannot be opened");   /* -ENXIO: a pipe that nobody reads */
+		return;
 	}
-	sys_closep(&t->fd);   /* it may be rotated meanwhile */
+	t->torn = t->torn && !is_empty_file(fd);
+	while (t->n && !e) {
+		const size_t line = (size_t)((char *)memchr(t->pending, '\n', t->n) - t->pending) + 1;
+
+		if (!(e = write_line(t, fd, line))) {
+			t->complained = 0;
+			drop_first(t, line);
+		} else if (e == -EMSGSIZE) {
+			complain(t, e, "a trace is left out, the pipe cannot be made large enough");
+			drop_first(t, line);
+			e = 0;
+		}
+	}
+	sys_close(fd);
+	if (e && e != -EAGAIN)
+		complain(t, e, "cannot be written");
 }
 
 static void add(struct traces *t, const char *line)
 {
 	const size_t n = strlen(line);
-	char *p = t->n + n <= PENDING_MAX ? realloc(t->pending, t->n + n) : NULL;
 
-	if (!p) {
+	if (t->n + n > PENDING_MAX) {
 		complain(t, -ENOBUFS, "a trace is left out");
 		return;
 	}
-	memcpy(p + t->n, line, n);
-	t->pending = p;
+	memcpy(t->pending + t->n, line, n);
 	t->n += n;
 }
 
 /* ---- in ---- */
 
+static bool is_under_way(const struct msg *m)
+{
+	return m->handoff.outcome.n == 9 && !memcmp(m->handoff.outcome.p, "under way", 9);
+}
+
 static bool wanted(const struct traces *t, const struct msg *m)
 {
 	char id[37];
 
-	if (m->handoff.outcome.n == 9 && !memcmp(m->handoff.outcome.p, "under way", 9))
-		return false;
 	if (t->pipe)
 		return m->handoff.asked_ms >= t->started_ms;
 	hid_format(&m->handoff.id, id);
-	return !t->in_file || !strstr(t->in_file, id);
+	return !t->in_file || !memmem(t->in_file, t->in_file_n, id, strlen(id));
 }
 
 static void on_message(void *arg, const struct msg *m)
 {
 	struct source *s = arg;
+	const uint64_t number = m->type == MSG_handoff ? m->handoff.number : 0;
 	char *line;
 
-	if (m->type != MSG_handoff)
+	/* newest first: else there would be no end of asking */
+	if (!number || (s->before && number >= s->before) || s->came == AT_ONCE)
 		return;
+	if (!s->before && number < s->written)   /* of a service that was removed, and installed again */
+		s->written = 0;
 	s->came++;
-	s->before = m->handoff.number;
-	if (m->handoff.number <= s->written || s->nlines == sizeof s->lines / sizeof *s->lines)
-		return;
+	s->before = number;
 	/* what is under way is written when it has ended: nothing after it is taken for written */
-	if (m->handoff.outcome.n == 9 && !memcmp(m->handoff.outcome.p, "under way", 9))
+	if (number <= s->written || is_under_way(m))
 		return;
-	if (m->handoff.number > s->newest)
-		s->newest = m->handoff.number;
-	if (wanted(s->all, m) && (line = span_line(s->name, m)))
+	if (number > s->newest)
+		s->newest = number;
+	if (!wanted(s->all, m))
+		return;
+	if ((line = span_line(s->name, m)))
 		s->lines[s->nlines++] = line;
+	s->lacks |= !line;
 }
 
 static void drop_lines(struct source *s)
@@ -153,16 +202,20 @@ static void on_ended(void *arg, int error)
 
 	s->query = NULL;
 	query_free(done);
-	if (!error && s->came == AT_ONCE && s->before > s->written + 1 && ask(s))
-		return;
-	if (!error) {
+	if (!error && s->came == AT_ONCE && s->before > s->written + 1 && s->answers < ANSWERS_MAX) {
+		if (ask(s))
+			return;
+		s->lacks = true;
+	}
+	if (!error && !s->lacks) {
 		for (unsigned i = s->nlines; i--; )
 			add(s->all, s->lines[i]);
 		if (s->newest > s->written)
 			s->written = s->newest;
 	}
 	drop_lines(s);
-	s->before = 0;
+	s->before = s->newest = s->answers = 0;
+	s->lacks = false;
 	write_out(s->all);
 }
 
@@ -172,6 +225,7 @@ static bool ask(struct source *s)
 	struct msg m = { .type = MSG_op_history };
 
 	s->came = 0;
+	s->answers++;
 	MSG_SET(&m, op_history, count, AT_ONCE);
 	if (s->before)
 		MSG_SET(&m, op_history, before, s->before);
@@ -200,7 +254,6 @@ static struct source *source_of(struct traces *t, const struct place *p)
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
-	const struct timeval tv = { EVERY_S, 0 };
 	struct traces *t = arg;
 	struct places p;
 	struct ctl c = { 0 };
@@ -215,48 +268,51 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 				ask(s);
 		}
 	places_free(&p);
-	event_add(t->tick, &tv);
 }
 
 /* ---- its life ---- */
 
-/* What lies at the end of a regular file, as one string. */
+/* What lies at the end of a regular file. A line without an end is none: it is written again. */
 static int read_end(struct traces *t)
 {
 	struct stat st;
 	int fd = sys_open(t->path, O_RDONLY | O_NONBLOCK, 0), e;
 	ssize_t n = 0;
-	off_t from;
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	if ((e = sys_fstat(fd, &st)) || !S_ISREG(st.st_mode)) {
-		t->pipe = !e;
-		sys_close(fd);
-		return e;
-	}
-	from = st.st_size > FILE_MAX ? st.st_size - FILE_MAX : 0;
-	if ((t->in_file = malloc(FILE_MAX + 1))) {
-		n = sys_pread(fd, t->in_file, FILE_MAX, from);
-		t->in_file[n > 0 ? n : 0] = '\0';
-	}
+	e = sys_fstat(fd, &st);
+	t->pipe = !e && !S_ISREG(st.st_mode);
+	if (!e && !t->pipe && !(t->in_file = malloc(FILE_MAX)))
+		e = -ENOMEM;
+	if (t->in_file)
+		n = sys_pread(fd, t->in_file, FILE_MAX, st.st_size > FILE_MAX ? st.st_size - FILE_MAX : 0);
 	sys_close(fd);
-	return n < 0 ? (int)n : t->in_file ? 0 : -ENOMEM;
+	if (e || n < 0)
+		return e ? e : (int)n;
+	t->in_file_n = (size_t)n;
+	while (t->in_file_n && t->in_file[t->in_file_n - 1] != '\n')
+		t->in_file_n--;
+	t->torn = t->in_file_n < (size_t)n;
+	return 0;
 }
 
-struct traces *traces_open(struct event_base *base, const char *path, char *err, size_t size)
+struct traces *traces_open(struct event_base *base, const char *path, unsigned every_ms, char *err,
+                           size_t size)
 {
+	const struct timeval every = { every_ms / 1000, every_ms % 1000 * 1000 };
 	struct traces *t = calloc(1, sizeof *t);
 	int e;
 
-	if (!t || !(t->tick = event_new(base, -1, 0, on_tick, t))) {
-		free(t);
+	if (t)   /* (one that stays has its room in libevent's heap for good) */
+		t->tick = event_new(base, -1, EV_PERSIST, on_tick, t);
+	if (!t || !t->tick || !(t->pending = malloc(PENDING_MAX)) || event_add(t->tick, &every)) {
+		traces_close(t);
 		snprintf(err, size, "no memory");
 		return NULL;
 	}
 	t->base = base;
 	t->path = path;
-	t->fd = -1;
 	t->started_ms = sys_wall_ms();
 	if ((e = read_end(t))) {
 		snprintf(err, size, "%s cannot be read: %s; what was written already is looked up there", path, strerror(-e));
@@ -280,8 +336,8 @@ void traces_close(struct traces *t)
 		free(s->socket);
 		free(s);
 	}
-	event_free(t->tick);
-	sys_closep(&t->fd);
+	if (t->tick)
+		event_free(t->tick);
 	free(t->in_file);
 	free(t->pending);
 	free(t);

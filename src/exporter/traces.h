@@ -11,8 +11,11 @@
 
 struct traces;
 
+#define TRACES_MS 2000   /* from one look to the next */
+
 /* The path need not be there yet. NULL, and one line in err. */
-struct traces *traces_open(struct event_base *base, const char *path, char *err, size_t err_size);
+struct traces *traces_open(struct event_base *base, const char *path, unsigned every_ms, char *err,
+                           size_t err_size);
 void traces_close(struct traces *t);   /* takes NULL */
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/listener.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,21 +39,25 @@ struct path {
 	void (*answer)(struct request *r, const struct metrics_of *v, size_t n);
 };
 
-static void reply(struct evhttp_request *http, int code, const char *reason, const char *type, const char *text)
-{
-	struct evbuffer *b = evbuffer_new();
+static const char plain[] = "text/plain; charset=utf-8";
 
-	if (b && text)
-		evbuffer_add(b, text, strlen(text));
+/* Consumes b. NULL: there was no memory for it. */
+static void reply(struct evhttp_request *http, int code, const char *type, struct evbuffer *b)
+{
 	evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Type", type);
-	evhttp_send_reply(http, b || !text ? code : HTTP_INTERNAL, reason, b);
+	evhttp_send_reply(http, b ? code : HTTP_INTERNAL, NULL, b);
 	if (b)
 		evbuffer_free(b);
 }
 
-static void say(struct evhttp_request *http, int code, const char *reason, const char *text)
+/* text NULL: there was no memory for it. */
+static void say(struct evhttp_request *http, int code, const char *type, const char *text)
 {
-	reply(http, code, reason, "text/plain; charset=utf-8", text);
+	struct evbuffer *b = text ? evbuffer_new() : NULL;
+
+	if (b && evbuffer_add(b, text, strlen(text)))
+		code = HTTP_INTERNAL;   /* half of the rows would be a lie */
+	reply(http, code, type, b);
 }
 
 /* ---- /metrics ---- */
@@ -78,11 +83,8 @@ static void answer_metrics(struct request *r, const struct metrics_of *v, size_t
 			text = NULL;
 		}
 	}
-	if (text)
-		reply(r->http, HTTP_OK, "OK", openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-		      : "text/plain; version=0.0.4; charset=utf-8", text);
-	else
-		say(r->http, HTTP_INTERNAL, "Out of memory", "out of memory\n");
+	say(r->http, HTTP_OK, openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+	    : "text/plain; version=0.0.4; charset=utf-8", text);
 	free(text);
 }
 
@@ -105,22 +107,17 @@ static void answer_states(struct request *r, const struct metrics_of *v, size_t 
                           const char *(*wrong)(const struct metrics_of *m))
 {
 	struct evbuffer *b = evbuffer_new();
-	bool well = true;
+	int code = HTTP_OK;
 
-	if (!b || (r->one && !n)) {
-		say(r->http, b ? HTTP_NOTFOUND : HTTP_INTERNAL, "Not found", "no such service here\n");
-		if (b)
-			evbuffer_free(b);
-		return;
-	}
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; b && i < n; i++) {
 		const char *why = wrong(&v[i]);
-		well &= !why;
-		evbuffer_add_printf(b, "%s: %s\n", v[i].service, why ? why : "ok");
+
+		if (why && code == HTTP_OK)
+			code = HTTP_SERVUNAVAIL;
+		if (evbuffer_add_printf(b, "%s: %s\n", v[i].service, why ? why : "ok") < 0)
+			code = HTTP_INTERNAL;
 	}
-	evhttp_add_header(evhttp_request_get_output_headers(r->http), "Content-Type", "text/plain; charset=utf-8");
-	evhttp_send_reply(r->http, well ? HTTP_OK : HTTP_SERVUNAVAIL, well ? "OK" : "Service Unavailable", b);
-	evbuffer_free(b);
+	reply(r->http, code, plain, b);
 }
 
 static void answer_health(struct request *r, const struct metrics_of *v, size_t n)
@@ -152,7 +149,12 @@ static void on_done(void *arg, const struct metrics_of *v, size_t n)
 	struct request *r = arg;
 
 	evhttp_connection_set_closecb(evhttp_request_get_connection(r->http), NULL, NULL);
-	r->path->answer(r, v, n);
+	if (!v)
+		say(r->http, HTTP_SERVUNAVAIL, plain, "no memory or no descriptors to ask the supervisors with\n");
+	else if (r->one && !n)
+		say(r->http, HTTP_NOTFOUND, plain, "no such service here\n");
+	else
+		r->path->answer(r, v, n);
 	request_free(r);
 }
 
@@ -180,7 +182,7 @@ static void ask(struct web *w, struct evhttp_request *http, const struct path *p
 		}
 		request_free(r);
 	}
-	say(http, HTTP_SERVUNAVAIL, "Service Unavailable", "too many requests, or the runtime directory cannot be read\n");
+	say(http, HTTP_SERVUNAVAIL, plain, "too many requests, or the runtime directory cannot be read\n");
 }
 
 static void on_request(struct evhttp_request *http, void *arg)
@@ -198,7 +200,33 @@ static void on_request(struct evhttp_request *http, void *arg)
 		ask(arg, http, &paths[i], *name ? name + 1 : NULL);
 		return;
 	}
-	say(http, HTTP_NOTFOUND, "Not found", "there are /metrics, /health, /health/NAME, /ready and /ready/NAME\n");
+	say(http, HTTP_NOTFOUND, plain, "there are /metrics, /health, /health/NAME, /ready and /ready/NAME\n");
+}
+
+/* ---- connections ---- */
+
+static void on_accept_again(evutil_socket_t fd, short what, void *listener);
+
+/* Without descriptors a connection stays in the queue, and its listener readable (accept(2)): else
+ * it would be tried all the while. */
+static void on_no_accept(struct evconnlistener *l, void *arg)
+{
+	const struct timeval pause = { 1, 0 };
+	const int e = errno;
+
+	(void)arg;   /* libevent's, of its HTTP */
+	if (event_base_once(evconnlistener_get_base(l), -1, EV_TIMEOUT, on_accept_again, l, &pause))
+		return;
+	evconnlistener_disable(l);
+	fprintf(stderr, "handoff-exporter: a connection cannot be accepted: %s; tried again in a second\n", strerror(e));
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *listener)
+{
+	(void)fd;
+	(void)what;
+	if (evconnlistener_enable(listener))
+		on_no_accept(listener, NULL);
 }
 
 static uint16_t port_of(int fd)
@@ -234,6 +262,7 @@ struct web *web_open(struct event_base *base, const char *host, uint16_t port, u
 		web_close(w);
 		return NULL;
 	}
+	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_no_accept);
 	*ret_port = port_of(evhttp_bound_socket_get_fd(bound));
 	return w;
 }

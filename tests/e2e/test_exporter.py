@@ -1,5 +1,6 @@
 """handoff-exporter: metrics, health and traces of all services of a host, over HTTP."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,8 +13,11 @@ import unittest
 import urllib.error
 import urllib.request
 
+import fakesupervisor
 import harness
+from fakesupervisor import HANDOFF, HISTORY, event, frame, result, state
 from test_metrics import MetricsCase, samples
+from test_resources import limited
 
 OPENMETRICS = "application/openmetrics-text"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -22,13 +26,13 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 class Exporter:
     """A process; where it listens it says itself."""
 
-    def __init__(self, s, *args):
+    def __init__(self, s, *args, listen="127.0.0.1:0"):
         self.log = s.path("exporter.log")
         with open(self.log, "ab") as log:
             begin = log.tell()
             self.process = subprocess.Popen(
-                [harness.program("handoff-exporter"), "--listen", "127.0.0.1:0", *args],
-                env=s.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [harness.program("handoff-exporter"), "--listen", listen, *args],
+                env=s.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, restore_signals=False)
 
         def port():
             with open(self.log, encoding="utf-8") as f:
@@ -155,16 +159,303 @@ class Web(ExporterCase):
         self.assertEqual(self.exporter(s).get("/health"), before)
 
     def test_bad_usage(self):
-        for args in (["--listen", "x"], ["--listen", "1:2:3"], ["--listen", "127.0.0.1:70000"], ["x"], ["-q"]):
-            p = subprocess.run([harness.program("handoff-exporter"), *args], capture_output=True, text=True,
-                               timeout=60, check=False)
-            self.assertEqual(p.returncode, 2, args)
+        def run(*args):
+            return subprocess.run([harness.program("handoff-exporter"), *args], capture_output=True, text=True,
+                                  timeout=60, check=False)
+        for address in ("x", "1:2:3", ":80", "127.0.0.1:", "127.0.0.1:8x", "127.0.0.1:-1", "127.0.0.1:70000",
+                        "[::1", "[::1]", "::1]:80", "[::1:80", "h" * 256 + ":80"):
+            self.assertEqual(run("--listen", address).returncode, 2, address)
+        for args in (["x"], ["-q"]):
+            self.assertEqual(run(*args).returncode, 2, args)
+        for args, says in ((["-h"], "usage: handoff-exporter"), (["--version"], "handoff-exporter ")):
+            p = run(*args)
+            self.assertEqual((p.returncode, p.stdout.startswith(says)), (0, True), args)
+        p = run("--listen", "no address:80")
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("cannot listen on no address, port 80: ", p.stderr)
         s = self.kvd(start=False)
         x = self.exporter(s)
         p = subprocess.run([harness.program("handoff-exporter"), "-l", x.url[7:]], capture_output=True,
                            text=True, timeout=60, check=False)
         self.assertEqual(p.returncode, 1, p.stderr)
         self.assertIn("--listen", p.stderr)
+
+
+class Played(fakesupervisor.Case):
+    """Beside supervisors that are played: what if they, a file, a pipe do exactly this?"""
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def exporter(self, *args, **kwargs):
+        x = Exporter(self, *args, **kwargs)
+        self.addCleanup(lambda: x.process.poll() is None and x.end())
+        return x
+
+    def remembers(self, records):
+        """A supervisor with these records: {number: {key: value}}, as far as they differ; the list may change."""
+        def handle(connection, kind, fields):
+            if kind != HISTORY:
+                connection.send(state("kvd"))
+                return
+            now = dict(records)
+            for n in sorted((n for n in now if n < fields.get(1, 1 << 60)), reverse=True)[:fields[2]]:
+                connection.send(self.record(n, **now[n]))
+            connection.send(result(0, "history", ""))
+        return self.supervisor(handle)
+
+    def record(self, number, **more):
+        """asked long after any exporter was started"""
+        keys = {"id": 0, "asked_ms": 2, "outcome": 4, "message": 6, "steps": 7, "us": 8, "total_us": 19, "trace": 21}
+        fields = {0: number.to_bytes(16, "big"), 1: number, 2: 4 * 10**12, 4: "committed"}
+        fields.update({keys[k]: v for k, v in more.items()})
+        return frame(HANDOFF, fields)
+
+    def numbers(self, text):
+        """Of the handoffs, each in a line of its own."""
+        self.assertTrue(not text or text.endswith("\n"), text[-100:])
+        return [int(next(a["value"]["intValue"] for a in self.root(line)["attributes"] if a["key"] == "handoff.number"))
+                for line in text.splitlines()]
+
+    def root(self, line):
+        return json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+
+    def wait_text(self, path, numbers, begin=""):
+        """Until these are in the file, behind what was there."""
+        def there():
+            text = harness.read_file(path)
+            return text.startswith(begin) and text.count("\n") >= begin.count("\n") + len(numbers)
+        harness.wait_until(there, "%s in %s" % (numbers, path))
+        self.assertEqual(self.numbers(harness.read_file(path)[len(begin):]), numbers)
+
+    def wait_answer(self, x):
+        """Until what a supervisor says is told."""
+        harness.wait_until(lambda: x.get("/ready/kvd")[0::2] == (503, "kvd: the service is not served\n"), "it answers")
+
+    # what a supervisor says
+
+    def test_no_status(self):
+        """Garbage, half of an answer, another one, none: its service is not well, and that is all."""
+        whole = state("kvd")
+        said = [b""]
+        fake = self.supervisor(lambda connection, *_: (connection.send(said[0]), said[0] or connection.wait_eof()))
+        x = self.exporter()
+        for said[0] in (b"HTTP/1.0 200 OK\r\n\r\n" * 9, b"\0" * 64, whole[:-1], whole[:3], b"", frame(80, {}),
+                        result(2, "refused", "no"), event("drain"), frame(82, {1: "kvd"})):
+            self.assertEqual(x.get("/health")[0::2], (503, "kvd: the supervisor does not answer\n"), said)
+            self.assertIn('handoff_up{service="kvd"} 0\n', x.get("/metrics")[2])
+        said[0] = event("drain") + whole
+        self.wait_answer(x)
+        fake.die()
+        self.assertEqual(x.get("/health/kvd")[0::2], (503, "kvd: the supervisor does not answer\n"))
+        self.assertEqual(x.end(signal.SIGINT), 0)
+
+    def test_the_client_goes(self):
+        """Its question is given up."""
+        asked = []
+        self.supervisor(lambda connection, kind, _: (asked.append(kind), connection.wait_eof()))
+        x = self.exporter()
+        with socket.create_connection(("127.0.0.1", int(x.url.rpartition(":")[2]))) as c:
+            c.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            harness.wait_until(lambda: asked, "the supervisor is asked")
+        self.assertEqual(x.get("/health")[0], 503)
+
+    def test_the_directory_vanishes(self):
+        run = self.path("run")
+        self.supervisor(fakesupervisor.answer(state("kvd")))
+        x = self.exporter()
+        self.assertEqual(x.get("/ready/kvd")[0], 503)
+        os.rename(run, run + "-")
+        self.assertEqual(x.get("/ready/kvd")[0], 404)
+        with open(run, "w", encoding="utf-8"):
+            pass
+        self.assertEqual(x.get("/ready/kvd")[0::2], (
+            503, "too many requests, or the runtime directory cannot be read\n"))
+        os.unlink(run)
+        os.rename(run + "-", run)
+        self.wait_answer(x)
+
+    def test_no_descriptors(self):
+        """Who connects waits; who asks is told so, and not that a supervisor is silent."""
+        self.supervisor(fakesupervisor.answer(state("kvd")))
+        x = self.exporter()
+        idle = set(harness.descriptors(x.process.pid))
+        self.wait_answer(x)
+        harness.wait_until(lambda: set(harness.descriptors(x.process.pid)) == idle, "nothing is asked")
+        free = min(set(range(1000)) - idle)
+        with limited(x.process.pid, "nofile", free):
+            with socket.create_connection(("127.0.0.1", int(x.url.rpartition(":")[2]))) as c:
+                c.settimeout(harness.PATIENCE)
+                c.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+                harness.wait_until(lambda: "cannot be accepted: Too many open files" in harness.read_file(x.log),
+                                   "it says so")
+                with limited(x.process.pid, "nofile", free + 1):
+                    with c.makefile("rb") as answer:
+                        self.assertIn(b"too many requests, or the runtime directory", answer.read())
+        self.wait_answer(x)
+
+    def test_ipv6(self):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+            except OSError as e:
+                self.skipTest("no IPv6: %s" % e)
+        self.supervisor(fakesupervisor.answer(state("kvd")))
+        x = self.exporter(listen="[::1]:0")
+        x.url = x.url.replace("127.0.0.1", "[::1]")
+        self.assertEqual(x.get("/health")[0], 503)
+        self.assertIn("listens on ::1, port ", harness.read_file(x.log))
+
+    # traces
+
+    def test_the_history_begins_anew(self):
+        """Of a service that was removed and installed again."""
+        records = {n: {} for n in range(1, 20)}
+        self.remembers(records)
+        path = self.path("spans")
+        self.exporter("--spans", path)
+        self.wait_text(path, list(range(1, 20)))
+        before = harness.read_file(path)
+        records.clear()
+        records[2] = {"outcome": "under way"}
+        records[1] = {}
+        self.wait_text(path, [1], before)
+        before = harness.read_file(path)
+        records[2] = {"outcome": "aborted"}
+        records[3] = {}
+        self.wait_text(path, [2, 3], before)
+
+    def test_a_history_without_end(self):
+        """It is asked as often as the whole of one needs, and no more."""
+        for low in (1, 10**6):   # the same again and again; always older ones
+            def handle(connection, kind, fields, low=low):
+                before = fields.get(1, 10**9)
+                for n in range(8):
+                    connection.send(self.record(max(low + 8 - n, before - 1 - n if low > 1 else 0)))
+                connection.send(result(0, "history", ""))
+            fake = self.supervisor(handle, name="kvd%d" % low)
+            path = self.path("spans%d" % low)
+            x = self.exporter("--spans", path)
+
+            def asked(fake=fake):
+                return [1 in fields for _, fields in list(fake.requests)]
+            harness.wait_until(lambda: asked().count(False) >= 2, "it is asked anew")
+            first = asked()[:asked().index(False, 1)]
+            self.assertLessEqual(len(first), 2 if low == 1 else 16)
+            self.assertEqual(x.end(), 0)
+            numbers = self.numbers(harness.read_file(path))
+            self.assertEqual(numbers, sorted(set(numbers)))
+            fake.close()
+            os.unlink(fake.path)
+
+    def test_no_history(self):
+        """Half of one: nothing is written, and nothing is lost."""
+        said = [b"", self.record(3)[:-1], self.record(3) + b"\0" * 64, state("kvd")]
+        whole = self.record(3) + self.record(2, outcome="committee") + result(0, "history", "")
+        self.supervisor(lambda connection, *_: connection.send(said.pop(0) if said else whole))
+        path = self.path("spans")
+        self.exporter("--spans", path)
+        self.wait_text(path, [2, 3])
+
+    def test_whose_trace(self):
+        """A trace parent that is none begins a trace of its own; a record without steps or times is a span."""
+        good = "00-%s-%s-01" % (TRACE, PARENT)
+        bad = (good[:-4], good.replace("-", "+", 1), good[:35] + "+" + good[36:], good[:52] + "+01", good.upper(),
+               "00-%s-%s-01" % ("0" * 32, PARENT), "00-%s-%s-01" % (TRACE, "0" * 16))
+        steps = {"steps": ["phase ", "asked", "phase drain", "sealed", "phase take"], "us": [1, 2, 3, 4, 5]}
+        self.remembers({1: dict(steps, trace=good), **{n + 2: dict(steps, trace=t) for n, t in enumerate(bad)},
+                        9: {"message": "x" * 1000, "outcome": "rolled back"}, 10: {"id": b"\1" * 8 + b"\0" * 8}})
+        path = self.path("spans")
+        self.exporter("--spans", path)
+        self.wait_text(path, list(range(1, 11)))
+        roots = [self.root(line) for line in harness.read_file(path).splitlines()]
+        self.assertEqual((roots[0]["traceId"], roots[0]["parentSpanId"]), (TRACE, PARENT))
+        self.assertEqual([(r["traceId"], r.get("parentSpanId")) for r in roots[1:9]],
+                         [("%032x" % n, None) for n in range(2, 10)])
+        self.assertEqual((roots[8]["status"]["code"], roots[9]["spanId"]), (2, "%016x" % 1))
+        self.assertEqual(int(roots[0]["endTimeUnixNano"]) - int(roots[0]["startTimeUnixNano"]), 5000)
+
+    # what they are written to
+
+    LONG = {"message": "\1" * 1000, "outcome": "aborted"}   # in JSON more than PIPE_BUF
+
+    def test_a_reader_is_replaced(self):
+        """In a pipe too small for a line: each reader gets whole lines."""
+        records = {}
+        self.remembers(records)
+        path = self.path("pipe")
+        os.mkfifo(path)
+        self.exporter("--spans", path)
+        first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(lambda: os.close(first))
+        fcntl.fcntl(first, fcntl.F_SETPIPE_SZ, 4096)
+        records[1] = self.LONG
+        harness.wait_until(lambda: select.select([first], [], [], 0)[0], "the pipe is written")
+        text = os.read(first, 1 << 20)
+        self.assertEqual(self.numbers(text.decode()), [1])
+        second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(lambda: os.close(second))
+        fcntl.fcntl(second, fcntl.F_SETPIPE_SZ, 4096)
+        with open(os.devnull, "rb") as null:
+            os.dup2(null.fileno(), first)   # the first has gone, and its number stays
+        records[2] = {}
+        records[3] = self.LONG
+        got = b""
+        while got.count(b"\n") < 2:
+            harness.wait_until(lambda: select.select([second], [], [], 0)[0], "the pipe is written")
+            got += os.read(second, 1 << 20)
+        self.assertEqual(self.numbers(got.decode()), [2, 3])
+
+    def test_a_full_disk(self):
+        """It takes half of a line; when there is room again that has an end, and the whole line follows."""
+        records = {}
+        self.remembers(records)
+        path = self.path("spans")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("x" * 9999 + "\n")
+        x = self.exporter("--spans", path)
+        with limited(x.process.pid, "fsize", 10100):
+            records[1] = {}
+            harness.wait_until(lambda: "cannot be written: File too large" in harness.read_file(x.log), "it is full")
+            self.assertEqual(os.stat(path).st_size, 10100)
+        harness.wait_until(lambda: harness.read_file(path).count("\n") == 3, "the rest")
+        _, half, whole = harness.read_file(path).splitlines()
+        self.assertEqual((half, self.numbers(whole + "\n")), (whole[:100], [1]))
+
+    def test_killed_in_a_line(self):
+        """What its exporter has left of a line counts as nothing, and the next one writes it whole."""
+        self.remembers({1: {}, 2: {}})
+        path = self.path("spans")
+        x = self.exporter("--spans", path)
+        self.wait_text(path, [1, 2])
+        self.assertEqual(x.end(), 0)
+        first, second = harness.read_file(path).splitlines()
+        os.truncate(path, os.stat(path).st_size - 20)
+        self.exporter("--spans", path)
+        harness.wait_until(lambda: harness.read_file(path).count("\n") == 3, "it is written again")
+        self.assertEqual(harness.read_file(path).splitlines(), [first, second[:-19], second])
+
+    def test_rotated_in_a_line(self):
+        """The end of what is not there any more is not looked for in the next file."""
+        self.remembers({1: {}})
+        path = self.path("spans")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("half")
+        self.env["HANDOFF_RUNTIME_DIR"] = self.path("later")
+        self.exporter("--spans", path)
+        os.rename(path, path + ".1")
+        os.symlink("run", self.path("later"))
+        self.wait_text(path, [1])
+        self.assertEqual(harness.read_file(path + ".1"), "half")
+
+    def test_nowhere(self):
+        """A device that takes nothing, a directory: it is said, and the exporter answers."""
+        self.remembers({1: {}})
+        for path, says in (("/dev/full", "cannot be written: No space left"), (self.dir, "cannot be opened: Is a")):
+            x = self.exporter("--spans", path)
+            harness.wait_until(lambda x=x, says=says: says in harness.read_file(x.log), says)
+            self.assertEqual(x.get("/ready")[0], 503)
+            self.assertEqual(x.end(), 0)
 
 
 class Prometheus(ExporterCase):
