@@ -14,6 +14,7 @@
 #include "handoffd/ids.h"
 #include "handoffd/log.h"
 #include "handoffd/callers.h"
+#include "handoffd/room.h"
 #include "handoffd/service.h"
 #include "handoffd/version.h"
 
@@ -46,7 +47,7 @@ static int watch_signals(struct service *s)
 	s->timer = event_new(s->base, -1, 0, service_on_timer, s);
 	if (!s->child || !s->term || !s->interrupt || !s->hangup || !s->timer || lockwait_open(s) ||
 	    event_add(s->child, NULL) || event_add(s->term, NULL) || event_add(s->interrupt, NULL) ||
-	    event_add(s->hangup, NULL))
+	    event_add(s->hangup, NULL) || room_for_timers(s->base, ROOM_TIMERS))
 		return -ENOMEM;
 	/* main() blocked them, or a life before: one that came before the handlers waits until here */
 	sigemptyset(&set);

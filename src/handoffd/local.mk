@@ -43,6 +43,7 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/door.c src/handoffd/door.h \
 	src/handoffd/history.c src/handoffd/history.h src/handoffd/history_file.h \
 	src/handoffd/reap.c src/handoffd/reap.h \
+	src/handoffd/room.c src/handoffd/room.h \
 	src/handoffd/unit.c src/handoffd/unit.h
 handoffd_CFLAGS = $(PIE_C)
 handoffd_LDFLAGS = $(PIE_LD)
