@@ -297,11 +297,6 @@ byte nre = REEXEC;
 byte nask = ASK;
 #define MAY_STOP (nask && !sstop)
 #define MAY_RESTART nask
-#define ASKED nask--
-#else
-#define MAY_STOP false
-#define MAY_RESTART false
-#define ASKED skip
 #endif
 
 /* ... and its journal (tmpfs, one atomic rename per update)		   */
@@ -801,12 +796,14 @@ end:	do
 #ifdef SLOWDEATH
 	:: atomic { st[i] == D_DYING -> die(i) }
 #endif
+#ifdef ASK
 	:: atomic { tm[i] && st[i] != D_DYING && st[i] != D_EXIT -> LOG(("D%d: SIGTERM, ends\n", i));
 		if
 		:: wr[i] -> disk = mem[i]
 		:: else
 		fi;
 		die(i) }
+#endif
 	od
 }
 
@@ -924,7 +921,7 @@ inline final()
 	sstand = 0; ACT(A_FINAL)
 }
 inline stop_asked()
-{	ASKED; sstop = 1; LOG(("S: a stop is asked for\n"))
+{	nask--; sstop = 1; LOG(("S: a stop is asked for\n"))
 }
 inline term_o(x)		/* whoever it is: it ends in order, or by force */
 {	to(x); ACT(A_TERM_O); LOG(("S: SIGTERM -> %d\n", sinc));
@@ -1109,7 +1106,9 @@ end:	do
 		:: IS_STATUS -> adopt(); RULE("restart IDLE registers: O_STATUS")
 		fi }
 	:: atomic { sst == S_R_IDLE && GONE(sinc) -> to(S_COLD); sclose(sinc); RULE("restart IDLE dead: NOW") }
+#ifdef ASK
 	:: atomic { sst == S_R_IDLE && sstop && HERE(sinc) -> term_o(S_STOPPING); RULE("stop: NOW") }
+#endif
 	/* a silent incumbent that has served is left alone (no handoff until it
 	 * registers); one whose cold start never ended is killed */
 	:: atomic { sst == S_R_IDLE && F && sinc != NONE && !dead(sinc) && (!sc[sinc] || sstand) && jserves ->
@@ -1132,9 +1131,11 @@ end:	do
 	/* ---- idle: supervises, starts handoffs ----------------------------------- */
 	:: atomic { sst == S_IDLE && GONE(sinc) ->
 		to(S_COLD); sclose(sinc); soc = 0; LOG(("S: incumbent died\n")); RULE("IDLE incumbent dead: NOW") }
+#ifdef ASK
 	:: atomic { sst == S_IDLE && sstop && HERE(sinc) -> term_o(S_STOPPING); RULE("stop: NOW") }
 	:: atomic { sst == S_IDLE && MAY_RESTART && HERE(sinc) ->
-		ASKED; term_o(S_RESTARTING); RULE("-") }
+		nask--; term_o(S_RESTARTING); RULE("-") }
+#endif
 	:: atomic { sst == S_IDLE && !sstop && HASO -> recvO();
 		if
 		:: IS_SERVING ->
@@ -1470,15 +1471,16 @@ end:	do
 		!dead(ssucc) && hg[ssucc] -> to(sst); LOG(("S: cold start hangs, kills it\n")); skill(ssucc); ACT(A_KILL_N);
 		RULE("COLD child hangs: TIMEOUT") }
 #endif
+#ifdef ASK
 	/* ---- a stop, a restart of the daemon: asked for at any time ------------------------- */
 	:: atomic { MAY_STOP && KILLS -> stop_asked(); give_up(); RULE("stop: STOP") }
 	:: atomic { MAY_STOP && ENDS -> stop_asked(); end_start(); RULE("stop: STOP") }
 	:: atomic { MAY_STOP && sst == S_COLD_TAKE ->
 		stop_asked(); promote_cold(S_STOPPING); RULE("stop: STOP") }
 	:: atomic { MAY_STOP && sst < S_DOWN && !KILLS && !ENDS && !ANSWERS && sst != S_COLD_TAKE -> stop_asked() }
-	:: atomic { MAY_RESTART && ENDS -> ASKED; end_start(); RULE("restart asked for: RESTART") }
+	:: atomic { MAY_RESTART && ENDS -> nask--; end_start(); RULE("restart asked for: RESTART") }
 	:: atomic { MAY_RESTART && sst == S_COLD_TAKE ->
-		ASKED; promote_cold(S_RESTARTING); RULE("restart asked for: RESTART") }
+		nask--; promote_cold(S_RESTARTING); RULE("restart asked for: RESTART") }
 	:: atomic { sst == S_STOPPING && GONE(sinc) -> to(S_STOPPED); ACT(A_END); the_end(); RULE("stop: NOW") }
 	:: atomic { sst == S_STOPPING && T_STOP && HERE(sinc) -> to(S_STOPPING); skill(sinc); ACT(A_KILL_O); RULE("stop: TIMEOUT") }
 	:: atomic { sst == S_RESTARTING && GONE(sinc) -> to(S_COLD); sclose(sinc); soc = 0; RULE("restart asked for: NOW") }
@@ -1491,6 +1493,7 @@ end:	do
 	:: atomic { sst == S_COLD && sstop -> to(S_COLD_STOP); ACT(A_READ_O); RULE("stop: NOW") }
 	:: atomic { sst == S_COLD_STOP && SOMEONE -> found() }
 	:: atomic { sst == S_COLD_STOP && !SOMEONE -> to(S_STOPPED); ACT(A_END); the_end(); RULE("stop: O_READ") }
+#endif
 #endif
 	/* ---- what changes nothing here; a Hello of O: it is connected again. Not where S waits
 	 * for the answer of an action, nor where its next step needs no event ---------------- */
