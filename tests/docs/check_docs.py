@@ -471,6 +471,18 @@ def json_of_handoffctl():
 
 
 @test
+def outcomes_of_json():
+    sources = ''.join(read(p) for p in files('src/handoffd', '.c'))
+    calls = re.findall(r'(?:\banswer|answer_restarts|ops_result|ops_refused)\(.*?;', sources, re.S)
+    found = {w for call in calls for w in re.findall(r'"([a-z]+)"', call)} - {'history'}   # of no result
+    names = re.search(r'outcome_name\[OUTCOME_COUNT\] = \{(.*?)\};', read('src/proto/super.c'), re.S)[1]
+    found |= set(re.findall(r'"([a-z ]+)"', names)) - {'none'}   # not told
+    found |= set(re.findall(r'outcome = SPAN\("(\w+)"\)', read('src/handoffctl/follow.c')))
+    told = section(page('handoffctl.1'), 'JSON OUTPUT').partition('outcomes of a result:')[2].partition('.El')[0]
+    return same(found, re.findall(r'^\.It Ql (.*)$', told, re.M), 'the code', 'handoffctl.1', 11)
+
+
+@test
 def types_of_json():
     """As the manual lists them; and tests/e2e/test_json.py looks at objects with each key."""
     sources = ''.join(read(p) for p in files('src/handoffctl', '.c'))

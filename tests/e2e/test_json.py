@@ -25,6 +25,7 @@ RESULT = """event outcome handoff message pause_us serving_us total_us stall_us 
     code""".split()
 PLAN = """event handoff starts changed sha256 from to protocol capabilities start_us deadline_ms
     handoffs pause_median_us pause_max_us added dropped limits""".split()
+WATCHED = "event at_ms handoff phase us text".split()
 PARTS = {
     "queues": ["listener waiting backlog drops".split(), "listener deepest backlog drops".split()],
     "last": ["handoff outcome message".split()],
@@ -46,6 +47,13 @@ def documented():
         for line in re.findall(r"^\.Li (.*)$", words, re.M):
             found.update({w: kind for w in re.findall(r"\w+", line)})
     return found
+
+
+def outcomes():
+    """Those of results, as the manual lists them."""
+    with open(os.path.join(harness.TOP, "man", "handoffctl.1"), encoding="utf-8") as f:
+        text = f.read().partition("The outcomes of a result:")[2].partition(".El")[0]
+    return re.findall(r"^\.It Ql (.*)$", text, re.M)
 
 
 class JsonCase(HandoffCase):
@@ -128,13 +136,49 @@ class Types(JsonCase):
         objects = {"phase": PHASE, "result": RESULT, "note": ["event", "message"],
                    "error": ["event", "code", "message"]}
         self.use(s, NEW)
-        for args in (["upgrade", "kvd"], ["upgrade", "kvd", "--if-changed"], ["rollback", "kvd"],
-                     ["restart", "kvd"], ["abort", "kvd"], ["upgrade", "kvd", "--binary", s.conf],
-                     ["upgrade", "other"], ["stop", "kvd"]):
-            lines = self.lines(s, *args)
-            self.assert_lines(lines, objects)
-            self.assertIn(lines[-1]["event"], ("result", "error"), args)
+        told = outcomes()
+        for args, outcome in (
+                (["upgrade", "kvd"], "committed"), (["rollback", "kvd"], "committed"),
+                (["restart", "kvd"], "restarted"), (["reexec", "kvd"], "replaced"), (["abort", "kvd"], "refused"),
+                (["upgrade", "kvd", "--binary", s.conf], "refused"), (["upgrade", "other"], None),
+                (["stop", "kvd"], "stopped")):
+            with self.subTest(args=args):
+                lines = self.lines(s, *args)
+                self.assert_lines(lines, objects)
+                self.assertEqual((lines[-1]["event"], lines[-1].get("outcome")),
+                                 ("result" if outcome else "error", outcome))
+                self.assertIn(outcome, [*told, None])
         self.assertEqual(set(RESULT) - set(self.seen), set())
+
+    def test_unchanged_and_failed(self):
+        s = self.kvd()
+        s.wait_status(lambda x: x["sha256"], "what runs is hashed")
+        [result] = self.lines(s, "upgrade", "kvd", "--if-changed")
+        self.assertEqual((result["event"], result["outcome"]), ("result", "unchanged"))
+        self.use(s, NEW, "start:exit1")
+        result = self.lines(s, "restart", "kvd")[-1]
+        self.assert_object(result, RESULT)
+        self.assertEqual((result["outcome"], result["code"]), ("failed", 5))
+        self.use(s, NEW)
+        s.ctl("restart", "kvd")   # or a start that is tried again is the one that serves
+        s.wait_state("idle")
+
+    def test_watch(self):
+        """A handoff, a crash, a supervisor that goes on as another: each line has the same keys."""
+        s = self.kvd()
+        w = harness.JsonProcess([harness.program("handoffctl"), "--json", "watch", "kvd"], s.env,
+                                s.path("watch.err"))
+        s.background.append(w)
+        self.assertEqual(w.next(harness.PATIENCE)["phase"], "idle")
+        self.upgrade(s, NEW)
+        w.wait_line(lambda x: x["phase"] == "committed", "the outcome")
+        os.kill(s.daemon_pid(), signal.SIGKILL)
+        w.wait_line(lambda x: x["phase"] == "serves", "it serves again")
+        self.assertEqual(self.lines(s, "reexec", "kvd")[-1]["outcome"], "replaced")
+        w.wait_line(lambda x: x["phase"] == "replaced", "the new one")
+        for x in w.lines:
+            self.assert_object(x, WATCHED)
+        self.assertEqual({x["event"] for x in w.lines}, {"watch"})
 
     def test_history_and_explain(self):
         s = self.kvd()
