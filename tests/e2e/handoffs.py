@@ -1,6 +1,9 @@
 """What tests of whole handoffs share: short timers, faults, and what must hold afterwards."""
 
 import collections
+import contextlib
+import os
+import signal
 
 import harness
 
@@ -8,6 +11,9 @@ import harness
 TIMERS = {"start-timeout": "2500ms", "drain-grace": "1s", "deadline": "2s", "commit-timeout": "1s",
           "exit-timeout": "1s", "heartbeat": "200ms", "self-fence": "1s", "presumed-dead": "1500ms",
           "stop-timeout": "2s"}
+
+# Where a test stops a daemon and lets it go on: nobody gives up on it meanwhile.
+PATIENT = dict.fromkeys(("start-timeout", "deadline", "commit-timeout", "exit-timeout", "presumed-dead"), "10min")
 
 
 def faults(*names):
@@ -40,6 +46,16 @@ class HandoffCase(harness.TestCase):
         u = s.upgrade()
         self.assert_outcome(u, 0, "committed", old)
         return u
+
+    def await_stop(self, s, u):
+        """Until a daemon of this upgrade has come to its fault "POINT:stop"; it waits for let_go()."""
+        u.stopped = harness.wait_until(
+            lambda: next((p for p in self.daemons(s) if p.state == "T"), None), "kvd is stopped").pid
+        self.addCleanup(self.let_go, u)
+
+    def let_go(self, u):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(u.stopped, signal.SIGCONT)
 
     def calm(self, load):
         """Until what has queued up in a stall is answered: who asks then asks in time."""

@@ -7,18 +7,18 @@ import subprocess
 import unittest
 
 import harness
-from handoffs import HandoffCase
+from handoffs import PATIENT, HandoffCase
 
 NEW, OLD = "kvd-v2", "kvd-v1"
 NOBODY = 65534
 
 
 class ExitCodes(HandoffCase):
-    def held(self, s, point, *names, ms=700):
-        """An upgrade that is held at a point of the successor."""
-        self.use(s, NEW, "%s:delay=%d" % (point, ms), *names)
+    def held(self, s, point, *names):
+        """An upgrade whose successor is stopped at a point, until let_go()."""
+        self.use(s, NEW, point + ":stop", *names)
         u = s.start_upgrade()
-        harness.wait_until(lambda: "fault: delay at " + point in s.log(), "kvd is at " + point)
+        self.await_stop(s, u)
         return u
 
     def test_0_committed(self):
@@ -64,20 +64,22 @@ class ExitCodes(HandoffCase):
         self.assertEqual(s.upgrade().code, 3)
 
     def test_4_another(self):
-        s = self.kvd()
+        s = self.kvd(options=PATIENT)
         u = self.held(s, "warmup")
         p = s.ctl("upgrade", "kvd")
         self.assertEqual(p.returncode, 4, p.stderr)
         self.assertIn("another handoff is under way", p.stderr)
+        self.let_go(u)
         u.wait()
         self.assert_outcome(u, 0, "committed")
 
     def test_5_nobody_serves(self):
         """Both die, and the old binary cannot start either. Then it can: it does."""
-        s = self.kvd("drain:die")
+        s = self.kvd("drain:die", options=PATIENT)
         away = s.data_dir + ".away"
         u = self.held(s, "begin", "begin:die")
         os.rename(s.data_dir, away)
+        self.let_go(u)
         u.wait()
         self.assertEqual(u.code, 5, "%s\n%s" % (u.lines, s.log()))
         self.assertEqual(s.upgrade().code, 5)
@@ -86,9 +88,10 @@ class ExitCodes(HandoffCase):
         self.assertEqual(self.version(s), "1.0")
 
     def test_6_it_does_not_come_back(self):
-        s = self.kvd()
+        s = self.kvd(options=PATIENT)
         u = self.held(s, "begin")
         s.kill_supervisor()
+        self.let_go(u)
         u.wait()
         self.assertEqual((u.code, u.result["outcome"]), (6, "unknown"), u.lines)
         s.start()
@@ -97,13 +100,14 @@ class ExitCodes(HandoffCase):
         self.assert_serves(s, "1.0")
 
     def test_6_left_alone(self):
-        s = self.kvd(options={"commit-timeout": "30s"})
-        u = self.held(s, "take", ms=3000)
+        s = self.kvd(options=PATIENT)
+        u = self.held(s, "take")
         u.process.send_signal(signal.SIGINT)
         u.wait_line(lambda x: x["event"] == "note", "asking for the abort")
         u.process.send_signal(signal.SIGINT)
         u.wait()
         self.assertEqual(u.code, 6, u.lines)
+        self.let_go(u)
         s.wait_state("idle")
         self.assert_serves(s, "2.0")
 
@@ -176,12 +180,13 @@ class Wait(HandoffCase):
 
     def test_it_hands_over(self):
         """Of those who upgrade, the next one begins when the one before has ended."""
-        s = self.kvd(options={"start-timeout": "20s"})
-        self.use(s, NEW, "warmup:delay=3000")   # longer than a loaded machine takes for two commands
+        s = self.kvd(options=PATIENT)
+        self.use(s, NEW, "warmup:stop")
         u = s.start_upgrade()
-        harness.wait_until(lambda: "fault: delay at warmup" in s.log(), "kvd is in its warm-up")
+        self.await_stop(s, u)
         self.use(s, OLD)
         more = [self.waiting(s, "another handoff is under way", "upgrade", "kvd") for _ in range(2)]
+        self.let_go(u)
         u.wait()
         self.assert_outcome(u, 0, "committed")
         for p in more:

@@ -9,7 +9,7 @@ import unittest
 
 import harness
 from badinput import mount_namespaces
-from handoffs import HandoffCase
+from handoffs import PATIENT, HandoffCase
 
 NEW, OLD = "kvd-v2", "kvd-v1"
 SLOTS, SLOT_SIZE = 128, 16384
@@ -220,13 +220,15 @@ def numbered(slot, number):
 class Damage(HistoryCase):
     def test_supervisor_dies_in_each_phase(self):
         """Who had asked is known still, and the outcome is that of the supervisor that follows."""
-        s = self.kvd()
+        s = self.kvd(options=PATIENT)
         for point, phase in (("warmup", "warm"), ("begin", "ready"), ("take", "take")):
             with self.subTest(phase):
-                self.use(s, NEW, point + ":delay=500")
+                self.use(s, NEW, point + ":stop")
                 u = s.start_upgrade("--reason", "at " + phase)
                 u.wait_phase(phase)
+                self.await_stop(s, u)
                 s.kill_supervisor()
+                self.let_go(u)
                 s.start()
                 u.wait()
                 r = self.history(s)[-1]
@@ -238,10 +240,10 @@ class Damage(HistoryCase):
 
     def test_a_record_that_was_begun_is_settled(self):
         """A loss of power in a handoff: the journal, on tmpfs, is gone with it."""
-        s = self.kvd()
-        self.use(s, NEW, "warmup:delay=500")
+        s = self.kvd(options=PATIENT)
+        self.use(s, NEW, "warmup:stop")
         u = s.start_upgrade("--reason", "last words")
-        u.wait_phase("warm")
+        self.await_stop(s, u)
         s.kill_supervisor()
         for p in s.leftovers():
             if p.command.startswith(s.binary):
@@ -249,6 +251,8 @@ class Damage(HistoryCase):
         harness.wait_until(lambda: not s.daemons(), "the daemons have ended")
         for name in os.listdir(s.path("run", "kvd")):
             os.unlink(s.path("run", "kvd", name))
+        s.arguments = []   # the next one is not stopped
+        s.configure()
         s.start()
         u.close()
         [r] = self.history(s)

@@ -10,7 +10,7 @@ import signal
 import unittest
 
 import harness
-from handoffs import faults
+from handoffs import PATIENT, faults
 from test_kept import GARBAGE, KeptCase, NEW, OLD
 
 
@@ -97,17 +97,20 @@ class Pin(PinCase):
 
     def test_exchanged_after_the_check(self):
         """What lies at the path when the successor is started does not matter any more."""
-        s = self.kvd(options={"start-timeout": "30s"})
-        self.use(s, NEW, "warmup:delay=700")
+        s = self.kvd(options=PATIENT)
+        self.use(s, NEW, "warmup:stop")
         u = s.start_upgrade("--sha256", sha256(s.binary))
-        u.wait_phase("warm")
+        self.await_stop(s, u)
         with open(s.binary, "r+b") as f:   # not even the inode that was read
             f.truncate(0)
             f.write(GARBAGE)
+        self.let_go(u)
         u.wait()
         self.assert_outcome(u, 0, "committed", s.log())
         self.assert_serves(s, "2.0")
         self.crash(s)
+        s.arguments = []   # the next one is not stopped
+        s.configure()
         s.start()
         self.assert_serves(s, "2.0")
 
@@ -187,15 +190,17 @@ class Pin(PinCase):
 
     def test_the_supervisor_dies(self):
         """Before the decision: taken back. After it: what serves is known, and has its copy."""
-        for old, new, point, version in (((), ("warmup:hang",), "warmup", "1.0"),
-                                         (("exit:delay=900",), (), "exit", "2.0")):
+        for old, new, point, version in (((), ("warmup:stop",), "warmup", "1.0"),
+                                         (("exit:stop",), (), "exit", "2.0")):
             with self.subTest(point):
-                s = self.kvd(*old)
+                s = self.kvd(*old, options=PATIENT)
                 self.wait_kept(s)
                 self.use(s, NEW, *new)
                 u = s.start_upgrade("--sha256", sha256(s.binary))
                 u.wait_phase("warm" if new else "exit")
+                self.await_stop(s, u)
                 s.kill_supervisor()
+                self.let_go(u)
                 self.use(s, OLD)
                 s.start()
                 u.wait()
