@@ -81,6 +81,7 @@ class Web(ExporterCase):
         self.assertEqual(text, s.ctl("metrics").stdout)
         code, kind, text = x.get("/metrics", Accept=OPENMETRICS + ";version=1.0.0,text/plain;q=0.5")
         self.assertEqual((code, kind), (200, OPENMETRICS + "; version=1.0.0; charset=utf-8"))
+        self.assert_openmetrics(text)
         self.assertEqual(text, s.ctl("metrics", "--openmetrics").stdout)
         self.upgrade(s, "kvd-v2")
         self.assertEqual(self.value(x.get("/metrics")[2], "handoff_handoffs_total", outcome="committed"), 1)
@@ -459,7 +460,7 @@ class Played(fakesupervisor.Case):
 
 
 class Prometheus(ExporterCase):
-    """A real one scrapes it."""
+    """A real one scrapes it, in OpenMetrics: units are in no other format."""
 
     def test_scrape(self):
         s = self.kvd()
@@ -476,15 +477,21 @@ class Prometheus(ExporterCase):
                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=s.env)
         self.addCleanup(lambda: (p.kill(), p.wait()))
 
-        def scraped():
-            url = "http://127.0.0.1:%d/api/v1/query?query=handoff_serving" % port
+        def get(path):
             try:
-                with urllib.request.urlopen(url, timeout=60) as r:
-                    result = json.load(r)["data"]["result"]
+                with urllib.request.urlopen("http://127.0.0.1:%d/api/v1/%s" % (port, path), timeout=60) as r:
+                    return json.load(r)["data"]
             except (OSError, urllib.error.URLError):
-                return False
-            return [(r["metric"]["service"], r["value"][1]) for r in result] == [("kvd", "1")]
+                return None
+
+        def scraped():
+            data = get("query?query=handoff_serving")
+            rows = data["result"] if data else []
+            return [(r["metric"]["service"], r["value"][1]) for r in rows] == [("kvd", "1")]
         harness.wait_until(scraped, "Prometheus has a row", 60)
+        metric = "targets/metadata?metric=handoff_serving_since_timestamp_seconds"
+        [told] = harness.wait_until(lambda: get(metric), "Prometheus knows the metric")
+        self.assertEqual((told["type"], told["unit"]), ("gauge", "seconds"))
 
 
 class Traces(ExporterCase):

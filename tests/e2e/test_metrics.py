@@ -20,7 +20,61 @@ def samples(text):
     return {k: float(v) for k, v in re.findall(r"^([a-z_]+\{.*\}) (\S+)$", text, re.M)}
 
 
+class Families:
+    """The OpenMetrics text format, as far as it has gauges, counters and infos: metadata first, each
+    family in one piece, each series once. Raises a ValueError with the line that breaks it."""
+
+    SUFFIX = {"gauge": "", "counter": "_total", "info": "_info"}
+    SAMPLE = re.compile(r'([a-z_]+)\{([^{}]*)\} (\S+)')
+    LABELS = re.compile(r'(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"(?:,(?!$)|$))+')
+
+    def __init__(self, text):
+        self.kinds, self.told, self.series = {}, set(), set()
+        self.family, self.sampled = None, False
+        if not text.endswith("\n# EOF\n"):
+            raise ValueError("no # EOF at its end")
+        for line in text[:-len("# EOF\n")].splitlines():
+            if not (self.metadata(line) if line.startswith("#") else self.sample(line)):
+                raise ValueError(line)
+
+    def metadata(self, line):
+        m = re.fullmatch(r"# (TYPE|UNIT|HELP) ([a-z_]+) (\S.*)", line)
+        if not m or (m[1], m[2]) in self.told:
+            return False
+        word, name, text = m.groups()
+        if name != self.family and name in {n for _, n in self.told}:
+            return False   # it was left for another one
+        if name == self.family and self.sampled:
+            return False
+        self.family, self.sampled = name, False
+        self.told.add((word, name))
+        if word == "TYPE":
+            self.kinds[name] = text
+            return text in self.SUFFIX and (not self.SUFFIX[text] or not name.endswith(self.SUFFIX[text]))
+        return word == "HELP" or name.endswith("_" + text)
+
+    def sample(self, line):
+        m = self.SAMPLE.fullmatch(line)
+        kind = self.kinds.get(self.family)
+        if not m or not kind or m[1] != self.family + self.SUFFIX[kind] or not self.LABELS.fullmatch(m[2]):
+            return False
+        names = re.findall(r'([a-z_]+)="', m[2])
+        series = m[1] + "{" + ",".join(sorted(m[2].split(",")))
+        if len(set(names)) < len(names) or series in self.series:
+            return False
+        self.series.add(series)
+        self.sampled = True
+        value = float(m[3])
+        return (kind != "counter" or 0 <= value < float("inf")) and (kind != "info" or value == 1)
+
+
 class MetricsCase(HandoffCase):
+    def assert_openmetrics(self, text):
+        try:
+            return Families(text)
+        except ValueError as e:
+            self.fail("%s\n%s" % (e, text))
+
     def assert_clean(self, text):
         p = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True,
                            text=True, timeout=60, check=False)
@@ -136,12 +190,30 @@ class Metrics(MetricsCase):
 
     def test_openmetrics(self):
         s = self.kvd()
+        self.upgrade(s, "kvd-v2")
         text = self.metrics(s, "--openmetrics")
-        self.assertTrue(text.endswith("\n# EOF\n"), text)
+        families = self.assert_openmetrics(text)
+        self.assertEqual({n for _, n in families.told} - set(families.kinds), set())
+        self.assertGreater(len(families.series), 20)
         self.assertIn("# TYPE handoff_handoffs counter\n", text)
         self.assertIn("# TYPE handoff_daemon info\n", text)
         self.assertIn("# UNIT handoff_last_pause_seconds seconds\n", text)
-        self.assertEqual(self.outcomes(text), [0, 0, 0])
+        self.assertEqual(self.outcomes(text), [1, 0, 0])
+
+    def test_what_is_not_openmetrics(self):
+        """The check of the format finds each of these."""
+        good = ('# TYPE a counter\n# HELP a x\na_total{b="c"} 1\na_total{b="d"} 1\n'
+                '# TYPE e gauge\ne{b="c"} 2\n# EOF\n')
+        self.assert_openmetrics(good)
+        for old, new in (
+                ("# EOF\n", ""), ("# EOF\n", "# EOF\n\n"), ("# EOF", "\n# EOF"), ('a_total{b="d"}', 'a{b="d"}'),
+                ('b="d"', 'b="c"'), ('b="d"', 'b="d",b="c"'), ('b="d"', 'b="d",'), ('b="d"', 'b="\\d"'),
+                ("# TYPE a counter\n", ""), ("a counter", "a_total counter"), ("counter", "untyped"),
+                ('a_total{b="d"} 1', 'a_total{b="d"} -1'), ("# HELP a x\n", "# TYPE a counter\n"),
+                ("# EOF", '# HELP e late\n# EOF'), ("# EOF", 'a_total{b="x"} 1\n# EOF'),
+                ("# HELP a x", "# UNIT a seconds"), ("# TYPE e", "#TYPE e")):
+            with self.subTest(new=new), self.assertRaises(ValueError):
+                Families(good.replace(old, new, 1))
 
     def test_json_is_refused(self):
         s = self.kvd()
