@@ -109,7 +109,7 @@ if HAVE_CHECK
 BASE_TESTS = tests/unit/test_chan tests/unit/test_slots tests/unit/test_ring \
 	tests/unit/test_cause tests/unit/test_lockfile tests/unit/test_proc
 LIB_TESTS = tests/unit/test_lib tests/lib/test_moves tests/lib/test_limits \
-	tests/lib/test_process tests/lib/test_stress
+	tests/lib/test_process tests/lib/test_stress tests/lib/test_faults
 check_PROGRAMS += $(BASE_TESTS) $(LIB_TESTS) tests/lib/puppet
 TESTS += $(BASE_TESTS) $(LIB_TESTS)
 BASE_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
@@ -149,6 +149,11 @@ tests_lib_test_process_LDADD = $(BASE_LIBS)
 tests_lib_test_stress_SOURCES = tests/lib/test_stress.c tests/lib/stage.c tests/lib/stage.h
 tests_lib_test_stress_CFLAGS = $(LIB_CFLAGS)
 tests_lib_test_stress_LDADD = $(BASE_LIBS)
+# the library is in it, for only so its calls can be failed
+tests_lib_test_faults_SOURCES = tests/lib/test_faults.c tests/lib/stage.c tests/lib/stage.h $(libhandoff_la_SOURCES)
+tests_lib_test_faults_CFLAGS = $(LIB_CFLAGS)
+tests_lib_test_faults_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strndup
+tests_lib_test_faults_LDADD = $(BASE_LIBS) -lpthread
 endif
 
 include $(top_srcdir)/tests/sim/local.mk

@@ -33,7 +33,7 @@ int lockfile_check_fs(int dir)
 
 static int fail(struct lockfile *l, int e, const char *what)
 {
-	snprintf(l->error, sizeof l->error, LOCKFILE_NAME ": %s: %s", what, strerror(-e));
+	snprintf(l->error, sizeof l->error, "%s: %s", what, strerror(-e));
 	return e;
 }
 
@@ -109,11 +109,12 @@ static int open_file(struct lockfile *l)
 	int fd = sys_openat(l->dir, LOCKFILE_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600), e;
 
 	if (fd < 0)
-		return fail(l, fd, "cannot be opened");
+		return fail(l, fd, LOCKFILE_NAME ": cannot be opened");
 	e = sys_fstat(fd, &st);
 	if (e || !S_ISREG(st.st_mode)) {
 		sys_close(fd);
-		return e ? fail(l, e, "cannot be looked at") : fail(l, -EINVAL, "is not a regular file");
+		return e ? fail(l, e, LOCKFILE_NAME ": cannot be looked at")
+		         : fail(l, -EINVAL, LOCKFILE_NAME ": is not a regular file");
 	}
 	l->fd = fd;
 	l->dev = st.st_dev;
@@ -126,18 +127,20 @@ int lockfile_open(struct lockfile *l)
 	int e = lockfile_check_fs(l->dir);
 
 	if (e)
-		return fail(l, e, e == -EREMOTE ? "lies on NFS, whose flock is no guard" : "cannot be looked at");
+		return fail(l, e, e == -EREMOTE ? LOCKFILE_NAME ": lies on NFS, whose flock is no guard"
+		                                : LOCKFILE_NAME ": cannot be looked at");
 	return l->fd >= 0 ? 0 : open_file(l);
 }
 
-/* 1: locked; 0: somebody has replaced the file since it was opened; -errno, with a sentence. */
+/* 1: locked; 0: somebody has replaced the file since it was opened; -EWOULDBLOCK: it is another's;
+ * -errno, with a sentence. */
 static int lock(struct lockfile *l)
 {
 	struct stat path;
 	int e;
 
 	if ((e = sys_flock(l->fd, LOCK_EX | LOCK_NB)))
-		return fail(l, e, e == -EWOULDBLOCK ? "another process holds it" : "cannot be locked");
+		return e == -EWOULDBLOCK ? e : fail(l, e, LOCKFILE_NAME ": cannot be locked");
 	l->held = true;
 	e = sys_fstatat(l->dir, LOCKFILE_NAME, &path, AT_SYMLINK_NOFOLLOW);
 	return !e && path.st_dev == l->dev && path.st_ino == l->ino;
@@ -163,7 +166,7 @@ int lockfile_try(struct lockfile *l, const void *build, size_t build_size)
 		if (e)
 			return e;
 	}
-	return fail(l, -EAGAIN, "is being replaced all the time");
+	return -EWOULDBLOCK;   /* replaced all the time: somebody else is at work */
 }
 
 int lockfile_sync(struct lockfile *l)

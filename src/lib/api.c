@@ -12,7 +12,7 @@ static int canceled(handoff *h)
 {
 	h_forget(h, HANDOFF_BEGIN);
 	h_forget(h, HANDOFF_DECIDED);
-	return h_fail(h, h->end_code, "%s", h->end[0] ? h->end : "the attempt has ended");
+	return h_fail(h, h->end_code, "%s", h->end);
 }
 
 static bool state_ok(const struct handoff_state *s)

@@ -101,7 +101,7 @@ size_t build_id_of_program(unsigned char out[64])
 static int check_options(handoff *h, const struct handoff_options *o)
 {
 	if (!o || o->size < offsetof(struct handoff_options, reserved))
-		return h_fail(h, -EINVAL, "handoff_open: options of an unknown shape");
+		return -EINVAL;   /* whom to tell is not known either */
 	h->log = o->log;
 	h->log_arg = o->log_arg;
 	if (o->flags & ~(HANDOFF_NONBLOCK | HANDOFF_CONNECTIONS) || (o->size >= sizeof *o && o->reserved))
@@ -126,7 +126,7 @@ static int open_dir(handoff *h, const char *path, bool is_data)
 	if (h->data_dir < 0) {
 		e = h->data_dir;
 		h->data_dir = -1;
-		return h_fail(h, e, "%s %s: %s", is_data ? "data directory" : "lock directory", path, strerror(-e));
+		return h_fail(h, e, is_data ? "data directory %s: %s" : "lock directory %s: %s", path, strerror(-e));
 	}
 	e = lockfile_check_fs(h->data_dir);
 	if (e == -EREMOTE)
@@ -182,7 +182,7 @@ static int open_loop(handoff *h)
 	if ((e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->timer, EPOLLIN)) ||
 	    (e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->wake, EPOLLIN)) ||
 	    (h->chan.fd >= 0 && (e = sys_epoll_ctl(h->ep, EPOLL_CTL_ADD, h->chan.fd, EPOLLIN))))
-		return h_fail(h, e, "epoll: %s", strerror(-e));
+		return h_fail(h, e, "the library's descriptors cannot be watched: %s", strerror(-e));
 	return 0;
 }
 

@@ -29,10 +29,16 @@ SAYS = [('handoffd/*.c', r'log_(?:error|warning)\('),
         ('handoffd/carry.c', r'snprintf\(err, \w+,(?=\s*"what)'), ('handoff{d,ctl}/main.c', r'fprintf\(stderr,'),
         ('lib/*.c', r'\bh_log\(\w+, HANDOFF_LOG_(?:WARNING|ERROR),'), ('lib/*.c', r'\b(?:h_end|(?:h_)?give_up)\(h,'),
         ('handoffctl/*.c', r'\bout_(?:error|note)\('), ('handoffctl/*.c', r'\b(?:unknown|absent)\(')]
+# What handoff_error() gives: short ones, too.
+RETURNED = [('lib/*.c', r'\bh_fail\(\w+,(?! "%s)'), ('lib/open.c', r'is_data \?'), ('lib/open.c', r'%s: %s" :'),
+            ('lib/run.c', r'define SILENT'), ('lib/run.c', r'\? SILENT :'), ('base/lockfile.c', r'\bfail\(l, [^"]*?(?=")')]
 # Mistakes of a configuration have no row, since each says what would be right there; but a test each.
 MISTAKES = [('handoffd/conf*.c', r'\b(?:fail|WRONG)\('), ('handoffd/conf*.c', r'snprintf\((?:why|err), \w+,'),
             ('handoffd/{exe,mkdirs}.c', r'(?<!define )\b(?:fail|REFUSE)\('),
-            ('handoffd/{ids,dirs,mkdirs}.c', r'snprintf\((?:why|err), \w+,')]
+            ('handoffd/{ids,dirs,mkdirs}.c', r'snprintf\((?:why|err), \w+,'),
+            # and what follows the colon of a row: what was wrong with a peer's words
+            ('base/chan.c', r'\bbad\(c,'), ('proto/move.c', r'\b(?:give|take)_break\(\w+,'),
+            ('lib/give.c', r'\bgive_lost\(')]
 # If libconfuse gave no reason, which it always does; an option of the table without a kind.
 UNREACHED = ['not understood; see handoff.conf(5)', '... has no kind']
 SERVED = re.compile(r'(Served|Not served|Nothing changes|Nothing serves|As before|A daemon may serve|Ask\b)')
@@ -110,7 +116,7 @@ def wrong_of_mistakes(root):
 def wrong(root, page):
     """What is wrong with the page."""
     rows = re.findall(r'^\.It (.*)\n\.\\" test: (.*)\n(.*)$', page, re.M)
-    messages, known = said(root, SAYS), tests(root)
+    messages, known = said(root, RETURNED, 6) | said(root, SAYS), tests(root)
     found = [f'handoff-messages.7 has no row for: {m} ({p})' for m, p in messages.items()
              if m not in {r[0] for r in rows}]
     found += [f'nothing says: {m}' for m, _, _ in rows if m not in messages]

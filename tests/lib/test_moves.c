@@ -290,11 +290,14 @@ START_TEST(misused)
 	scene_serve(&p, "moves");
 	ASK(&p, "conn 2", "2");
 	ASK(&p, "give 0 1", "-22");
+	ASK(&p, "error", "the successor takes no connections");
 	ASK(&p, "gone 0", "0");
 	puppet_kill(&p);
 	sealing(2, 100);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 3; i++) {
 		ASK(&p, not_now[i].ask, not_now[i].answer);
+		ASK(&p, "error", "handoff_give: a connection of an unknown shape");
+	}
 	ASK(&p, "give 0 1", "0");
 	ASK(&p, "sealed", "-22");   /* the End is missing */
 	ASK(&p, "error", "handoff_sealed: handoff_give_end comes first");
@@ -305,9 +308,28 @@ START_TEST(misused)
 	answer(2, 0);
 	ck_assert_str_eq(puppet_heard(&p), "0");
 	ASK(&p, "give 1 2", "-22");
+	ASK(&p, "error", "handoff_give comes before handoff_give_end");
 	ASK(&p, "give_end", "-22");
+	ASK(&p, "error", "handoff_give_end: called twice");
 	ASK(&p, "sealed", "0");
 	ASK(&p, "give 1 2", "-22");
+	ASK(&p, "error", "connections are given in answer to HANDOFF_SEAL only");
+	puppet_end(&p);
+}
+END_TEST
+
+/* The attempt has ended before the daemon has given any. */
+START_TEST(given_too_late)
+{
+	sealing(1, 100);
+	stage_simple(&p, MSG_resume, 1);
+	ASK(&p, "poll 20000", "1");
+	ASK(&p, "dispatch", "0");   /* its own answer comes first */
+	ASK(&p, "give 0 1", "-125");
+	ASK(&p, "error", "the attempt has ended: handoff_seal_failed, and serve");
+	ASK(&p, "give_end", "-125");
+	ASK(&p, "seal_failed x", "0");
+	stage_get(&p, MSG_status);
 	puppet_end(&p);
 }
 END_TEST
@@ -355,8 +377,17 @@ static void gives_up(int reconnects)
 	ASK(&p, "gone 1", "0");
 }
 
-static const enum { CLOSED, SILENT, RESUMED, S_GONE, GARBAGE, WRONG_NUMBER, NOT_SENT, BATCH, EARLY_TAKING, CASES }
-	all_cases[] = { CLOSED, SILENT, RESUMED, S_GONE, GARBAGE, WRONG_NUMBER, NOT_SENT, BATCH, EARLY_TAKING };
+enum { CLOSED, SILENT, RESUMED, S_GONE, GARBAGE, WRONG_NUMBER, NOT_SENT, BATCH, EARLY_TAKING, CASES };
+
+/* NULL: the attempt has ended. */
+static const char *const what_fails[CASES] = {
+	[CLOSED] = "the successor has gone",
+	[GARBAGE] = "the successor sent what is not the protocol",
+	[WRONG_NUMBER] = "the successor answered what was not asked",
+	[NOT_SENT] = "the successor says that it has connections that were not sent",
+	[BATCH] = "the successor sent what only the incumbent may send, or too early",
+	[EARLY_TAKING] = "the successor sent what only the incumbent may send, or too early",
+};
 
 static void fail_somehow(int what)
 {
@@ -364,7 +395,7 @@ static void fail_somehow(int what)
 	const struct span name = { "", 0 };
 	struct msg m = { .type = MSG_batch };
 
-	switch (all_cases[what]) {
+	switch (what) {
 	case CLOSED: chan_close(&t); break;
 	case SILENT: break;
 	case RESUMED: stage_simple(&p, MSG_resume, 1); break;
@@ -385,19 +416,20 @@ static void fail_somehow(int what)
 
 START_TEST(fails_in_the_seal)
 {
-	bool over = all_cases[_i] == SILENT || all_cases[_i] == RESUMED || all_cases[_i] == S_GONE;
+	char error[120] = "the attempt has ended, and the successor had not answered: handoff_seal_failed, and serve";
 
-	if (all_cases[_i] == SILENT)
+	if (what_fails[_i])
+		snprintf(error, sizeof error, "connections cannot be moved: %s", what_fails[_i]);
+	if (_i == SILENT)
 		stage_timers.deadline = 4000;   /* of the incumbent, from Prepare on */
 	sealing(2, 1000);
 	ASK(&p, "give 0 2", "1");
 	puppet_say(&p, "give_end");
 	hear(MSG_batch);
 	fail_somehow(_i);
-	ck_assert_str_eq(puppet_heard(&p), over ? "-125" : "-32");
-	if (over)
-		ASK(&p, "error", "the attempt has ended, and the successor had not answered*");
-	gives_up(all_cases[_i] == S_GONE);
+	ck_assert_str_eq(puppet_heard(&p), what_fails[_i] ? "-32" : "-125");
+	ASK(&p, "error", error);
+	gives_up(_i == S_GONE);
 	puppet_end(&p);
 }
 END_TEST
@@ -749,8 +781,11 @@ START_TEST(one_is_not_wanted)
 	} while (!strcmp(puppet_ask(&p, "receive"), "0"));
 	ck_assert_str_eq(p.line, "1 name=resp size=1 state=a");
 	ASK(&p, "receive", "1 name=resp size=1 state=b");
+	ASK(&p, "receive size=8", "-22");
+	ASK(&p, "error", "handoff_receive: without ret->size");
 	ASK(&p, "reject", "0");
 	ASK(&p, "reject", "-22");
+	ASK(&p, "error", "handoff_reject: only what handoff_receive gave out last");
 	ASK(&p, "receive", "1 name=resp size=1 state=c");
 	ASK(&p, "receive", "0");
 	ck_assert_uint_eq(hear(MSG_answer)->answer.kept, 5);
@@ -841,7 +876,28 @@ static const struct { const char *what, *why; } bad[] = {
 	{ "garbage", "a frame length that no frame can have (not this protocol?)" },
 	{ "a second End", "more behind the End" },
 	{ "Begin without End", "it has sealed, and not said that all were sent" },
+	{ "two names and one size", "a batch with another number of states than of names" },
+	{ "a name of 65 bytes", "a connection's name is too long" },
+	{ "a size of two and one byte", "a batch's states are not as long as it says" },
 };
+
+/* Two connections, and not what belongs to them. */
+static void wrong_batch(unsigned sizes, const char *name_of_first, uint64_t size_of_first)
+{
+	const uint64_t size[2] = { size_of_first, 0 };
+	const struct span name[2] = { SPAN(name_of_first), SPAN("") };
+	struct msg m = { .type = MSG_batch };
+	int sv[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	m.batch.batch = 1;
+	m.batch.names = (struct texts){ .n = 2, .v = name };
+	m.batch.sizes = (struct uints){ .n = sizes, .v = size };
+	m.batch.states = SPAN("x");
+	ck_assert_int_eq(chan_send(&t, &m, sv, 2), 0);
+	close(sv[0]);
+	close(sv[1]);
+}
 
 static void send_bad(int what)
 {
@@ -853,6 +909,9 @@ static void send_bad(int what)
 	case 4: answer(1, 0); break;
 	case 5: ck_assert_int_eq(write(t.fd, "\xff\xff\xff\xff\xff\xff", 6), 6); break;
 	case 6: end(1, 0); end(2, 0); break;
+	case 8: wrong_batch(1, "a", 1); break;
+	case 9: wrong_batch(2, "12345678901234567890123456789012345678901234567890123456789012345", 1); break;
+	case 10: wrong_batch(2, "a", 2); break;
 	default: batch(1, 1); break;
 	}
 }
@@ -999,7 +1058,7 @@ int main(void)
 		larger_than_a_file_may_be, those_who_stay_are_counted, events_tell_of_them, a_second_channel,
 		misused, nothing_to_give, nothing_is_kept, a_worker_has_nothing_of_it, taken_and_committed,
 		one_is_not_wanted, no_connections, large_state_is_read, taking_cannot_be_said,
-		room_is_made_in_the_warm_up, without_the_flag, given_and_closed, too_many_on_their_way,
+		room_is_made_in_the_warm_up, without_the_flag, given_and_closed, too_many_on_their_way, given_too_late,
 	};
 	Suite *s = suite_create("moves");
 	TCase *c = tcase_create("moves");
@@ -1009,7 +1068,7 @@ int main(void)
 	tcase_set_timeout(c, 120);
 	for (int i = 0; i < COUNT(tests); i++)
 		tcase_add_test(c, tests[i]);
-	tcase_add_loop_test(c, fails_in_the_seal, 0, COUNT(all_cases));
+	tcase_add_loop_test(c, fails_in_the_seal, 0, CASES);
 	tcase_add_loop_test(c, back_after_the_seal, 0, COUNT(ways_back));
 	tcase_add_loop_test(c, ends_at, 0, COUNT(bad));
 	tcase_add_loop_test(c, the_incumbent_dies, 0, 3);

@@ -809,6 +809,19 @@ START_TEST(read_on_in_another_life)
 }
 END_TEST
 
+/* A record that says more than could have been in hand. */
+START_TEST(more_than_was_in_hand)
+{
+	const struct msg m = beat(1);
+	struct chan_piece piece = { .out = false };
+	uint8_t f[65] = { 0 };
+
+	piece.bytes = (struct span){ (const char *)f, (size_t)encode(&m, f, sizeof f) + 1 };
+	ck_assert_int_eq(chan_restore(&a, &piece), -EBADMSG);
+	ck_assert_str_eq(a.error, "more than a frame");
+}
+END_TEST
+
 START_TEST(sent_in_another_life)
 {
 	unsigned sent = 0, come = 0;
@@ -876,7 +889,7 @@ int main(void)
 		end_at_each_byte, reset_after_what_was_sent, pipe_broken_and_still_read,
 		peer_that_does_not_read, queued_with_descriptors, closed_with_a_queue,
 		no_descriptor_for_the_queue, send_fails, no_memory_in_the_kernel, torn, ended,
-		read_errors_pass, too_large_to_send,
+		read_errors_pass, too_large_to_send, more_than_was_in_hand,
 		largest, record_of_the_disk, announced_by_a_key_or_by_sizes,
 		an_end_that_was_announced_and_did_not_come, read_on_in_another_life,
 		sent_in_another_life,

@@ -117,16 +117,15 @@ START_TEST(exclusive_and_epoch_grows)
 }
 END_TEST
 
-START_TEST(sentence_when_held)
+/* Who asks knows a better sentence: what the record says of the other. */
+START_TEST(no_sentence_when_held)
 {
 	struct lockfile other;
 
 	ck_assert_int_eq(take(), 0);
 	lockfile_init(&other, dir);
 	ck_assert_int_eq(lockfile_try(&other, "", 0), -EWOULDBLOCK);
-	ck_assert_str_eq(other.error,
-	                 ".handoff.lock: another process holds it: "
-	                 "Resource temporarily unavailable");
+	ck_assert_str_eq(other.error, "");
 	lockfile_close(&other);
 }
 END_TEST
@@ -203,12 +202,9 @@ START_TEST(replaced_for_ever)
 {
 	replace_left = 1000;
 	sys_fault = replace_hook;
-	ck_assert_int_eq(take(), -EAGAIN);
+	ck_assert_int_eq(take(), -EWOULDBLOCK);
 	sys_fault = NULL;
 	ck_assert_int_ge(replace_left, 900);
-	ck_assert_str_eq(l.error,
-	                 ".handoff.lock: is being replaced all the time: "
-	                 "Resource temporarily unavailable");
 	ck_assert_int_eq(take(), 0);
 }
 END_TEST
@@ -436,7 +432,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		exclusive_and_epoch_grows, sentence_when_held, release_frees_for_helpers_too,
+		exclusive_and_epoch_grows, no_sentence_when_held, release_frees_for_helpers_too,
 		death_frees, replaced_for_ever, symlink_in_its_place, directory_in_its_place,
 		fifo_in_its_place, nfs, read_only_directory, damaged_record, highest_epoch,
 		record_cannot_be_written, no_fallocate, every_call_fails,

@@ -1,10 +1,13 @@
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -84,6 +87,175 @@ START_TEST(hook_fails_a_call_before_it_happens)
 	ck_assert_int_eq(pipe[0], -7);
 	ck_assert_uint_eq(calls[SYS_C_PIPE], 1);
 	ck_assert_uint_eq(calls[SYS_C_FORK], 1);
+}
+END_TEST
+
+/* The call is asked for under this name, and does not happen. */
+#define ASKED(name, call) do { \
+	const unsigned before_ = calls[SYS_C_##name]; \
+	ck_assert_int_eq(call, -EXDEV); \
+	ck_assert_uint_eq(calls[SYS_C_##name], before_ + 1); \
+} while (0)
+
+/* A wrapper that forgot the hook, or asked for another call, would hide from every test of faults. */
+START_TEST(files_are_asked_for)
+{
+	struct stat st, was;
+	uint64_t magic;
+	char c = 'x';
+	int fd = sys_open("/dev/null", O_RDWR, 0);
+
+	ck_assert_int_eq(sys_fstat(fd, &was), 0);
+	sys_fault = count;
+	answer = -EXDEV;
+	ASKED(READ, sys_read(fd, &c, 1));
+	ASKED(WRITE, sys_write(fd, &c, 1));
+	ASKED(PREAD, sys_pread(fd, &c, 1, 0));
+	ASKED(PWRITE, sys_pwrite(fd, &c, 1, 0));
+	ASKED(OPEN, sys_open("/dev/null", O_RDONLY, 0));
+	ASKED(OPEN, sys_openat(AT_FDCWD, "/dev/null", O_RDONLY, 0));
+	ASKED(DUP, sys_dup(fd, 3));
+	ASKED(DUP, sys_dup2(fd, 40));
+	ASKED(CLOSE, sys_close_range(3, 3000));
+	ASKED(FCNTL, sys_fcntl(fd, F_GETFD, 0));
+	ASKED(FCNTL, sys_nonblock(fd));
+	ASKED(FTRUNCATE, sys_ftruncate(fd, 1));
+	ASKED(FALLOCATE, sys_fallocate(fd, 1));
+	ASKED(FDATASYNC, sys_fdatasync(fd));
+	ASKED(FSTAT, sys_fstat(fd, &st));
+	ASKED(STAT, sys_stat("/", &st));
+	ASKED(STAT, sys_lstat("/", &st));
+	ASKED(STAT, sys_fstatat(AT_FDCWD, "/", &st, 0));
+	ASKED(STAT, sys_faccessat(AT_FDCWD, "/", F_OK, 0));
+	ASKED(FSTATFS, sys_fs_type(fd, &magic));
+	ASKED(GETXATTR, sys_fgetxattr(fd, "user.x", &c, 1));
+	ASKED(MKDIR, sys_mkdir("/tmp/test_sys.never", 0700));
+	ASKED(MKDIR, sys_mkdirat(AT_FDCWD, "/tmp/test_sys.never", 0700));
+	ASKED(FICLONE, sys_ficlone(fd, fd));
+	ASKED(UNLINK, sys_unlink("/tmp/test_sys.never"));
+	ASKED(UNLINK, sys_unlinkat(AT_FDCWD, "/tmp/test_sys.never", 0));
+	ASKED(CHMOD, sys_chmod("/dev/null", 0));
+	ASKED(CHMOD, sys_fchmod(fd, 0));
+	ASKED(CHMOD, sys_fchown(fd, 1, 1));
+	ASKED(CHMOD, sys_lchown("/dev/null", 1, 1));
+	ASKED(RENAME, sys_rename("/tmp/test_sys.never", "/tmp/test_sys.nor"));
+	ASKED(FLOCK, sys_flock(fd, LOCK_EX));
+	ASKED(MEMFD, sys_memfd("x"));
+	sys_fault = NULL;
+	ck_assert_int_eq(sys_fstat(fd, &st), 0);
+	ck_assert(st.st_mode == was.st_mode && st.st_uid == was.st_uid);
+	ck_assert_int_eq(sys_close(fd), 0);
+}
+END_TEST
+
+START_TEST(sockets_are_asked_for)
+{
+	const struct sockaddr any = { .sa_family = AF_UNIX };
+	struct sockaddr sa;
+	struct msghdr m = { 0 };
+	socklen_t n = sizeof sa;
+	int pair[2], none[2], v = 1;
+
+	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
+	sys_fault = count;
+	answer = -EXDEV;
+	ASKED(SOCKET, sys_socket(AF_UNIX, SOCK_STREAM, 0));
+	ASKED(SOCKETPAIR, sys_socketpair(SOCK_STREAM, none));
+	ASKED(BIND, sys_bind(pair[0], &any, sizeof any));
+	ASKED(LISTEN, sys_listen(pair[0], 1));
+	ASKED(CONNECT, sys_connect(pair[0], &any, sizeof any));
+	ASKED(ACCEPT, sys_accept(pair[0]));
+	ASKED(SENDMSG, sys_sendmsg(pair[0], &m, 0));
+	ASKED(RECVMSG, sys_recvmsg(pair[0], &m, 0));
+	ASKED(SHUTDOWN, sys_shutdown(pair[0]));
+	ASKED(SETSOCKOPT, sys_setsockopt(pair[0], SOL_SOCKET, SO_KEEPALIVE, &v, sizeof v));
+	ASKED(GETSOCKOPT, sys_getsockopt(pair[0], SOL_SOCKET, SO_KEEPALIVE, &v, &n));
+	ASKED(GETSOCKNAME, sys_getsockname(pair[0], &sa, &n));
+	sys_fault = NULL;
+	ck_assert_int_eq(sys_write(pair[0], "x", 1), 1);   /* nobody has shut it down */
+	sys_close(pair[0]);
+	sys_close(pair[1]);
+}
+END_TEST
+
+START_TEST(processes_are_asked_for)
+{
+	char *const none[] = { NULL };
+	struct epoll_event e;
+	struct rlimit r;
+	siginfo_t si;
+	const uid_t me = geteuid();
+	int status, ep = sys_epoll_create();
+
+	sys_fault = count;
+	answer = -EXDEV;
+	ASKED(PIDFD_OPEN, sys_pidfd_open(getpid()));
+	ASKED(PIDFD_SIGNAL, sys_pidfd_signal(ep, SIGKILL));
+	ASKED(WAITID, sys_waitpidfd(ep, &si, WEXITED));
+	ASKED(WAITID, sys_wait_any(&si));
+	ASKED(WAITID, sys_waitpid(-1, &status, 0));
+	ASKED(PRCTL, sys_prctl(PR_SET_PDEATHSIG, SIGKILL));
+	ASKED(EXEC, sys_execveat(AT_FDCWD, "/bin/false", none, none, 0));
+	ASKED(EPOLL_CREATE, sys_epoll_create());
+	ASKED(EPOLL_CTL, sys_epoll_ctl(ep, EPOLL_CTL_ADD, 0, EPOLLIN));
+	ASKED(EPOLL_WAIT, sys_epoll_wait(ep, &e, 1, -1));
+	ASKED(TIMERFD, sys_timerfd());
+	ASKED(TIMERFD, sys_timerfd_set(ep, 1));
+	ASKED(EVENTFD, sys_eventfd());
+	ASKED(POLL, sys_poll(NULL, 0, -1));
+	ASKED(UNSHARE, sys_unshare(CLONE_FS));
+	ASKED(FCHDIR, sys_chdir("/"));
+	ASKED(FCHDIR, sys_fchdir(ep));
+	ASKED(GETRLIMIT, sys_getrlimit(RLIMIT_NOFILE, &r));
+	ASKED(SETRLIMIT, sys_setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }));
+	ASKED(SETPRIORITY, sys_setpriority(19));
+	ASKED(SETPRIORITY, sys_ioprio_idle());
+	ASKED(SETGROUPS, sys_setgroups(0, NULL));
+	ASKED(SETGID, sys_setgid(65534));
+	ASKED(SETUID, sys_setuid(65534));
+	ASKED(SETGID, sys_setfsgid(65534));
+	ASKED(SETUID, sys_setfsuid(65534));
+	sys_fault = NULL;
+	ck_assert_uint_eq(geteuid(), me);
+	sys_close(ep);
+}
+END_TEST
+
+/* What the kernel says comes back, negative. */
+START_TEST(errors_of_the_kernel)
+{
+	struct msghdr m = { 0 };
+	struct epoll_event e;
+	struct stat st;
+	uint64_t magic;
+	siginfo_t si;
+	int status;
+	char c = 'x';
+
+	ck_assert_int_eq(sys_write(-1, &c, 1), -EBADF);
+	ck_assert_int_eq(sys_write_all(-1, &c, 1), -EBADF);
+	ck_assert_int_eq(sys_pread(-1, &c, 1, 0), -EBADF);
+	ck_assert_int_eq(sys_pwrite(-1, &c, 1, 0), -EBADF);
+	ck_assert_int_eq(sys_openat(-1, "x", O_RDONLY, 0), -EBADF);
+	ck_assert_int_eq(sys_read_file("/nonexistent", 0, &c, 1), -ENOENT);
+	ck_assert_int_eq(sys_read_file("/", 0, &c, 1), -EISDIR);
+	ck_assert_int_eq(sys_dup2(-1, 40), -EBADF);
+	ck_assert_int_eq(sys_fcntl(-1, F_GETFD, 0), -EBADF);
+	ck_assert_int_eq(sys_nonblock(-1), -EBADF);
+	ck_assert_int_eq(sys_ftruncate(-1, 1), -EBADF);
+	ck_assert_int_eq(sys_fallocate(-1, 1), -EBADF);
+	ck_assert_int_eq(sys_fdatasync(-1), -EBADF);
+	ck_assert_int_eq(sys_fstat(-1, &st), -EBADF);
+	ck_assert_int_eq(sys_fs_type(-1, &magic), -EBADF);
+	ck_assert_int_eq(sys_flock(-1, LOCK_EX), -EBADF);
+	ck_assert_int_eq(sys_connect(-1, NULL, 0), -EBADF);
+	ck_assert_int_eq(sys_accept(-1), -EBADF);
+	ck_assert_int_eq(sys_sendmsg(-1, &m, 0), -EBADF);
+	ck_assert_int_eq(sys_recvmsg(-1, &m, 0), -EBADF);
+	ck_assert_int_eq(sys_epoll_wait(-1, &e, 1, 0), -EBADF);
+	ck_assert_int_eq(sys_waitpidfd(-1, &si, WEXITED), -EINVAL);
+	ck_assert_int_eq(sys_wait_any(&si), -ECHILD);
+	ck_assert_int_eq(sys_waitpid(-1, &status, 0), -ECHILD);
 }
 END_TEST
 
@@ -250,6 +422,10 @@ int main(void)
 	tcase_add_test(t, errors_are_negative);
 	tcase_add_test(t, descriptors_are_close_on_exec);
 	tcase_add_test(t, hook_fails_a_call_before_it_happens);
+	tcase_add_test(t, files_are_asked_for);
+	tcase_add_test(t, sockets_are_asked_for);
+	tcase_add_test(t, processes_are_asked_for);
+	tcase_add_test(t, errors_of_the_kernel);
 	tcase_add_test(t, hook_cannot_keep_a_descriptor_open);
 	tcase_add_test(t, hook_shortens_transfers);
 	tcase_add_test(t, file_system_type_can_be_replaced);
