@@ -136,7 +136,7 @@ const struct ctl_option ctl_options[] = {
 	  "the longest pause that you accept, beyond it: aborted" },
 	{ "drain-grace", 0, "DURATION", ATTEMPT, CTL_DURATION, AT(drain), TIMER_DRAIN,
 	  "how long the running daemon may finish what is in flight" },
-	{ "max-stall", 0, "DURATION", BIT(UPGRADE), CTL_DURATION, AT(max_stall), TIMER_DEADLINE,
+	{ "max-stall", 0, "DURATION", BIT(UPGRADE) | BIT(PLAN), CTL_DURATION, AT(max_stall), TIMER_DEADLINE,
 	  "refuse if the last ones took longer; exit status 7 if this one did" },
 	{ "wait", 0, "DURATION", ATTEMPT | BIT(PLAN) | BIT(STATUS), CTL_DURATION, AT(wait), TIMER_DEADLINE,
 	  "so long at most for a supervisor that would begin an upgrade" },

@@ -436,20 +436,27 @@ bool history_find(struct service *s, const struct hid *id, struct history_record
 	return false;
 }
 
+static bool is_text(const struct span *v, const char *s)
+{
+	return v->n == strlen(s) && !memcmp(v->p, s, v->n);
+}
+
 uint64_t history_least_stall(struct service *s)
 {
-	static const char committed[] = "committed";
 	struct history_record *r = malloc(sizeof *r);
-	uint64_t least = 0, before = 0;
+	uint64_t least = UINT64_MAX, before = 0;
+	struct history_daemon now = { .pid = 0 };
 
+	if (s->o)
+		look_at(&now, s->o);
 	for (unsigned i = 0; r && i < STALLS_ASKED && history_read(s, before, r); i++) {
 		const struct msg_handoff *h = &r->m.handoff;
 
 		before = h->number;
-		if (MSG_HAS(&r->m, handoff, stall_us) && h->outcome.n == strlen(committed) &&
-		    !memcmp(h->outcome.p, committed, h->outcome.n) && (!least || h->stall_us < least))
+		if (MSG_HAS(&r->m, handoff, stall_us) && is_text(&h->outcome, "committed") &&
+		    MSG_HAS(&r->m, handoff, old_build) && is_text(&h->old_build, now.build) && h->stall_us < least)
 			least = h->stall_us;
 	}
 	free(r);
-	return least;
+	return least == UINT64_MAX ? 0 : least;
 }

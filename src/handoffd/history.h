@@ -82,7 +82,8 @@ struct history_record {
 bool history_read(struct service *s, uint64_t before, struct history_record *ret);
 /* That of a handoff that has ended, among the last few. False: it is not there. */
 bool history_find(struct service *s, const struct hid *id, struct history_record *ret);
-/* The shortest stall of the last few that committed, in us; 0: none is known. */
+/* The shortest stall of those among the last few that committed with the build of the incumbent in the
+ * same place, in us; 0: none is known. */
 uint64_t history_least_stall(struct service *s);
 
 #endif

@@ -181,8 +181,9 @@ static int check_stall(struct service *s, const struct attempt *a, char *err, si
 
 	if (least <= (uint64_t)a->max_stall_ms * 1000)
 		return 0;
-	snprintf(err, size, "--max-stall %u ms cannot be met: of the last handoffs the shortest had a stall of "
-	         "%.1f ms ('handoffctl history %s' shows them); the daemon was not asked, it serves on",
+	snprintf(err, size, "--max-stall %u ms cannot be met: of the last handoffs of this build the shortest had a "
+	         "stall of %.1f ms ('handoffctl history %s' shows them); the daemon was not asked, it serves on; an "
+	         "upgrade without --max-stall measures it anew",
 	         a->max_stall_ms, (double)least / 1000, service_name(s));
 	return 1;
 }

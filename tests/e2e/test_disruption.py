@@ -115,13 +115,26 @@ class Stall(DisruptionCase):
         self.assert_outcome(u, 7, "committed")
         self.assertIn("over the 100 ms of --max-stall", u.result["message"])
         self.assertEqual(self.last(s)["code"], 7)
+        # that was of another build
+        self.assertEqual(self.limits(s, "100ms"), [])
+        self.assert_outcome(s.upgrade("--max-stall", "100ms"), 7, "committed")
         pid = s.daemon_pid()
         u = s.upgrade("--max-stall", "100ms")
         self.assert_outcome(u, 1, "refused")
         self.assertIn("cannot be met", u.result["message"])
-        self.assertEqual((s.daemon_pid(), self.last(s)["number"]), (pid, 1))
+        self.assertIn("; an upgrade without --max-stall measures it anew", u.result["message"])
+        self.assertEqual((s.daemon_pid(), self.last(s)["number"]), (pid, 2))
+        [limit] = self.limits(s, "100ms")
+        self.assertIn("an upgrade with --max-stall 100 ms would be refused", limit)
+        self.assertEqual(self.limits(s, "1h"), [])
         u = s.upgrade("--max-stall", "1h")
         self.assert_outcome(u, 0, "committed")
+
+    def limits(self, s, max_stall):
+        """Those that a plan with --max-stall names."""
+        p = s.ctl("--json", "plan", "kvd", "--max-stall", max_stall)
+        [plan] = [x for x in map(json.loads, p.stdout.splitlines()) if x["event"] == "plan"]
+        return plan["limits"]
 
 
 if __name__ == "__main__":
