@@ -116,9 +116,16 @@ static void fill_disruption(const struct disruption *d, uint64_t stall_us, struc
 	MSG_SET(m, handoff, drops, ((struct uints){ .n = n, .v = a->drops }));
 }
 
+static struct s_cause cause_of(const struct service *s)
+{
+	if (service_late_seal(s, s->history.failed))
+		return (struct s_cause){ "incumbent", s_state_desc[S_SEAL].name, timer_desc[TIMER_DEADLINE].name };
+	return s_cause_of(s->history.failed);
+}
+
 static void fill_failure(const struct service *s, struct msg *m, char *log, size_t size)
 {
-	const struct s_cause c = s_cause_of(s->history.failed);
+	const struct s_cause c = cause_of(s);
 
 	if (s->s.outcome == OUTCOME_COMMITTED)
 		return;

@@ -70,6 +70,11 @@ static void show(struct service *s)
 		ops_phase(s, name, NULL);
 }
 
+bool service_late_seal(const struct service *s, const struct s_row *row)
+{
+	return s->attempt.sealed_late && row && row->state == S_READY && row->event == S_E_TIMEOUT;
+}
+
 void service_on_row(void *arg, const struct s_row *row)
 {
 	struct service *s = arg;
@@ -79,6 +84,8 @@ void service_on_row(void *arg, const struct s_row *row)
 	          s_state_desc[row->next].id);
 	if (row->why && row->next == S_ABORT && !s->history.failed)
 		s->history.failed = row;
+	if (service_late_seal(s, row) && !s->attempt.why[0])
+		snprintf(s->attempt.why, sizeof s->attempt.why, ": that was over when the incumbent had sealed");
 }
 
 static void carry_out(struct service *s, const struct s_out *out)
@@ -239,8 +246,10 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 		show_remaining(s, m);
 	}
 	enum s_event e = s_event_of(&s->s, from_n, m, sys_now_ms());
-	if (e == S_E_O_SEALED && s->s.state == S_SEAL)
+	if (e == S_E_O_SEALED && s->s.state == S_SEAL) {
 		note_moved(s, m);
+		s->attempt.sealed_late = sys_now_ms() >= s->s.deadline;
+	}
 	if (e == S_E_N_READY && (s->s.state == S_READY || s->s.state == S_COLD_READY))
 		warn_untaken(s, p, m);
 	if (m->type == MSG_status && e != S_NOW)

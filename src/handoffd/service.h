@@ -60,6 +60,7 @@ struct attempt {
 	struct sums sums;              /* of what it would start; all 0: not known */
 	bool compared, changed;        /* ... and whether these are others than what runs */
 	uint64_t asked_us, released_us, prepared_us, serving_us;   /* monotonic; 0 not yet */
+	bool sealed_late;              /* what is read before the clock: a seal that took all the time there was */
 	char why[1200];                /* why it ended, with details; "" */
 };
 
@@ -182,6 +183,8 @@ void service_bury(struct service *s, struct peer **p);
 void service_free_grave(struct service *s);
 /* A row that the machine has taken (s.trace). */
 void service_on_row(void *s, const struct s_row *row);
+/* row blames the successor, whom the seal has left no time. */
+bool service_late_seal(const struct service *s, const struct s_row *row);
 /* Waits for what comes next, and answers it: one turn of the loop. 0, or the loop has failed. */
 int service_turn(struct service *s);
 /* The timer's callback. */

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import time
 import unittest
 
 import harness
@@ -136,6 +138,32 @@ class Explain(ExplainCase):
         self.assert_outcome(s.upgrade(), 1, "aborted")
         text, _ = self.assert_failed(s, "incumbent", "drain", "drain-grace")
         self.assertIn("--drain-grace", text)
+
+    def test_the_supervisor_wakes_late(self):
+        """What lies in its sockets is read before the clock: not the successor took the time."""
+        s = self.kvd("seal:delay=2000", options={"deadline": "4s", "drain-grace": "1s", "self-fence": "40s",
+                                                 "presumed-dead": "50s"})
+        pid, lock = s.daemon_pid(), os.stat(os.path.join(s.data_dir, ".handoff.lock")).st_ino
+
+        def has_sealed():
+            held = re.search(r" FLOCK .* %d [^ ]+:%d " % (pid, lock), harness.read_file("/proc/locks"))
+            return not held and harness.Process(pid).state == "S"
+        self.use(s, NEW, "begin:delay=30000")   # which never gets to it
+        u = s.start_upgrade()
+        u.wait_phase("seal")
+        over = time.monotonic() + 5
+        os.kill(s.supervisor.pid, signal.SIGSTOP)
+        harness.wait_until(has_sealed, "the seal")
+        os.kill(pid, signal.SIGSTOP)   # else it serves again by itself, and says so
+        time.sleep(max(0, over - time.monotonic()))
+        os.kill(s.supervisor.pid, signal.SIGCONT)
+        u.wait_phase("resume")
+        os.kill(pid, signal.SIGCONT)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted")
+        text, _ = self.assert_failed(s, "incumbent", "seal", "deadline")
+        self.assertIn("within deadline: that was over when the incumbent had sealed", text)
+        self.assertIn("Closing the data took longer", text)
 
     def test_an_operator_asked(self):
         s = self.kvd()
