@@ -244,9 +244,9 @@ static void idle(struct bench *b, struct subject *s, const char *when)
 	long tid = other_thread(daemon);
 	double before, thread_before;
 
+	sleep_ms(500);   /* what the upgrade left to do is done; the child that copies shares its pages */
 	samples_add(&p, memory(pid, pss));
 	samples_add(&u, memory(pid, uss));
-	sleep_ms(200);   /* what the upgrade left to do is done */
 	before = switches(pid, pid);
 	thread_before = switches(daemon, tid);
 	sleep_ms(b->quick ? 3000 : 10000);
