@@ -1,8 +1,10 @@
 /* The beginning and the end of a supervisor's life. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -379,7 +381,11 @@ static int make_dirs(struct service *s, char *err, size_t size)
 		log_warning("the service is called %s, and its runtime directory %s: handoffctl finds it by the name "
 		            "of the directory; below systemd call the service as the instance of its unit",
 		            s->conf->name, s->runtime_dir);
-	snprintf(s->lock_dir, sizeof s->lock_dir, "%s/lock", s->runtime_dir);
+	if (!e && asprintf(&s->lock_dir, "%s/lock", s->runtime_dir) < 0) {
+		s->lock_dir = NULL;
+		snprintf(err, size, "no memory");
+		return -ENOMEM;
+	}
 	/* a service without data-dir has its lock here, in a folder that the daemon's user owns */
 	if (!e && !s->conf->data_dir)
 		e = dirs_make_owned(s->lock_dir, 0700, s->conf->uid, s->conf->gid, err, size);
@@ -390,10 +396,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
                   char *err, size_t size)
 {
 	const struct msg_carry *h = carried ? &carried->head.carry : NULL;
-	struct current current;
 	int e;
 
-	memset(s, 0, sizeof *s);
 	service_own(s, base);
 	s->conf = conf;
 	s->totals.since_ms = sys_wall_ms();
@@ -405,7 +409,8 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	s->s.trace_arg = s;
 	if ((e = make_dirs(s, err, size)))
 		return e;
-	e = store_open(&s->store, s->runtime_dir, s->state_dir, h ? (int)h->lock : -1, &s->journal, &current, err, size);
+	e = store_open(&s->store, s->runtime_dir, s->state_dir, h ? (int)h->lock : -1, &s->journal, &s->keep.c, err,
+	               size);
 	if (e == -EBADMSG && !h) {
 		log_error("%s; the lock says who runs", err);
 		e = 0;
@@ -413,9 +418,9 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 	}
 	if (e)
 		return e;
-	keep_open(&s->keep, s->state_dir, &current, s->journal.phase != BOOT_IDLE ? s->journal.new_copy : 0);
-	if ((s->store.fresh || !s->journal.incumbent.pid) && current.now.named)
-		memcpy(s->journal.binary, current.now.path, sizeof s->journal.binary);
+	keep_open(&s->keep, s->state_dir, s->journal.phase != BOOT_IDLE ? s->journal.new_copy : 0);
+	if ((s->store.fresh || !s->journal.incumbent.pid) && s->keep.c.now.named)
+		memcpy(s->journal.binary, s->keep.c.now.path, sizeof s->journal.binary);
 	history_open(s);
 	s->generations = generations_new(base, conf->name, service_generations, s);
 	if (!s->generations || watch_signals(s)) {
@@ -437,6 +442,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		return e;
 	service_keep_conf(s, s->conf);
 	service_settle(s);
+	malloc_trim(0);   /* as behind a handoff: on_write() of history.c */
 	return 0;
 }
 
@@ -489,4 +495,5 @@ void service_end(struct service *s)
 	store_close(&s->store);
 	conf_free(s->conf);
 	conf_free(s->new_conf);
+	free(s->lock_dir);
 }

@@ -484,7 +484,10 @@ static int read_text(struct reader *r, char **ret)
 			    CONF_FILE_MAX);
 	}
 	text[got] = '\0';
-	*ret = text;
+	*ret = realloc(text, (size_t)got + 1);   /* what is made of it lies behind it, and stays when it goes */
+	if (!*ret)
+		*ret = text;
+	text = *ret;
 	for (ssize_t i = 0, line = 1; i < got; line += text[i++] == '\n')
 		if (!text[i])
 			return fail(r, line, "a NUL byte; the file must be plain text");

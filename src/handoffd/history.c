@@ -1,6 +1,7 @@
 #include "handoffd/history.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,9 +170,21 @@ void history_flush(struct service *s)
 
 	if (!h->item)
 		return;
-	put(s, h->ring.newest, h->item, h->item_size, true);
+	put(s, h->ring.newest, h->item + FRAME_HEADER, h->item_size - FRAME_HEADER, true);
 	free(h->item);
 	h->item = NULL;
+}
+
+/* The record as a frame, the caller's, and its size in *ret; NULL: -errno there. */
+static uint8_t *frame_of(const struct msg *m, int *ret)
+{
+	uint8_t *frame = malloc(ITEM_MAX + FRAME_HEADER);
+
+	*ret = frame ? msg_encode(m, 0, frame, ITEM_MAX + FRAME_HEADER) : -ENOMEM;
+	if (*ret >= 0)
+		return frame;
+	free(frame);
+	return NULL;
 }
 
 static void on_write(evutil_socket_t fd, short what, void *arg)
@@ -179,22 +192,22 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	history_flush(arg);
+	/* nobody waits, and it may be weeks to the next one: reading a configuration leaves 60 kB of free pages */
+	malloc_trim(0);
 }
 
 /* The item of m, which is written when what is under way is over. */
 static void write_later(struct service *s, struct msg *m)
 {
 	struct history *h = &s->history;
-	uint8_t frame[ITEM_MAX + FRAME_HEADER];
-	int n = msg_encode(m, 0, frame, sizeof frame);
+	int n;
 
-	if (n < 0 || !(h->item = malloc((size_t)n))) {
-		complain(s, n < 0 ? n : -ENOMEM);
-		return;
+	if ((h->item = frame_of(m, &n))) {
+		h->item_size = (size_t)n;
+		event_active(h->write, EV_TIMEOUT, 0);
+	} else {
+		complain(s, n);
 	}
-	h->item_size = (size_t)n - FRAME_HEADER;
-	memcpy(h->item, frame + FRAME_HEADER, h->item_size);
-	event_active(h->write, EV_TIMEOUT, 0);
 }
 
 /* ------------------------------------------------------------- one attempt --- */
@@ -209,7 +222,7 @@ void history_begin(struct service *s)
 {
 	struct history *h = &s->history;
 	struct msg m = { .type = MSG_handoff };
-	uint8_t frame[ITEM_MAX + FRAME_HEADER];
+	uint8_t *frame;
 	int n;
 
 	history_flush(s);
@@ -227,9 +240,10 @@ void history_begin(struct service *s)
 	m.handoff.outcome = SPAN(under_way);
 	fill_request(s, &m);
 	SET_DAEMON(&m, old, &h->from);
-	n = msg_encode(&m, 0, frame, sizeof frame);
-	if (n < 0 || put(s, m.handoff.number, frame + FRAME_HEADER, (size_t)n - FRAME_HEADER, false))
+	frame = frame_of(&m, &n);
+	if (!frame || put(s, m.handoff.number, frame + FRAME_HEADER, (size_t)n - FRAME_HEADER, false))
 		h->ring.newest++;   /* its end takes that place, if the disk has room by then */
+	free(frame);
 	history_step(s, "phase", s_state_desc[s->s.state].name);   /* that it is told of came before */
 }
 
@@ -258,15 +272,18 @@ void history_successor(struct service *s)
 		look_at(&s->history.to, s->n);
 }
 
-/* *m and buf: the record as it was begun; m is zeroed if it cannot be read. */
-static void recall(struct service *s, uint8_t *buf, struct msg *m)
+/* The record as it was begun; m borrows from what is returned, the caller's. m is zeroed if it cannot be read. */
+static uint8_t *recall(struct service *s, struct msg *m)
 {
-	if (ring_read(&s->history.ring, s->history.ring.newest, buf, m) || m->type != MSG_handoff ||
+	uint8_t *buf = malloc(HISTORY_SLOT_SIZE);
+
+	if (!buf || ring_read(&s->history.ring, s->history.ring.newest, buf, m) || m->type != MSG_handoff ||
 	    !hid_equal(&m->handoff.id, &s->attempt.id)) {
 		*m = (struct msg){ .type = MSG_handoff };
 		m->handoff.id = s->attempt.id;
 		m->handoff.number = s->history.ring.newest;
 	}
+	return buf;
 }
 
 void history_cause(struct service *s)
@@ -282,7 +299,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
                  const struct times *t)
 {
 	struct history *h = &s->history;
-	uint8_t buf[HISTORY_SLOT_SIZE];
+	uint8_t *buf = NULL;
 	struct arrays arrays;
 	char log[2000];   /* the message borrows it */
 	struct msg m = { .type = MSG_handoff };
@@ -296,7 +313,7 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 		SET_DAEMON(&m, old, &h->from);
 		fill_disruption(&s->disruption, t->stall, &m, &arrays);
 	} else {
-		recall(s, buf, &m);
+		buf = recall(s, &m);
 	}
 	SET_DAEMON(&m, new, &h->to);
 	m.handoff.outcome = SPAN(outcome);
@@ -308,16 +325,21 @@ void history_end(struct service *s, int code, const char *outcome, const char *m
 	SET_UINT(&m, total_us, t->total);
 	fill_failure(s, &m, log, sizeof log);
 	write_later(s, &m);
+	free(buf);
 }
 
 /* ------------------------------------------------------------------ its life --- */
 
-/* Begun, and not ended; *m borrows from buf. */
-static bool newest_is_open(struct history *h, uint8_t *buf, struct msg *m)
+/* The newest record, if it has begun and not ended: m borrows from what is returned, the caller's. */
+static uint8_t *open_newest(struct history *h, struct msg *m)
 {
-	return h->ring.newest && !ring_read(&h->ring, h->ring.newest, buf, m) && m->type == MSG_handoff &&
-	       m->handoff.outcome.n == strlen(under_way) &&
-	       !memcmp(m->handoff.outcome.p, under_way, strlen(under_way));
+	uint8_t *buf = h->ring.newest ? malloc(HISTORY_SLOT_SIZE) : NULL;
+
+	if (buf && !ring_read(&h->ring, h->ring.newest, buf, m) && m->type == MSG_handoff &&
+	    m->handoff.outcome.n == strlen(under_way) && !memcmp(m->handoff.outcome.p, under_way, strlen(under_way)))
+		return buf;
+	free(buf);
+	return NULL;
 }
 
 /* It had not ended when its supervisor did, and nobody goes on with it now. */
@@ -334,33 +356,40 @@ static void settle(struct service *s, struct msg *m)
 	write_later(s, m);
 }
 
-static void settle_newest(struct service *s)
+static void take_up(struct service *s, struct msg *m)
 {
 	struct history *h = &s->history;
-	uint8_t buf[HISTORY_SLOT_SIZE];
-	struct msg m;
 
-	if (!newest_is_open(h, buf, &m))
-		return;
 	/* decided, and both daemons had died: the cold start says how it ends */
-	h->unsettled = store_waits(&s->journal, &m.handoff.id);
+	h->unsettled = store_waits(&s->journal, &m->handoff.id);
 	if (h->unsettled)
 		return;
-	if (s->journal.phase == BOOT_IDLE || !hid_equal(&m.handoff.id, &s->journal.id)) {
-		settle(s, &m);
+	if (s->journal.phase == BOOT_IDLE || !hid_equal(&m->handoff.id, &s->journal.id)) {
+		settle(s, m);
 		return;
 	}
 	h->begun = true;
 	history_step(s, "supervisor", "started again: these times count from here");
 }
 
+static void settle_newest(struct service *s)
+{
+	struct msg m;
+	uint8_t *buf = open_newest(&s->history, &m);
+
+	if (buf)
+		take_up(s, &m);
+	free(buf);
+}
+
 void history_settle(struct service *s)
 {
-	uint8_t buf[HISTORY_SLOT_SIZE];
 	struct msg m;
+	uint8_t *buf = s->history.unsettled ? open_newest(&s->history, &m) : NULL;
 
-	if (s->history.unsettled && newest_is_open(&s->history, buf, &m))
+	if (buf)
 		settle(s, &m);
+	free(buf);
 	s->history.unsettled = false;
 }
 

@@ -41,7 +41,7 @@ struct history {
 	off_t mark;                    /* what the daemons have written before it ends here: tail.h; -1: not known */
 	struct history_daemon from, to;
 	struct event *write;           /* made active by hand: it runs behind what is under way */
-	uint8_t *item;                 /* to be written then; NULL: nothing */
+	uint8_t *item;                 /* to be written then, as a frame; NULL: nothing */
 	size_t item_size;
 };
 

@@ -158,9 +158,9 @@ static void check_copy(const struct keep *k, struct kept *w)
 	}
 }
 
-void keep_open(struct keep *k, const char *state_dir, const struct current *c, uint64_t spare)
+void keep_open(struct keep *k, const char *state_dir, uint64_t spare)
 {
-	*k = (struct keep){ .dir = -1, .c = *c };
+	k->dir = -1;
 	if (keep_reopen(k, state_dir))
 		return;
 	check_copy(k, &k->c.now);

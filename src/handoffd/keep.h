@@ -40,9 +40,9 @@ struct keep {
 	char why[300];          /* why a copy is missing; "" */
 };
 
-/* Takes *c, opens the directory, removes what neither it nor a handoff under way names:
+/* k: zero but for c. Opens the directory, removes what neither c nor a handoff under way names:
  * the copy number spare, 0 none. */
-void keep_open(struct keep *k, const char *state_dir, const struct current *c, uint64_t spare);
+void keep_open(struct keep *k, const char *state_dir, uint64_t spare);
 /* Opens the directory, where that has failed. 0, or -errno: there are no copies, why says it. */
 int keep_reopen(struct keep *k, const char *state_dir);
 void keep_close(struct keep *k);

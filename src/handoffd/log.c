@@ -25,9 +25,10 @@ static struct {
 	const struct log_about *about;
 	mode_t type;               /* of stderr */
 	bool hold;
-	size_t held;               /* bytes of lines, each behind its length */
-	char lines[4 * LINE_MAX_BYTES];
+	size_t held;               /* bytes of held_lines, each line behind its length */
 } state = { .max = LOG_L_INFO, .fields = -1 };
+
+static char held_lines[4 * LINE_MAX_BYTES];   /* by itself: zeros have no page before they are written to */
 
 typedef uint16_t length_t;
 
@@ -118,7 +119,7 @@ void log_flush(void)
 {
 	length_t n;
 
-	for (char *line = state.lines, *end = line + state.held; line < end; line += n) {
+	for (char *line = held_lines, *end = line + state.held; line < end; line += n) {
 		memcpy(&n, line, sizeof n);
 		line += sizeof n;
 		if (state.fields >= 0)
@@ -151,10 +152,10 @@ static void say(enum log_event event, enum log_level level, const char *fmt, va_
 	n = (length_t)(state.json ? logline_json(&e, line, sizeof line)
 	               : state.fields >= 0 ? logline_fields(&e, line, sizeof line)
 	               : logline_text(&e, state.journal, line, sizeof line));
-	if (state.held + sizeof n + n > sizeof state.lines)
+	if (state.held + sizeof n + n > sizeof held_lines)
 		log_flush();
-	memcpy(state.lines + state.held, &n, sizeof n);
-	memcpy(state.lines + state.held + sizeof n, line, n);
+	memcpy(held_lines + state.held, &n, sizeof n);
+	memcpy(held_lines + state.held + sizeof n, line, n);
 	state.held += sizeof n + n;
 	if (!state.hold || level <= LOG_L_WARNING)
 		log_flush();

@@ -21,8 +21,20 @@ struct result {
 	struct hid id;
 	int code;
 	enum s_outcome outcome;
-	char outcome_text[64], message[2000];
+	char outcome_text[64];
+	const char *message;    /* borrowed */
 	struct times times;
+};
+
+#define MESSAGE_MAX   2000
+#define MESSAGE_USUAL 128
+
+/* One that is remembered. There is room for a usual message from the beginning, so that what is
+ * remembered is no block more, and lies where it lay. */
+struct kept_result {
+	struct result r;
+	char *message;
+	size_t room;
 };
 
 #define MAX_LATER 8
@@ -41,7 +53,7 @@ struct ops {
 	struct event *tell;     /* made active by hand: it runs behind what is under way */
 	struct later later[MAX_LATER];
 	unsigned nlater;
-	struct result results[MAX_RESULTS];   /* a ring: for who asks again by id */
+	struct kept_result results[MAX_RESULTS];   /* a ring: for who asks again by id */
 	unsigned nresults;
 };
 
@@ -122,10 +134,11 @@ static void send_result(struct caller *o, const struct result *r)
 
 static void answer(struct caller *o, int code, const char *outcome, const char *message)
 {
-	struct result r = { .id = o->id, .code = code };
+	char cut[MESSAGE_MAX];
+	struct result r = { .id = o->id, .code = code, .message = cut };
 
 	snprintf(r.outcome_text, sizeof r.outcome_text, "%s", outcome);
-	snprintf(r.message, sizeof r.message, "%s", message);
+	snprintf(cut, sizeof cut, "%s", message);
 	send_result(o, &r);
 }
 
@@ -163,16 +176,39 @@ void ops_watchers(struct service *s, const char *phase, const char *text)
 	note(s, phase, text, true);
 }
 
+static bool make_room(struct kept_result *k, size_t n)
+{
+	char *p = n > k->room ? realloc(k->message, n) : k->message;
+
+	if (!p)
+		return false;
+	k->message = p;
+	if (n > k->room)
+		k->room = n;
+	return true;
+}
+
+static void keep_result(struct ops *ops, const struct result *r)
+{
+	struct kept_result *k = &ops->results[ops->nresults++ % MAX_RESULTS];
+
+	k->r = *r;
+	if (make_room(k, strlen(r->message) + 1))
+		k->r.message = strcpy(k->message, r->message);
+	else
+		k->r.message = "(there was no memory to remember its message)";
+}
+
 void ops_result(struct service *s, int code, const char *outcome, const char *message)
 {
-	struct result *r = &s->ops->results[s->ops->nresults++ % MAX_RESULTS];
 	struct attempt *a = &s->attempt;
+	char cut[MESSAGE_MAX];
+	struct result r = { .id = a->id, .code = code, .outcome = s->s.outcome, .message = cut };
 	uint64_t now = sys_now_us();
 	struct times t = { 0 };
 
-	*r = (struct result){ .id = a->id, .code = code, .outcome = s->s.outcome };
-	snprintf(r->outcome_text, sizeof r->outcome_text, "%s", outcome);
-	snprintf(r->message, sizeof r->message, "%s", message);
+	snprintf(r.outcome_text, sizeof r.outcome_text, "%s", outcome);
+	snprintf(cut, sizeof cut, "%s", message);
 	if (a->asked_us) {
 		t.total = now - a->asked_us;
 		t.serving = a->serving_us ? a->serving_us - a->asked_us : 0;
@@ -180,11 +216,12 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		t.stall = a->plan ? 0 : disruption_longest(&s->disruption);
 	}
 	if (code == 0 && a->max_stall_ms && t.stall > (uint64_t)a->max_stall_ms * 1000) {
-		r->code = 7;
-		snprintf(r->message, sizeof r->message, "%.1500s; but nobody accepted for %.1f ms, over the %u ms of "
+		r.code = 7;
+		snprintf(cut, sizeof cut, "%.1500s; but nobody accepted for %.1f ms, over the %u ms of "
 		         "--max-stall", message, (double)t.stall / 1000, a->max_stall_ms);
 	}
-	r->times = t;
+	r.times = t;
+	keep_result(s->ops, &r);
 	if (!a->plan) {
 		s->totals.outcomes[s->s.outcome]++;
 		s->totals.pause_us = t.pause;
@@ -197,25 +234,25 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 	}
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if ((o->waits == WAITS_ATTEMPT || o->waits == WAITS_ABORT) && hid_equal(&o->id, &a->id))
-			send_result(o, r);
-	ops_watchers(s, outcome, r->message);
+			send_result(o, &r);
+	ops_watchers(s, outcome, cut);
 	a->told = true;
-	history_end(s, r->code, outcome, r->message, &t);
+	history_end(s, r.code, outcome, cut, &t);
 }
 
 void ops_refused(struct service *s, const struct hid *id, int code, const char *outcome, const char *message)
 {
-	struct result *r;
+	char cut[MESSAGE_MAX];
+	struct result r = { .id = *id, .code = code, .message = cut };
 
 	if (!s->ops)
 		return;
-	r = &s->ops->results[s->ops->nresults++ % MAX_RESULTS];
-	*r = (struct result){ .id = *id, .code = code };
-	snprintf(r->outcome_text, sizeof r->outcome_text, "%s", outcome);
-	snprintf(r->message, sizeof r->message, "%s", message);
+	snprintf(r.outcome_text, sizeof r.outcome_text, "%s", outcome);
+	snprintf(cut, sizeof cut, "%s", message);
+	keep_result(s->ops, &r);
 	for (struct caller *o = s->ops->callers.list; o; o = o->next)
 		if (o->waits == WAITS_ATTEMPT && hid_equal(&o->id, id))
-			send_result(o, r);
+			send_result(o, &r);
 }
 
 static void tell_planned(struct service *s)
@@ -459,22 +496,22 @@ static void on_stop(struct caller *o, const struct msg *m)
 static const struct result *find_result(struct service *s, const struct hid *id)
 {
 	for (unsigned i = 0; i < MAX_RESULTS && i < s->ops->nresults; i++)
-		if (hid_equal(&s->ops->results[i].id, id))
-			return &s->ops->results[i];
+		if (hid_equal(&s->ops->results[i].r.id, id))
+			return &s->ops->results[i].r;
 	return NULL;
 }
 
 /* What an earlier supervisor has told, or this process before a re-exec. */
-static bool recall_result(struct service *s, const struct hid *id, struct result *ret)
+static bool recall_result(struct service *s, const struct hid *id, char message[MESSAGE_MAX], struct result *ret)
 {
 	struct history_record r;
 	const struct msg_handoff *h = &r.m.handoff;
 
 	if (!history_find(s, id, &r))
 		return false;
-	*ret = (struct result){ .id = *id, .code = (int)h->code };
+	*ret = (struct result){ .id = *id, .code = (int)h->code, .message = message };
 	span_copy(ret->outcome_text, sizeof ret->outcome_text, &h->outcome);
-	span_copy(ret->message, sizeof ret->message, &h->message);
+	span_copy(message, MESSAGE_MAX, &h->message);
 	ret->times = (struct times){ .pause = h->pause_us, .serving = h->serving_us, .total = h->total_us,
 	                             .stall = h->stall_us };
 	return true;
@@ -510,6 +547,7 @@ static void on_outcome(struct caller *o, const struct msg *m)
 	const struct hid *id = &m->op_outcome.id;
 	const struct result *r = find_result(s, id);
 	struct result recalled;
+	char message[MESSAGE_MAX];
 
 	o->id = *id;
 	if (((s_in_handoff(&s->s) || s->reported) && hid_equal(id, &s->attempt.id)) || is_candidate(s, id))
@@ -518,7 +556,7 @@ static void on_outcome(struct caller *o, const struct msg *m)
 		send_result(o, r);
 	else if (store_waits(&s->journal, id) && s->s.state != S_IDLE && !s->s.stop)
 		wait_for(o, WAITS_ATTEMPT, id);   /* told when it is known whether somebody serves */
-	else if (recall_result(s, id, &recalled))
+	else if (recall_result(s, id, message, &recalled))
 		send_result(o, &recalled);
 	else if (hid_equal(id, &s->journal.last_id) && s->journal.outcome != OUTCOME_NONE)
 		answer_last(o);
@@ -779,6 +817,8 @@ int ops_open(struct service *s, int fd, char *err, size_t size)
 		snprintf(err, size, "no memory");
 		return -ENOMEM;
 	}
+	for (unsigned i = 0; i < MAX_RESULTS; i++)
+		make_room(&s->ops->results[i], MESSAGE_USUAL);   /* if not, then later */
 	s->ops->callers.serve = serve;
 	return callers_open(&s->ops->callers, s, fd, err, size);
 }
@@ -795,6 +835,8 @@ void ops_close(struct service *s)
 			answer(o, 5, "stopped", "the supervisor was stopped; the service is NOT served");
 	callers_close(&s->ops->callers);
 	event_free(s->ops->tell);
+	for (unsigned i = 0; i < MAX_RESULTS; i++)
+		free(s->ops->results[i].message);
 	free(s->ops);
 	s->ops = NULL;
 }

@@ -116,7 +116,8 @@ struct service {
 	char about_id[37];
 	struct disruption disruption;  /* of the attempt under way, or of the last one */
 	struct peer *o, *n, *grave;    /* grave: freed when the callback under way is over */
-	char runtime_dir[4096], state_dir[4096], lock_dir[4200];
+	char runtime_dir[4096], state_dir[4096];
+	char *lock_dir;                /* of a service without data-dir */
 	struct attempt attempt;
 	int transfer;                  /* the incumbent's end of the transfer channel; -1: none */
 	bool reported;                 /* the outcome waits for the cold start that follows it */
@@ -141,7 +142,8 @@ struct service {
 };
 
 /*
- * Reads the journal and begins: adopts what runs, or starts the daemon. carried: goes on where an
+ * Reads the journal and begins: adopts what runs, or starts the daemon. *s comes zeroed (most of it is
+ * never written to, and has no pages then). carried: goes on where an
  * earlier life of this process has stopped (reexec.h); NULL: there was none. conf is taken
  * over. 0, or -errno with one line in err; -ENOEXEC: nobody runs, and there is nothing to
  * start: command is wrong. The loop is the caller's: event_base_dispatch.

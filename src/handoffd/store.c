@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -83,14 +84,12 @@ static void unpack_current(const struct msg *m, struct current *c)
 	span_copy(c->boot, sizeof c->boot, &r->boot);
 }
 
-static int load_current(struct store *s, struct current *c)
+static int load_current(struct store *s, uint8_t *buf, struct current *c)
 {
-	uint8_t buf[SLOT_SIZE];
 	char why[200];
 	struct msg m;
 	int e = slots_load(&s->current, s->current_fd, SLOT_SIZE, buf, &m, why, sizeof why);
 
-	memset(c, 0, sizeof *c);
 	if (!e && m.type != MSG_current)
 		e = -EBADMSG;
 	if (!e)
@@ -98,15 +97,11 @@ static int load_current(struct store *s, struct current *c)
 	return e;
 }
 
-static int load_journal(struct store *s, struct journal *j)
+static int load_journal(struct store *s, uint8_t *buf, struct journal *j)
 {
-	uint8_t buf[SLOT_SIZE];
 	char why[200];
 	struct msg m;
-	int e;
-
-	memset(j, 0, sizeof *j);
-	e = slots_load(&s->journal, s->journal_fd, SLOT_SIZE, buf, &m, why, sizeof why);
+	int e = slots_load(&s->journal, s->journal_fd, SLOT_SIZE, buf, &m, why, sizeof why);
 	if (e == -ENODATA) {
 		s->fresh = true;
 		return slots_reserve(s->journal_fd, SLOT_SIZE);
@@ -151,23 +146,14 @@ static int take_lock(struct store *s, const char *dir, char *err, size_t size)
 	return e;
 }
 
-int store_open(struct store *s, const char *runtime_dir, const char *state_dir, int lock,
-               struct journal *ret_j, struct current *ret_c, char *err, size_t size)
+static int load_both(struct store *s, const char *runtime_dir, const char *state_dir, uint8_t *buf,
+                     struct journal *ret_j, struct current *ret_c, char *err, size_t size)
 {
 	int e;
 
-	*s = (struct store){ .lock = lock, .journal_fd = -1, .current_fd = -1 };
-	memset(ret_j, 0, sizeof *ret_j);
-	proc_boot_id(s->boot);
-	if (!s->boot[0]) {   /* all of the journal would seem to be of another boot, and nobody alive */
-		snprintf(err, size, "/proc/sys/kernel/random/boot_id cannot be read: whose the journal's pids are, nobody knows");
-		return -EIO;
-	}
-	if (lock < 0 && (e = take_lock(s, runtime_dir, err, size)))
-		return e;
 	if ((s->current_fd = store_open_in(state_dir, "current", err, size)) < 0)
 		return s->current_fd;
-	e = load_current(s, ret_c);
+	e = load_current(s, buf, ret_c);
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
 		return fail(err, size, e, state_dir, "current", "cannot be written");
 	if (e)
@@ -175,8 +161,29 @@ int store_open(struct store *s, const char *runtime_dir, const char *state_dir, 
 		          "the configuration's command counts", state_dir, e == -EBADMSG ? "is damaged" : strerror(-e));
 	if ((s->journal_fd = store_open_in(runtime_dir, "journal", err, size)) < 0)
 		return s->journal_fd;
-	e = load_journal(s, ret_j);
+	e = load_journal(s, buf, ret_j);
 	return e ? fail(err, size, e, runtime_dir, "journal", e == -EBADMSG ? "is damaged" : "cannot be read or written") : 0;
+}
+
+int store_open(struct store *s, const char *runtime_dir, const char *state_dir, int lock,
+               struct journal *ret_j, struct current *ret_c, char *err, size_t size)
+{
+	uint8_t *buf;
+	int e;
+
+	*s = (struct store){ .lock = lock, .journal_fd = -1, .current_fd = -1 };
+	proc_boot_id(s->boot);
+	if (!s->boot[0]) {   /* all of the journal would seem to be of another boot, and nobody alive */
+		snprintf(err, size, "/proc/sys/kernel/random/boot_id cannot be read: whose the journal's pids are, nobody knows");
+		return -EIO;
+	}
+	if (lock < 0 && (e = take_lock(s, runtime_dir, err, size)))
+		return e;
+	if (!(buf = malloc(SLOT_SIZE)))
+		return fail(err, size, -ENOMEM, runtime_dir, "journal", "cannot be read or written");
+	e = load_both(s, runtime_dir, state_dir, buf, ret_j, ret_c, err, size);
+	free(buf);
+	return e;
 }
 
 int store_journal(struct store *s, const struct journal *j)

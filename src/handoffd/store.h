@@ -49,8 +49,8 @@ struct store {
 /*
  * Takes the supervisor's lock in the runtime directory, unless lock is the descriptor by which this
  * process has it already (-1: it has not), and opens both files, creating
- * what is missing. *ret_j is empty after a first start and after a boot, *ret_c after a
- * first start and if that file is damaged; 0. Blocks for a second at most while somebody has
+ * what is missing. *ret_j and *ret_c come zeroed; *ret_j stays so after a first start and after a
+ * boot, *ret_c after a first start and if that file is damaged; 0. Blocks for a second at most while somebody has
  * the lock. Errors, a sentence in err: -EWOULDBLOCK another supervisor runs for this service;
  * -EBADMSG the journal is damaged (everything else is usable then); -EACCES, -ENOSPC, ...
  */

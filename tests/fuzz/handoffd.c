@@ -301,6 +301,7 @@ static void begin(void)
 		chan_init(&caller[i], -1);
 	log_open("fuzz", LOG_L_ERROR);
 	HOLDS(!conf_read(fuzz_file("handoffd.conf", text, strlen(text)), &c, err, sizeof err), "%s", err);
+	memset(&service, 0, sizeof service);
 	HOLDS(!service_start(&service, event_base_new(), c, NULL, err, sizeof err), "%s", err);
 	service.s.trace = on_row;
 	turn();

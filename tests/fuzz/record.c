@@ -57,8 +57,8 @@ static void write_file(const char *dir, const char *name, const void *p, size_t 
 static void journal(const char *dir)
 {
 	struct store s;
-	struct journal j, again;
-	struct current c, kept;
+	struct journal j = { 0 }, again = { 0 };
+	struct current c = { 0 }, kept = { 0 };
 	char err[1200] = "";
 	int e = store_open(&s, dir, dir, -1, &j, &c, err, sizeof err);
 

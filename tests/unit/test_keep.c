@@ -16,7 +16,6 @@ static char dir[64], path[96], err[8192];
 static struct conf conf;
 static char *argv[2];
 static struct keep k;
-static struct current none;
 
 static void __attribute__((format(printf, 1, 2))) shell(const char *fmt, ...)
 {
@@ -40,7 +39,8 @@ static void setup(void)
 	log_open("test", LOG_L_ERROR);
 	shell("cp /bin/true %s", path);
 	leak_setup();
-	keep_open(&k, dir, &none, 0);
+	k = (struct keep){ .dir = -1 };
+	keep_open(&k, dir, 0);
 	ck_assert_int_ge(k.dir, 0);
 }
 
@@ -206,7 +206,7 @@ START_TEST(sweeps)
 	shell("mkdir %s/exe/9 && touch %s/exe/9/x", dir, dir);
 	k.c.before = (struct kept){ .path = "" };
 	keep_close(&k);
-	keep_open(&k, dir, &(struct current){ .now = k.c.now }, 0);
+	keep_open(&k, dir, 0);
 	ck_assert_uint_eq(entries(), 1);
 	ck_assert_str_eq(cold(false), "path");
 }
