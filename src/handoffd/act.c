@@ -346,6 +346,8 @@ static void send_begin(struct service *s, bool sealed)
 	if (sealed) {
 		MSG_SET(&m, begin, revisions, ((struct uints){ .n = s->s.nrevisions, .v = s->s.revisions }));
 		MSG_SET(&m, begin, fingerprint, s->s.fingerprint);
+		if (s->s.epoch)
+			MSG_SET(&m, begin, epoch, s->s.epoch);
 	}
 	SET_CONTEXT(&m, begin, &s->attempt);
 	if (!s->attempt.prepared_us)

@@ -82,6 +82,7 @@ struct handoff {
 	unsigned nrevisions;
 	uint64_t *revisions;
 	struct fprint fingerprint;
+	uint64_t sealed_epoch;   /* of the lock's record, as the incumbent left it; 0: not said */
 	const struct handoff_state *answer;   /* the caller's, during one call */
 	struct helper helper;
 	struct giver *giver;     /* as an incumbent, from Prepare to the next; NULL: no channel */

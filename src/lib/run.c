@@ -120,6 +120,13 @@ static void keep_record(handoff *h)
 	h_drop(h);
 }
 
+/* Somebody has had the lock since the incumbent sealed: who opens what was sealed then, from a cache
+ * say, loses what that one has written, and no revision shows it. */
+static bool is_passed(const handoff *h)
+{
+	return h->lock.held && h->sealed_epoch && h->lock.epoch - 1 > h->sealed_epoch;
+}
+
 static enum d_event try_lock(handoff *h)
 {
 	int e = h->lock.dir < 0 ? 0 : lockfile_try(&h->lock, h->build, h->build_size);
@@ -127,6 +134,10 @@ static enum d_event try_lock(handoff *h)
 	h->next_lock_try = sys_now_ms() + D_LOCK_POLL_MS;
 	if (e == -EWOULDBLOCK)
 		return D_E_LOCK_HELD;
+	if (!e && d_is_successor(&h->d) && is_passed(h)) {
+		h_give_up(h, -ECANCELED, "another process has had the lock since the incumbent has sealed");
+		return D_E_LOCK_FAILED;
+	}
 	if (!e && !d_is_successor(&h->d))
 		lockfile_sync(&h->lock);
 	/* who opens for the first time must be able to say so; who resumes only logs it */

@@ -52,6 +52,8 @@ void wire_simple(handoff *h, enum msg_type type)
 		m.seal_complete.id = h->d.id;
 		m.seal_complete.revisions = (struct uints){ .n = h->answer->shards, .v = h->answer->revisions };
 		memcpy(m.seal_complete.fingerprint.b, h->answer->fingerprint, FINGERPRINT_SIZE);
+		if (h->lock.epoch && !h->lock.record_error)   /* the next one finds it there */
+			MSG_SET(&m, seal_complete, epoch, h->lock.epoch);
 		give_count(h, &m);
 		break;
 	case MSG_seal_failed:
@@ -207,6 +209,7 @@ static void keep_sealed(handoff *h, const struct msg *m)
 	if (h->revisions)
 		h->nrevisions = uints_copy(&m->begin.revisions, h->revisions, m->begin.revisions.n);
 	h->fingerprint = m->begin.fingerprint;
+	h->sealed_epoch = MSG_HAS(m, begin, epoch) ? m->begin.epoch : 0;
 }
 
 void wire_resume_reason(handoff *h, const char *p, size_t n)

@@ -363,6 +363,7 @@ static void note(struct s *s, enum s_event e, const struct msg *m)
 		s->sealed = true;
 		s->nrevisions = uints_copy(&m->seal_complete.revisions, s->revisions, MAX_SHARDS);
 		s->fingerprint = m->seal_complete.fingerprint;
+		s->epoch = MSG_HAS(m, seal_complete, epoch) ? m->seal_complete.epoch : 0;
 		break;
 	default: break;
 	}

@@ -197,6 +197,7 @@ struct s {
 	unsigned nrevisions;
 	uint64_t revisions[MAX_SHARDS];
 	struct fprint fingerprint;
+	uint64_t epoch;          /* of the lock's record then; 0: not known */
 	/* time, ms */
 	uint64_t entered, prepared_at, deadline, heard_o, heard_n, served_since;
 	unsigned cold_tries;

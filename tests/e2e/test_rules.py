@@ -121,12 +121,15 @@ class RuleCase(Rules, HandoffCase, Case):
         p.id = said[0]
         return said[1]
 
-    def seal(self, p):
+    def seal(self, p, **epoch):
         """A puppet that is the incumbent, up to the seal."""
         self.prepared(p)
+        self.sealed(p, **epoch)
+
+    def sealed(self, p, epoch=None):
         self.say(p, DRAINED, connections=0, accept_closed=True)
         p.receive(SEAL_REQUEST)
-        p.send(frame(SEAL_COMPLETE, {0: p.id, 1: [], 2: bytes(32)}))
+        p.send(frame(SEAL_COMPLETE, {0: p.id, 1: [], 2: bytes(32), **({5: epoch} if epoch else {})}))
 
     def ready(self, p):
         """A puppet that is the successor, up to its Commit, which it does not answer."""
@@ -409,6 +412,32 @@ class Ready(RuleCase):
         self.ends(s.start_upgrade(), s, 1, "aborted")
         self.took(s, "READY other Ready")
         self.assert_serves(s, "1.0")
+
+    def owner(self, s):
+        """Somebody has the lock on its data, and dies: the epoch that is left there."""
+        env = {k: v for k, v in harness.environment(s.dir).items() if not k.startswith("HANDOFF_")}
+        with subprocess.Popen([harness.program(OLD), "--data-dir", s.data_dir, "--listen",
+                               "unix:" + s.path("owner")], env=env, stderr=subprocess.PIPE, text=True) as p:
+            said = next(x for x in p.stderr if " serves: epoch " in x)
+            p.kill()
+        return int(said.split(" serves: epoch ")[1].split(",")[0])
+
+    def test_the_lock_was_anothers_since_the_seal(self):
+        """No revision shows it, if the successor opens what it has in its cache."""
+        s, o = self.puppet_o()
+        epoch = self.owner(s)
+        u = self.upgrade_to_kvd(s)
+        n = self.prepared(o)
+        os.kill(n, signal.SIGSTOP)
+        self.sealed(o, epoch=epoch)
+        self.took(s, "SEAL SealComplete")
+        self.assertEqual(self.owner(s), epoch + 1)
+        self.go(n)
+        o.receive(RESUME)
+        self.say(o, D_STATUS, serving=True)
+        self.ends(u, s, 1, "aborted")
+        self.took(s, "READY N dead")
+        self.assertIn("another process has had the lock since the incumbent has sealed", s.log())
 
     def test_an_operator_aborts(self):
         s = self.started()

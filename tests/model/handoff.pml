@@ -239,6 +239,7 @@ bit  tm[NSLOT];		/* has been sent SIGTERM			*/
 bit  ns[NSLOT];		/* N: Begin said that nobody has sealed		*/
 #endif
 byte lock = 0;		/* holder of the flock				*/
+bit passed;		/* its record's epoch is not the one under which O sealed */
 byte disk, acked, nw;	/* writes: on disk, acknowledged, issued	*/
 byte fmt;		/* on-disk format = version that wrote it	*/
 
@@ -534,8 +535,14 @@ inline to(x) { FROM(sst); facts(); sst = x }
 inline go(x) { FROM(st[i]); dfacts(); st[i] = x }
 
 /* ================================================================ daemon == */
+/* the epoch in Begin is that of the lock's record */
+#ifdef M_NO_EPOCH
+#define NOT_PASSED true
+#else
+#define NOT_PASSED (!passed)
+#endif
 /* the end of its channel: S has closed it, or (-DBREAK) the daemon itself does */
-#ifdef BREAK
+#if defined(BREAK) && !defined(M_BROKEN_GOES_ON)	/* which is about those that S closes */
 #define CUT(i) (ncr && F && up[i] && sc[i] && INCUMBENT(i))
 #else
 #define CUT(i) false
@@ -573,8 +580,10 @@ end:	do
 		:: v == 0 -> go(D_LOCK); ACT(A_TRY_LOCK); DRULE("WBEGIN Begin(rev): BEGIN_SEALED")
 		:: else -> go(D_LOCK_DEAD); ACT(A_TRY_LOCK); DRULE("WBEGIN Begin(nothing sealed): BEGIN_NOTHING")
 		fi }
-	:: atomic { st[i] == D_LOCK && lock == NONE -> go(D_OPEN); lock = i; ACT(A_TELL_BEGIN);
+	:: atomic { st[i] == D_LOCK && lock == NONE && NOT_PASSED -> go(D_OPEN); lock = i; ACT(A_TELL_BEGIN);
 		LOG(("N%d: takes flock\n", i)); DRULE("WBEGIN Begin(rev): LOCKED") }
+	:: atomic { st[i] == D_LOCK && lock == NONE && !NOT_PASSED -> go(D_EXIT); ACT(A_DROP);
+		LOG(("N%d: another has had the flock since the seal\n", i)); die(i); DRULE("WBEGIN Begin(rev): LOCK_FAILED") }
 	:: atomic { st[i] == D_LOCK_DEAD && lock == NONE -> go(D_OPEN); lock = i; ACT(A_TELL_BEGIN);
 		LOG(("N%d: takes flock\n", i)); DRULE("WBEGIN Begin(nothing sealed): LOCKED") }
 	:: atomic { st[i] == D_LOCK && lock != NONE -> go(D_EXIT); ACT(A_DROP);
@@ -755,7 +764,7 @@ end:	do
 		LOG(("O%d: own deadline in the seal\n", i)); DRULE("SEALING T_osealed: TIMEOUT") }
 	:: atomic { st[i] == D_UNSEAL && (EOFS(i) || CUT(i)) -> go(D_UNSEAL); eof(); DRULE("SEALING EOF: EOF") }
 	:: atomic { st[i] == I_UNLK -> go(I_SEALSND);
-		lock = NONE; ACT(A_UNLOCK); LOG(("O%d: releases flock\n", i)); DRULE("+") }
+		lock = NONE; passed = 0; ACT(A_UNLOCK); LOG(("O%d: releases flock\n", i)); DRULE("+") }
 	:: atomic { st[i] == I_SEALSND -> go(D_SEALED);
 		dsend(SEALOK, hid[i], mem[i]); ACT(A_SEND_SEALED);
 		gseal[hid[i]] = sc[i] && up[i];
@@ -773,14 +782,14 @@ end:	do
 	:: atomic { st[i] == D_SEALED && up[i] && !pl[i] && T_OSEALED -> go(D_SEALED); pl[i] = 1; ACT(A_POLL);
 		LOG(("O%d: own deadline, polls the flock\n", i)); DRULE("SEALED T_osealed: TIMEOUT") }
 	:: atomic { st[i] == D_SEALED && lock == NONE && (pl[i] || !up[i]) -> go(D_REOPEN);
-		lock = i; pl[i] = 0; ACT(A_TELL_REOPEN); LOG(("O%d: got flock, resumes by itself\n", i)); DRULE("SEALED flock got: LOCKED") }
+		lock = i; passed = 1; pl[i] = 0; ACT(A_TELL_REOPEN); LOG(("O%d: got flock, resumes by itself\n", i)); DRULE("SEALED flock got: LOCKED") }
 #ifdef M_O_EXIT_BOUND
 	:: atomic { st[i] == D_SEALED && !up[i] && lock != NONE ->
 		assert(ncomm[hid[i]]);
 		LOG(("O%d: flock still held after the bound, exits\n", i)); die(i) }
 #endif
 	:: atomic { st[i] == D_RELOCK && lock == NONE -> go(D_REOPEN);
-		lock = i; ACT(A_TELL_REOPEN); LOG(("O%d: got flock\n", i)); DRULE("RELOCK: LOCKED") }
+		lock = i; passed = 1; ACT(A_TELL_REOPEN); LOG(("O%d: got flock\n", i)); DRULE("RELOCK: LOCKED") }
 	:: atomic { st[i] == D_RELOCK && (EOFS(i) || CUT(i)) -> go(D_RELOCK); eof(); DRULE("RELOCK: EOF") }
 	:: atomic { st[i] == D_REOPEN -> go(D_SERVE);
 		assert(fmt <= ver[i]);		/* can read what is on disk */

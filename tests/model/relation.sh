@@ -16,7 +16,7 @@ steps() # OPTIONS: appended to the file "steps"
 	grep -q 'errors: 0' out || { grep error out; exit 1; }
 	LC_ALL=C awk '/^ *@/ && !seen[$0]++ { sub(/^ */, ""); print }' out >>steps
 }
-steps "-DNHAND=1 -DNCRASH=2 -DBREAK -DJFAULT -DJLOST -DHANG -DPDEATHSIG -DREEXEC=1"
+steps "-DNHAND=1 -DNCRASH=2 -DBREAK -DBADOPEN -DJFAULT -DJLOST -DHANG -DPDEATHSIG -DREEXEC=1"
 # what is asked for, in a handoff and where the journal was lost
 steps "-DNHAND=1 -DNCRASH=1 -DBREAK -DASK=1"
 steps "-DNHAND=0 -DNCRASH=2 -DNWRITE=0 -DJLOST -DASK=1"

@@ -41,6 +41,7 @@ verify "the same, a helper of O keeps the flock"           handoff.pml "-DNHAND=
 verify "2 handoffs, 2 crashes, EOF before verified death"  handoff.pml "-DNHAND=2 -DNCRASH=2 -DSLOWDEATH" "$D" "$M" holds
 verify "2 handoffs, 2 crashes, helpers keep the flock"     handoff.pml "-DNHAND=2 -DNCRASH=2 -DHELPER" "$D" "$M" holds
 verify "2 handoffs, 2 crashes, N may open a stale state"   handoff.pml "-DNHAND=2 -DNCRASH=2 -DBADOPEN" "$D" "$M" holds
+verify "1 handoff, 3 faults, channels end, N may be stale" handoff.pml "-DNHAND=1 -DNCRASH=3 -DBADOPEN -DBREAK $D1" "$D" "$M" holds
 verify "2 handoffs, 2 crashes, the new binaries are bad"   handoff.pml "-DNHAND=2 -DNCRASH=2 -DBADNEW" "$D" "$M" holds
 verify "2 handoffs, 2 crashes, S aborts (the older rule)"  handoff.pml "-DNHAND=2 -DNCRASH=2 -DO_DEAD_ABORTS" "$D" "$M" holds
 echo "## no residue: after a faulty handoff the next, fault-free one must commit"

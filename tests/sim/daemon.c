@@ -57,8 +57,10 @@ static void app_writes(struct world *w, struct proc *p)
 
 static void app_opens(struct world *w, struct proc *p)
 {
-	/* N is allowed this lie where S has something to compare, or hears that O has served */
-	bool stale = w->sealed[p->hand] && p->hand && !w->unheard && fault_strikes(w, F_STALE);
+	/* N is allowed this lie where S has something to compare; if it does not ask the lock's epoch,
+	 * where S hears that O has served again */
+	bool stale = w->sealed[p->hand] && p->hand && !(w->unheard && sim_flags & M_OLD_N) &&
+	             fault_strikes(w, F_STALE);
 
 	if (w->fmt > p->ver)
 		violated(w, "%s cannot read the format of v%u", pname(p->pid), w->fmt);
@@ -126,6 +128,7 @@ static void send_state(struct world *w, struct proc *p, enum msg_type type)
 		m.seal_complete.id = p->d.id;
 		m.seal_complete.revisions = (struct uints){ .n = SHARDS, .v = p->mem.rev };
 		m.seal_complete.fingerprint = f;
+		MSG_SET(&m, seal_complete, epoch, p->epoch);
 		if (send_msg(w, p, true, &m))
 			w->sealed[hand_of(&p->d.id)] = true;
 		return;
@@ -204,8 +207,13 @@ static enum d_event try_lock(struct world *w, struct proc *p)
 	/* the record of the owner cannot be written: N gives up, an O that resumes does not */
 	if (p->hand && d_is_successor(&p->d) && fault_strikes(w, F_LOCK))
 		return D_E_LOCK_FAILED;
+	if (!had)
+		p->epoch = ++w->epoch;
 	w->lock = p->pid;
 	say(w, pname(p->pid), "has the flock");
+	if (d_is_successor(&p->d) && p->sealed_epoch && p->epoch - 1 > p->sealed_epoch && 
+	    !(sim_flags & (M_EPOCH | M_OLD_N)))
+		return D_E_LOCK_FAILED;
 	return D_E_LOCKED;
 }
 
@@ -299,6 +307,8 @@ static void receive(struct world *w, struct proc *p)
 		k.sockets_ack.batch = 1;
 		send_msg(w, p, true, &k);
 	}
+	if (m.type == MSG_begin)
+		p->sealed_epoch = MSG_HAS(&m, begin, epoch) ? m.begin.epoch : 0;
 	give(w, p, d_event_of(&p->d, &m, w->now / MS));
 }
 

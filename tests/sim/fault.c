@@ -349,8 +349,8 @@ static void break_o(struct world *w, struct proc *o)
 		w->sup.broken = o->pid;
 		return;
 	}
-	/* what it does then nobody hears of if it dies before it registers again, and no
-	 * library does this unless S sends garbage: its end looks like a death to S */
+	/* what it does then nobody hears of if it dies before it registers again, and its end looks
+	 * like a death to S: only the lock's epoch tells */
 	w->unheard = true;
 	conn_close_d(o);
 	d_step(&o->d, D_E_EOF, w->now / MS, &o->q);

@@ -69,6 +69,7 @@ struct proc {
 	struct state mem;
 	struct d_out q;
 	unsigned qi;
+	uint64_t epoch, sealed_epoch;   /* of the lock's record: its own; the one that Begin names */
 	enum d_event answer, app_event;
 	uint64_t busy, app_at, beat_at, poll_at, connect_at, write_at, exit_at, bad_at;
 	/* the kernel's: */
@@ -138,7 +139,7 @@ struct mutant {
 enum {   /* drivers that break a rule */
 	M_IDS = 1, M_MEMORY = 2, M_NO_REV = 4, M_AT_EOF = 8, M_BOTH_NEW = 16, M_NO_STARTED = 32,
 	M_UNREAD_N = 64, M_NEWFMT = 128, M_WARM_TRUST = 256, M_OLDREV = 512, M_UNREAD_O = 1024,
-	M_QUEUE = 2048, M_STRANGER = 4096,
+	M_QUEUE = 2048, M_STRANGER = 4096, M_EPOCH = 8192, M_OLD_N = 16384,
 };
 extern const struct mutant mutants[];
 extern const struct s_row *sim_s_table;   /* the law, or a mutant's copy */
@@ -159,6 +160,7 @@ struct world {
 	struct proc proc[MAX_PROC];
 	unsigned nproc, last_pid;
 	unsigned lock;          /* pid of the flock's holder; 0: free */
+	uint64_t epoch;         /* of its record */
 	struct state disk;
 	uint64_t acked[SHARDS];
 	unsigned fmt;

@@ -40,6 +40,7 @@ static void send_begin(struct world *w, bool sealed)
 	if (sealed) {
 		MSG_SET(&m, begin, revisions, ((struct uints){ .n = s->nrevisions, .v = s->revisions }));
 		MSG_SET(&m, begin, fingerprint, s->fingerprint);
+		MSG_SET(&m, begin, epoch, s->epoch);
 	}
 	send_to(w, w->sup.n, &m);
 }

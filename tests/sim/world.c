@@ -111,6 +111,7 @@ static void begin_serving(struct world *w)
 	p->listens = p->writer = true;
 	p->write_at = 0;
 	w->lock = p->pid;
+	p->epoch = w->epoch = 1;
 	u->alive = u->booted = u->listens = true;
 	u->j = j;
 	u->o = p->pid;
