@@ -586,6 +586,31 @@ START_TEST(each_call_fails)
 }
 END_TEST
 
+/* A path that somebody has left: whatever fails there is told, and the next try takes it. */
+START_TEST(each_call_at_a_stale_path_fails)
+{
+	unsigned total = 0, failures = 0;
+
+	unix_row("path", path);
+	for (fail_at = 0; fail_at <= total; fail_at++) {   /* the first: none does */
+		open_all();
+		listeners_close(&l, false);
+		calls = 0;
+		sys_fault = nth;
+		if (listeners_open(&l, &conf, err, sizeof err) < 0) {
+			ck_assert_ptr_nonnull(strstr(err, path));
+			failures++;
+		}
+		sys_fault = NULL;
+		total = fail_at ? total : calls;
+		listeners_close(&l, true);
+		unlink(path);
+	}
+	ck_assert_uint_ge(total, 9);
+	ck_assert_uint_eq(failures, total - 1);   /* a close(2) cannot */
+}
+END_TEST
+
 /* What could not be looked at is not taken for another thing than was announced. */
 START_TEST(each_call_of_an_adoption_fails)
 {
@@ -666,6 +691,7 @@ int main(void)
 	tcase_add_test(t, backlog_is_applied);
 	tcase_add_test(t, another_name_and_backlog);
 	tcase_add_test(t, each_call_fails);
+	tcase_add_test(t, each_call_at_a_stale_path_fails);
 	tcase_add_test(t, each_call_of_an_adoption_fails);
 	tcase_add_test(t, many);
 	suite_add_tcase(s, t);
