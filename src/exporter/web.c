@@ -158,7 +158,7 @@ static void on_done(void *arg, const struct metrics_of *v, size_t n)
 	request_free(r);
 }
 
-/* The client has gone; libevent frees its request. */
+/* The connection is closed before the answer, as at the end of the exporter; libevent frees its request. */
 static void on_gone(struct evhttp_connection *c, void *arg)
 {
 	struct request *r = arg;
