@@ -216,7 +216,7 @@ EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/s
 
 # ---- what operators look at (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py \
-	tests/e2e/test_disruption.py tests/e2e/test_watch.py tests/e2e/test_log.py tests/e2e/test_pin.py tests/e2e/test_json.py tests/e2e/test_plan.py
+	tests/e2e/test_disruption.py tests/e2e/test_watch.py tests/e2e/test_log.py tests/e2e/test_context.py tests/e2e/test_pin.py tests/e2e/test_json.py tests/e2e/test_plan.py
 
 # ---- how much of the code the tests execute: make coverage
 EXTRA_DIST += tests/coverage/run.sh tests/coverage/figures.py tests/coverage/counters.h
