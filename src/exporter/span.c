@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "handoffctl/json.h"
+#include "handoffctl/trace.h"
 
 #define STEPS_MAX   64
 #define KIND_INTERNAL 1     /* SpanKind and StatusCode of OTLP */
@@ -61,26 +62,13 @@ static void attribute_number(json_t *list, const char *key, bool has, uint64_t n
 
 /* ---- which trace ---- */
 
-static bool is_hex(const char *p, size_t n)
-{
-	bool zero = true;
-
-	for (size_t i = 0; i < n; i++) {
-		if (!strchr("0123456789abcdef", p[i]) || !p[i])
-			return false;
-		zero &= p[i] == '0';
-	}
-	return !zero;
-}
-
-/* "00-" 32 digits "-" 16 digits "-" flags. Another text is no parent. */
+/* Another text is no parent. */
 static bool parent_of(struct trace *t, struct span s)
 {
-	if (s.n < 55 || s.p[2] != '-' || s.p[35] != '-' || s.p[52] != '-' || !is_hex(s.p + 3, 32) ||
-	    !is_hex(s.p + 36, 16))
+	if (!trace_parent_valid(s))
 		return false;
-	memcpy(t->id, s.p + 3, 32);
-	memcpy(t->parent, s.p + 36, 16);
+	memcpy(t->id, s.p + TRACE_ID_AT, TRACE_ID_SIZE);
+	memcpy(t->parent, s.p + TRACE_PARENT_AT, TRACE_PARENT_SIZE);
 	return true;
 }
 

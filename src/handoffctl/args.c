@@ -9,6 +9,7 @@
 
 #include "base/sys.h"
 #include "handoffctl/ctl.h"
+#include "handoffctl/trace.h"
 #include "handoffd/conf.h"
 #include "proto/timers.h"
 
@@ -193,6 +194,14 @@ static int take_sha256(struct parser *p, const struct ctl_option *o, const char 
 	return 0;
 }
 
+static int take_trace(struct parser *p, const struct ctl_option *o, const char *value, const char **ret)
+{
+	if (!trace_parent_valid(SPAN(value)))
+		return wrong(p->c, "--%s %.60s: write a W3C traceparent in lower case, 00-TRACE-PARENT-FLAGS of 32, 16 "
+		             "and 2 hexadecimal digits, neither id all zeros", o->name, value);
+	return take_text(p, o, value, ret);
+}
+
 static int take_value(struct parser *p, const struct ctl_option *o, const char *value)
 {
 	char *field = (char *)p->c + o->offset;
@@ -213,6 +222,8 @@ static int take_value(struct parser *p, const struct ctl_option *o, const char *
 		return take_time(p, o, value, (uint64_t *)field);
 	case CTL_SHA256:
 		return take_sha256(p, o, value, (struct ctl_sha256 *)field);
+	case CTL_TRACE:
+		return take_trace(p, o, value, (const char **)field);
 	case CTL_TEXT:
 	case CTL_PATH:
 	case CTL_FILE:

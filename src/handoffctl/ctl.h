@@ -52,7 +52,8 @@ struct ctl_command {
 };
 extern const struct ctl_command ctl_commands[CTL_COMMANDS + 1];   /* .name NULL at the end */
 
-enum ctl_kind { CTL_FLAG, CTL_TEXT, CTL_PATH, CTL_FILE, CTL_DURATION, CTL_NUMBER, CTL_TIME, CTL_SHA256 };
+enum ctl_kind { CTL_FLAG, CTL_TEXT, CTL_PATH, CTL_FILE, CTL_DURATION, CTL_NUMBER, CTL_TIME, CTL_SHA256,
+	CTL_TRACE };
 
 struct ctl_option {
 	const char *name;

@@ -18,6 +18,7 @@ libhandoffctl_la_SOURCES = src/handoffctl/ctl.h \
 	src/handoffctl/place.c src/handoffctl/place.h \
 	src/handoffctl/ask.c src/handoffctl/ask.h \
 	src/handoffctl/out.c src/handoffctl/out.h \
+	src/handoffctl/trace.c src/handoffctl/trace.h \
 	src/handoffctl/json.c src/handoffctl/json.h
 
 HANDOFFCTL_LIBS = libhandoffctl.la libhandoffd.la libbase.la libproto.la \

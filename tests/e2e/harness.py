@@ -31,6 +31,7 @@ BUILD = os.path.abspath(os.environ.get("BUILD_DIR") or os.path.join(TOP, "build"
 PLACES = ("examples/kvload", "examples/kvd", "examples/httpd", "examples", "src/handoffd", "src/handoffctl",
           "tests/e2e", "tests/lib", ".")
 MARK = "MARK_OF_HANDOFF_TEST"  # not HANDOFF_...: a supervisor keeps its own from daemons
+TRACE_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # of the W3C's own example
 PATIENCE = 60  # seconds: the machine may be slow; nothing waits this long for nothing
 
 _live = set()

@@ -81,7 +81,7 @@ class Upgrade(Case):
         fake = self.supervisor(answer(result(0, "committed", "yes")))
         code, _out, err = self.ctl(
             "--deadline", "3s", "upgrade", "--drain-grace=500ms", "kvd", "--binary", "link/current",
-            "--reason", "release 2 – über", "--trace-parent", "00-aa-bb-01", "--correlation-id=c",
+            "--reason", "release 2 – über", "--trace-parent", harness.TRACE_PARENT, "--correlation-id=c",
             "--tenant", "t")
         self.assertEqual((code, err), (0, ""))
         kind, fields = fake.requests[0]
@@ -90,7 +90,7 @@ class Upgrade(Case):
         self.assertEqual(fields, {
             # no symbolic link is resolved: the next start follows them
             BINARY: os.path.join(os.path.realpath(self.dir), "link/current"), DEADLINE: 3000, DRAIN: 500,
-            REASON: "release 2 – über", TRACE: "00-aa-bb-01", CORRELATION: "c", TENANT: "t"})
+            REASON: "release 2 – über", TRACE: harness.TRACE_PARENT, CORRELATION: "c", TENANT: "t"})
 
     def test_path_of_the_binary(self):
         """An absolute one as it is; a relative one by the shell's idea of where it is, if that is true."""
@@ -777,6 +777,20 @@ class Wait(Case):
             self.assertEqual((code, err.splitlines()[-1]), (4, "handoffctl: refused: another handoff is under way"))
 
 
+def no_trace():
+    """Each a step away from a traceparent."""
+    version, trace, parent, flags = good = harness.TRACE_PARENT.split("-")
+    parts = [("ff", trace, parent, flags), (version, "0" * 32, parent, flags), (version, trace, "0" * 16, flags),
+             (version, trace.upper(), parent, flags), (version, trace[:31], parent, flags),
+             (version, trace, parent + "0", flags), (version, trace, parent, "0g"), (*good, "more"),
+             ("01", trace, parent, flags + "0"), (version, trace, parent), (trace, version, parent, flags)]
+    return ["garbage", "-", " " + harness.TRACE_PARENT, harness.TRACE_PARENT.replace("-", "_"),
+            *map("-".join, parts)]
+
+
+NO_TRACE = no_trace()
+
+
 class Usage(Case):
     WRONG = {
         (): "usage: handoffctl [--json] COMMAND [NAME] [OPTION]...\nTry `handoffctl --help`.",
@@ -801,6 +815,9 @@ class Usage(Case):
         ("upgrade", "--tenant", b"\xff"): "--tenant: not UTF-8; the protocol takes no other text",
         ("status", "--deadline", "3s"):
         "status has no option --deadline; see handoffctl status --help",
+        **{("upgrade", "--trace-parent", x): "--trace-parent %.60s: write a W3C traceparent in lower case, "
+           "00-TRACE-PARENT-FLAGS of 32, 16 and 2 hexadecimal digits, neither id all zeros" % x
+           for x in NO_TRACE},
         ("upgrade", "--json=yes"): "--json takes no value",
         ("upgrade", "a", "b"): "'b' is one word too many after upgrade a; one service at a time",
         ("list", "kvd"): "list takes no NAME ('kvd')",

@@ -12,10 +12,12 @@ import time
 import unittest
 import urllib.error
 import urllib.request
+import uuid
 
 import fakesupervisor
 import harness
-from fakesupervisor import HANDOFF, HISTORY, STATUS, event, frame, result, state
+from badinput import receive
+from fakesupervisor import HANDOFF, HISTORY, RESULT, STATUS, UPGRADE, event, frame, result, state
 from test_metrics import MetricsCase, samples
 from test_resources import limited
 
@@ -530,6 +532,23 @@ class Traces(ExporterCase):
     def attributes(self, span):
         return {a["key"]: a["value"].get("stringValue") or int(a["value"]["intValue"])
                 for a in span["attributes"]}
+
+    def test_no_parent(self):
+        """What an operator's own program said beside the protocol's commands and is no traceparent: a
+        trace of its own."""
+        s = self.kvd()
+        path = s.path("spans.json")
+        self.exporter(s, "--spans", path)
+        self.use(s, "kvd-v2")
+        handoff = uuid.uuid4().bytes
+        with socket.socket(socket.AF_UNIX) as c:
+            c.settimeout(harness.PATIENCE)
+            c.connect(s.path("run", s.name, "control.sock"))
+            c.sendall(frame(UPGRADE, {0: handoff, 21: "00-%s-%s-01" % (TRACE, "0" * 16)}))
+            while receive(c)[0] != RESULT:
+                pass
+        [root, *_] = self.spans(self.wait_lines(path, 1)[0])
+        self.assertEqual((root["traceId"], root.get("parentSpanId")), (handoff.hex(), None))
 
     def test_to_a_file(self):
         s = self.kvd()

@@ -35,12 +35,12 @@ class History(HistoryCase):
         old = s.daemon_pid()
         before = time.time() * 1000
         self.use(s, NEW)
-        u = s.upgrade("--reason", "release 2", "--trace-parent", "00-4bf9-00f0-01",
+        u = s.upgrade("--reason", "release 2", "--trace-parent", harness.TRACE_PARENT,
                       "--correlation-id", "deploy-17", "--tenant", "blue")
         self.assert_outcome(u, 0, "committed")
         [r] = self.history(s)
         want = {"handoff": u.result["handoff"], "number": 1, "outcome": "committed", "code": 0,
-                "uid": os.getuid(), "reason": "release 2", "trace_parent": "00-4bf9-00f0-01",
+                "uid": os.getuid(), "reason": "release 2", "trace_parent": harness.TRACE_PARENT,
                 "correlation_id": "deploy-17", "tenant": "blue", "failed": None,
                 "message": u.result["message"], "pause_us": u.result["pause_us"],
                 "serving_us": u.result["serving_us"], "total_us": u.result["total_us"]}

@@ -183,7 +183,7 @@ class Types(JsonCase):
     def test_history_and_explain(self):
         s = self.kvd()
         self.use(s, NEW, "ready:hang")
-        u = s.upgrade("--reason", "a", "--trace-parent", "b", "--correlation-id", "c", "--tenant", "d")
+        u = s.upgrade("--reason", "a", "--trace-parent", harness.TRACE_PARENT, "--correlation-id", "c", "--tenant", "d")
         self.assertEqual(u.code, 1)
         self.use(s, NEW)
         self.upgrade(s, NEW)

@@ -3,6 +3,7 @@
 import json
 import unittest
 
+import harness
 from handoffs import HandoffCase
 
 NEW = "kvd-v2"
@@ -21,7 +22,7 @@ class Json(HandoffCase):
     def test_a_handoff(self):
         s = self.service_with_json()
         self.use(s, NEW)
-        u = s.upgrade("--correlation-id", 'deploy "17"', "--tenant", "blue", "--trace-parent", "00-4bf9")
+        u = s.upgrade("--correlation-id", 'deploy "17"', "--tenant", "blue", "--trace-parent", harness.TRACE_PARENT)
         self.assert_outcome(u, 0, "committed")
         self.upgrade(s, "kvd-v1")
         s.stop()
@@ -33,7 +34,7 @@ class Json(HandoffCase):
         first = [x for x in lines if x["handoff"] == u.result["handoff"]]
         for x in first:
             self.assertEqual((x["correlation_id"], x["tenant"], x["trace_parent"]),
-                             ('deploy "17"', "blue", "00-4bf9"))
+                             ('deploy "17"', "blue", harness.TRACE_PARENT))
         seen = [x["phase"] for i, x in enumerate(first) if not i or first[i - 1]["phase"] != x["phase"]]
         self.assertEqual(seen, u.phases())
         self.assertEqual([x["event"] for x in lines if x["event"]],
