@@ -12,22 +12,32 @@
 #include "handoffctl/json.h"
 #include "handoffctl/place.h"
 
+/* When it happened; an older supervisor does not say it. */
+static uint64_t time_of(const struct msg *m)
+{
+	return MSG_HAS(m, op_event, at_ms) ? m->op_event.at_ms : sys_wall_ms();
+}
+
 static void print_json(struct out *o, const struct msg *m)
 {
 	json_t *j = json_object();
 
 	json_put_text(j, "event", "watch");
-	json_put_uint(j, "at_ms", true, sys_wall_ms());
+	json_put_uint(j, "at_ms", true, time_of(m));
 	json_put_hid(j, "handoff", MSG_HAS(m, op_event, id), &m->op_event.id);
 	json_put_span(j, "phase", true, m->op_event.phase);
 	json_put_uint(j, "us", true, m->op_event.us);
 	json_put_span(j, "text", MSG_HAS(m, op_event, text), m->op_event.text);
+	json_put_uint(j, "missed", MSG_HAS(m, op_event, missed), m->op_event.missed);
+	json_put_span(j, "reason", MSG_HAS(m, op_event, reason), m->op_event.reason);
+	json_put_span(j, "trace_parent", MSG_HAS(m, op_event, trace_parent), m->op_event.trace_parent);
+	json_put_span(j, "correlation_id", MSG_HAS(m, op_event, correlation_id), m->op_event.correlation_id);
+	json_put_span(j, "tenant", MSG_HAS(m, op_event, tenant), m->op_event.tenant);
 	out_json(o, j);
 }
 
-static void print_clock(const struct out *o)
+static void print_clock(const struct out *o, uint64_t ms)
 {
-	const uint64_t ms = sys_wall_ms();
 	const time_t t = (time_t)(ms / 1000);
 	char at[16] = "?";
 	struct tm tm;
@@ -48,7 +58,7 @@ static void print_line(struct out *o, const struct msg *m, struct before *b)
 	const bool same = MSG_HAS(m, op_event, id) && hid_equal(&b->id, &e->id);
 	char id[37] = "", took[32];
 
-	print_clock(o);
+	print_clock(o, time_of(m));
 	if (MSG_HAS(m, op_event, id))
 		hid_format(&e->id, id);
 	printf("%-8.8s  ", id);

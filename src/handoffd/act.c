@@ -312,13 +312,6 @@ static enum s_event bind_listeners(struct service *s)
 
 /* -------------------------------------------------------------- messages --- */
 
-#define SET_CONTEXT(m, name, a) do { \
-	if ((a)->reason[0]) MSG_SET(m, name, reason, SPAN((a)->reason)); \
-	if ((a)->trace_parent[0]) MSG_SET(m, name, trace_parent, SPAN((a)->trace_parent)); \
-	if ((a)->correlation_id[0]) MSG_SET(m, name, correlation_id, SPAN((a)->correlation_id)); \
-	if ((a)->tenant[0]) MSG_SET(m, name, tenant, SPAN((a)->tenant)); \
-} while (0)
-
 static void send_prepare(struct service *s)
 {
 	struct msg m = { .type = MSG_prepare };

@@ -1,6 +1,7 @@
 #include "handoffd/callers.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,11 +35,13 @@ static void give_up(struct caller *c)
 }
 
 /* What comes next from it, and how long it may take: it reads what is on its way to it, or
- * sends a request, or waits for an answer that it is owed. */
+ * sends a request, or waits for an answer that it is owed. Who watches may read as late as it
+ * likes: no more than one event is kept for it. */
 static void expect(struct caller *c)
 {
 	const bool pending = chan_pending(&c->chan);
-	const bool timed = (c->waits == WAITS_NOT || pending) && !event_pending(c->late, EV_TIMEOUT, NULL);
+	const bool limited = c->waits == WAITS_NOT || (pending && c->waits != WAITS_WATCH);
+	const bool timed = limited && !event_pending(c->late, EV_TIMEOUT, NULL);
 
 	if (c->broken || c->held)
 		return;
@@ -57,6 +60,7 @@ static void expect(struct caller *c)
 void caller_expect(struct caller *c)
 {
 	c->waits = WAITS_NOT;
+	c->missed = 0;
 	expect(c);
 }
 
@@ -105,8 +109,24 @@ void caller_send(struct caller *c, const struct msg *m)
 
 void caller_offer(struct caller *c, const struct msg *m)
 {
-	if (!chan_pending(&c->chan))
+	if (chan_pending(&c->chan))
+		c->missed++;
+	else
 		caller_send(c, m);
+}
+
+static void say_missed(struct caller *c)
+{
+	struct msg m = { .type = MSG_op_event };
+	char text[80];
+
+	snprintf(text, sizeof text, "%" PRIu64 " event%s, not read in time", c->missed, c->missed == 1 ? "" : "s");
+	m.op_event.phase = SPAN("missed");
+	MSG_SET(&m, op_event, text, SPAN(text));
+	MSG_SET(&m, op_event, at_ms, sys_wall_ms());
+	MSG_SET(&m, op_event, missed, c->missed);
+	c->missed = 0;
+	caller_send(c, &m);
 }
 
 static void caller_free(struct caller *c)
@@ -192,6 +212,8 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 	if (e <= 0) {
 		event_del(c->write);
 		stop_waiting(c);
+		if (c->missed)
+			say_missed(c);
 		expect(c);
 	}
 	callers_sweep(a);
@@ -376,6 +398,8 @@ void callers_carry(const struct callers *a, struct carry *to)
 			continue;
 		m.carry_caller.fd = (uint64_t)c->chan.fd;
 		m.carry_caller.waits = c->waits;
+		if (c->missed)
+			MSG_SET(&m, carry_caller, missed, c->missed);
 		carry_put(to, &m);
 		carry_put_chan(to, &c->chan);
 	}
@@ -393,7 +417,7 @@ void callers_carried(struct callers *a, const struct msg_carry_caller *m)
 		return;
 	}
 	if ((c = admit(a, fd, &who, has_rights(a->service, fd, &who))))
-		c->waits = (enum waits)m->waits, c->again = true;
+		c->waits = (enum waits)m->waits, c->again = true, c->missed = m->missed;
 }
 
 void callers_restore(struct callers *a, const struct msg_carry_bytes *m)

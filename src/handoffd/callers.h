@@ -49,6 +49,7 @@ struct caller {
 	bool again;             /* its last request is for later, and nothing is read behind it */
 	enum waits waits;
 	struct hid id;          /* of the handoff that it waits for */
+	uint64_t missed;        /* events that it has not been offered: an earlier one was not read yet */
 };
 
 struct callers {
@@ -69,7 +70,8 @@ void callers_close(struct callers *a);
 
 /* An answer, or an event before it; who does not read it is closed. */
 void caller_send(struct caller *c, const struct msg *m);
-/* The same, but drops it if an earlier one was not read yet. */
+/* An event for who watches, dropped if an earlier one was not read yet: how many is told in place of
+ * them when that has been read. */
 void caller_offer(struct caller *c, const struct msg *m);
 /* It is not waited for any more: the time limit for its next request begins. */
 void caller_expect(struct caller *c);

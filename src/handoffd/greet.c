@@ -202,12 +202,8 @@ static void acknowledge(struct service *s, struct peer *p, unsigned sockets, int
 	m.hello_ack.capabilities = p->moves ? CAP_CONNECTIONS : 0;
 	if (transfer >= 0)
 		MSG_SET(&m, hello_ack, transfer, transfer_limit(conf_of(s, p)));
-	if (p == s->n && s_in_handoff(&s->s)) {
-		if (a->reason[0]) MSG_SET(&m, hello_ack, reason, SPAN(a->reason));
-		if (a->trace_parent[0]) MSG_SET(&m, hello_ack, trace_parent, SPAN(a->trace_parent));
-		if (a->correlation_id[0]) MSG_SET(&m, hello_ack, correlation_id, SPAN(a->correlation_id));
-		if (a->tenant[0]) MSG_SET(&m, hello_ack, tenant, SPAN(a->tenant));
-	}
+	if (p == s->n && s_in_handoff(&s->s))
+		SET_CONTEXT(&m, hello_ack, a);
 	peer_send(p, &m, &transfer, transfer >= 0);
 }
 

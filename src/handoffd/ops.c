@@ -45,7 +45,7 @@ struct later {
 	const char *phase;
 	char text[300];         /* "": none */
 	bool watch;             /* only for those who watch */
-	uint64_t us;
+	uint64_t us, at_ms;
 };
 
 struct ops {
@@ -77,10 +77,14 @@ static const char *build_text(const struct peer *p, char out[129])
 
 static void tell_one(struct ops *ops, const struct later *l)
 {
+	const struct attempt *a = &ops->callers.service->attempt;
 	struct msg m = { .type = MSG_op_event };
 
 	if (!hid_none(&l->id))
 		MSG_SET(&m, op_event, id, l->id);
+	if (!hid_none(&l->id) && hid_equal(&l->id, &a->id))
+		SET_CONTEXT(&m, op_event, a);
+	MSG_SET(&m, op_event, at_ms, l->at_ms);
 	m.op_event.phase = SPAN(l->phase);
 	m.op_event.us = l->us;
 	if (l->text[0])
@@ -156,7 +160,7 @@ static void note(struct service *s, const char *phase, const char *text, bool wa
 	if (s->ops->nlater == MAX_LATER)
 		tell(s->ops);
 	l = &s->ops->later[s->ops->nlater++];
-	*l = (struct later){ .phase = phase, .watch = watch };
+	*l = (struct later){ .phase = phase, .watch = watch, .at_ms = sys_wall_ms() };
 	snprintf(l->text, sizeof l->text, "%s", text ? text : "");
 	if (!s->attempt.told) {
 		l->id = s->attempt.id;
@@ -755,6 +759,7 @@ static void on_watch(struct caller *o, const struct msg *req)
 	(void)req;
 	wait_for(o, WAITS_WATCH, NULL);
 	m.op_event.phase = SPAN(state_text(o->all->service));
+	MSG_SET(&m, op_event, at_ms, sys_wall_ms());
 	caller_send(o, &m);
 }
 

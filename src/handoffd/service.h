@@ -64,6 +64,14 @@ struct attempt {
 	char why[1200];                /* why it ended, with details; "" */
 };
 
+/* What was said with it, in a message that has keys for it. */
+#define SET_CONTEXT(m, name, a) do { \
+	if ((a)->reason[0]) MSG_SET(m, name, reason, SPAN((a)->reason)); \
+	if ((a)->trace_parent[0]) MSG_SET(m, name, trace_parent, SPAN((a)->trace_parent)); \
+	if ((a)->correlation_id[0]) MSG_SET(m, name, correlation_id, SPAN((a)->correlation_id)); \
+	if ((a)->tenant[0]) MSG_SET(m, name, tenant, SPAN((a)->tenant)); \
+} while (0)
+
 /* What an upgrade would start, while the copier looks at it. */
 struct candidate {
 	struct attempt attempt;

@@ -215,6 +215,7 @@ int service_begin(struct service *s, const struct attempt *a, struct conf *c, st
 	exe_close(&s->new_exe);
 	s->new_conf = c;
 	s->new_exe = *exe;
+	ops_tell(s);   /* events of the attempt before, while its context is there */
 	s->attempt = *a;
 	if (a->back)
 		service_binary_back(s, c, exe, s->attempt.binary, sizeof s->attempt.binary);

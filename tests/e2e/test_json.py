@@ -21,6 +21,7 @@ RECORD = """handoff number kind asked_ms uid outcome code message reason trace_p
     queues failed steps
     log""".split()
 PHASE = "event phase us ms text".split()
+WATCH = "event at_ms handoff phase us text missed reason trace_parent correlation_id tenant".split()
 RESULT = """event outcome handoff message pause_us serving_us total_us stall_us pid build version
     code""".split()
 PLAN = """event handoff starts changed sha256 from to protocol capabilities start_us deadline_ms
@@ -196,6 +197,18 @@ class Types(JsonCase):
         self.assert_object(r, RECORD)
         self.assertEqual(set(RECORD) - set(self.seen), {"log"} - set(self.seen))
 
+    def test_watch(self):
+        s = self.kvd()
+        w = harness.JsonProcess([harness.program("handoffctl"), "--json", "watch", "kvd"], s.env, s.path("watch.err"))
+        s.background.append(w)
+        w.wait_line(lambda x: x["phase"] == "idle", "it watches")
+        self.use(s, NEW)
+        self.assert_outcome(s.upgrade("--reason", "a", "--trace-parent", harness.TRACE_PARENT, "--correlation-id", "c",
+                                      "--tenant", "d"), 0, "committed")
+        w.wait_line(lambda x: x["phase"] == "committed", "its end")
+        self.assert_lines(w.lines, {"watch": WATCH})
+        self.assertEqual(set(WATCH) - set(self.seen), {"missed"})   # test_watch has one that is
+
     def test_plan(self):
         s = self.kvd()
         s.wait_status(lambda x: x["sha256"], "what runs is hashed")
@@ -211,7 +224,7 @@ class Types(JsonCase):
 
     def test_the_manual_names_no_others(self):
         """A type of a key that no object has would be checked by nothing."""
-        keys = set(STATUS + RECORD + PHASE + RESULT + PLAN) | {"at_ms"}
+        keys = set(STATUS + RECORD + PHASE + WATCH + RESULT + PLAN)
         keys |= {k for parts in PARTS.values() for part in parts for k in part}
         self.assertEqual(set(self.kinds) - keys, set())
         self.assertGreater(len(self.kinds), 30)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -75,17 +76,82 @@ class Watch(HandoffCase):
         self.assertIn(u.result["handoff"][:8] + "  drain", text)
         self.assertIn("(warm took ", text)
 
-    def test_nobody_reads(self):
-        """Watchers that are stopped: each handoff is as it is without them, and none is kept."""
+    def test_context(self):
+        """What was said with a handoff is in its events, and only there."""
         s = self.kvd()
-        watchers = [self.watch(s) for _ in range(5)]
-        for w in watchers:
-            w.process.send_signal(signal.SIGSTOP)
-        for _ in range(3):
-            self.upgrade(s, NEW)
-        for w in watchers:
-            w.process.send_signal(signal.SIGCONT)
-        self.assert_clean_upgrade(s, "kvd-v1")
+        w = self.watch(s)
+        said = {"reason": "release 2", "trace_parent": harness.TRACE_PARENT, "correlation_id": "deploy-17",
+                "tenant": "blue"}
+        self.use(s, NEW)
+        u = s.upgrade(*["--%s=%s" % (k.replace("_", "-"), v) for k, v in said.items()])
+        self.assert_outcome(u, 0, "committed")
+        self.upgrade(s, "kvd-v1")
+        for n in range(2):
+            w.wait_line(lambda x: x["phase"] == "committed", "end %d" % n)
+        first = [x for x in w.lines if x["handoff"] == u.result["handoff"]]
+        self.assertGreater(len(first), 5)
+        for x in w.lines:
+            self.assertEqual({k: x[k] for k in said}, said if x in first else dict.fromkeys(said), x)
+
+    def test_nobody_reads(self):
+        """A watcher that is stopped until its socket is full, and for longer than an answer may take:
+        each handoff is as it is without it, it is told how many events it has missed, and what it
+        reads late bears the time at which it happened."""
+        s = self.kvd()
+        reader, slow = self.watch(s), self.watch(s)
+        slow.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(slow.process.send_signal, signal.SIGCONT)
+        self.fill(s)
+        self.outlasts_patience(s)
+        slow.process.send_signal(signal.SIGCONT)
+        missed = self.wait_phase(slow, "missed")
+        self.assertGreater(missed["missed"], 0)
+        self.assertEqual(missed["text"].split()[0], str(missed["missed"]))
+        self.assert_clean_upgrade(s, NEW)
+        for w in (reader, slow):
+            w.wait_line(lambda x: x["phase"] == "committed" and not x["reason"], "the last one")
+        at = slow.lines.index(missed)
+        self.assertEqual(slow.lines[1:at], reader.lines[1:at])
+        self.assertEqual(slow.lines[at + 1:], reader.lines[at + missed["missed"]:])
+
+    def fill(self, s):
+        """More events than a socket takes, whose size is limited by the sender's memory."""
+        context = ["--reason", "x" * 1000, "--correlation-id", "x" * 250, "--tenant", "x" * 250]
+        limit = int(harness.read_file("/proc/sys/net/core/wmem_default"))
+        for n in range(limit // (10 * 1500) + 2):   # each handoff has ten at least
+            self.use(s, ("kvd-v1", NEW)[n % 2])
+            self.assert_outcome(s.upgrade(*context), 0, "committed")
+
+    def outlasts_patience(self, s):
+        """Another one that sends nothing was closed for that meanwhile."""
+        with socket.socket(socket.AF_UNIX) as c:
+            c.settimeout(harness.PATIENCE)
+            c.connect(s.path("run", s.name, "control.sock"))
+            self.assertEqual(c.recv(1), b"")
+        self.assertIn("sent no whole request to control.sock for 10 s: closed", s.log())
+
+    def test_missed_for_people(self):
+        """The same, read by people; the next life of the supervisor still knows it."""
+        s = self.kvd()
+        reader = self.watch(s)
+        with open(s.path("watch.out"), "w+", encoding="utf-8") as out:
+            p = subprocess.Popen([harness.program("handoffctl"), "watch", "kvd"], env=s.env, stdout=out,
+                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        harness.wait_until(lambda: "idle" in harness.read_file(s.path("watch.out")), "it watches")
+        p.send_signal(signal.SIGSTOP)
+        self.fill(s)
+        self.assertEqual(s.ctl("reexec", "kvd").returncode, 0, s.log())
+        p.send_signal(signal.SIGCONT)
+        harness.wait_until(lambda: "  missed: " in harness.read_file(s.path("watch.out")), "it is told")
+        self.assertEqual(s.ctl("plan", "kvd").returncode, 0)
+        harness.wait_until(lambda: "  plan: " in harness.read_file(s.path("watch.out")), "it goes on")
+        self.wait_phase(reader, "plan")
+        lines = harness.read_file(s.path("watch.out")).splitlines()
+        [missed] = [int(x.split("  missed: ")[1].split(" events, not read in time")[0])
+                    for x in lines if "  missed: " in x]
+        self.assertEqual(len(lines) - 1 + missed, len(reader.lines))
 
     def test_the_supervisor_ends(self):
         s = self.kvd()
@@ -105,7 +171,6 @@ class Watch(HandoffCase):
 class Status(HandoffCase):
     def test_queues(self):
         """Where nobody accepts, the queue grows, and status says so."""
-        import socket
         s = self.kvd()
         [q] = s.status()["queues"]
         self.assertEqual((q["listener"], q["waiting"], q["drops"]), ("resp", 0, 0))
