@@ -160,6 +160,10 @@ static void say_connections(const json_t *r)
 		       record_uint(r, "connections_left"));
 	if (strcmp(record_text(r, "outcome"), "committed") || !(moved + stayed))
 		return;
+	if (!moved) {
+		printf("No connection moved to the successor; %" PRIu64 " ended with the incumbent.\n", stayed);
+		return;
+	}
 	printf("%" PRIu64 " connections moved to the successor", moved);
 	if (stayed)
 		printf("; %" PRIu64 " could not, and ended with the incumbent", stayed);

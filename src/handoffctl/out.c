@@ -217,6 +217,8 @@ static void json_result(struct out *o, const struct msg *m)
 	json_put_uint(j, "serving_us", MSG_HAS(m, op_result, serving_us), r->serving_us);
 	json_put_uint(j, "total_us", MSG_HAS(m, op_result, total_us), r->total_us);
 	json_put_uint(j, "stall_us", MSG_HAS(m, op_result, stall_us), r->stall_us);
+	json_put_uint(j, "connections_moved", MSG_HAS(m, op_result, moved), r->moved);
+	json_put_uint(j, "connections_stayed", MSG_HAS(m, op_result, stayed), r->stayed);
 	json_put_uint(j, "pid", MSG_HAS(m, op_result, pid), r->pid);
 	json_put_span(j, "build", MSG_HAS(m, op_result, build), r->build);
 	json_put_span(j, "version", MSG_HAS(m, op_result, software), r->software);

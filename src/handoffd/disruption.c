@@ -74,6 +74,15 @@ void disruption_end(struct disruption *d)
 	sys_closep(&d->diag);
 }
 
+void disruption_committed(struct disruption *d)
+{
+	/* 0 is also what a daemon says that does not count them */
+	if (d->counted || !d->left)
+		return;
+	d->counted = true;
+	d->stayed = d->left;
+}
+
 const struct disruption_queue *disruption_of(const struct disruption *d, const char *name)
 {
 	for (unsigned i = 0; i < d->n; i++)

@@ -50,6 +50,8 @@ void disruption_over(struct disruption *d);
 uint64_t disruption_longest(const struct disruption *d);
 /* What is known of the listener of that name; NULL: nothing. */
 const struct disruption_queue *disruption_of(const struct disruption *d, const char *name);
+/* The successor serves: what an incumbent that moves none had left has ended with it. */
+void disruption_committed(struct disruption *d);
 /* Its end, with the listeners still open: what they have dropped is counted. */
 void disruption_end(struct disruption *d);
 

@@ -24,6 +24,8 @@ struct result {
 	char outcome_text[64];
 	const char *message;    /* borrowed */
 	struct times times;
+	bool counted;           /* connections: */
+	uint64_t moved, stayed;
 };
 
 #define MESSAGE_MAX   2000
@@ -125,6 +127,10 @@ static void send_result(struct caller *o, const struct result *r)
 		MSG_SET(&m, op_result, total_us, r->times.total);
 	if (r->times.stall)
 		MSG_SET(&m, op_result, stall_us, r->times.stall);
+	if (r->counted) {
+		MSG_SET(&m, op_result, moved, r->moved);
+		MSG_SET(&m, op_result, stayed, r->stayed);
+	}
 	if (s->o) {
 		MSG_SET(&m, op_result, pid, (uint64_t)s->o->pid);
 		MSG_SET(&m, op_result, build, SPAN(build_text(s->o, build)));
@@ -225,6 +231,10 @@ void ops_result(struct service *s, int code, const char *outcome, const char *me
 		         "--max-stall", message, (double)t.stall / 1000, a->max_stall_ms);
 	}
 	r.times = t;
+	if (!a->plan && s->s.outcome == OUTCOME_COMMITTED)
+		disruption_committed(&s->disruption);
+	if (!a->plan && s->disruption.counted)
+		r.counted = true, r.moved = s->disruption.moved, r.stayed = s->disruption.stayed;
 	keep_result(s->ops, &r);
 	if (!a->plan) {
 		s->totals.outcomes[s->s.outcome]++;
@@ -518,6 +528,9 @@ static bool recall_result(struct service *s, const struct hid *id, char message[
 	span_copy(message, MESSAGE_MAX, &h->message);
 	ret->times = (struct times){ .pause = h->pause_us, .serving = h->serving_us, .total = h->total_us,
 	                             .stall = h->stall_us };
+	ret->counted = MSG_HAS(&r.m, handoff, moved) && MSG_HAS(&r.m, handoff, stayed);
+	ret->moved = h->moved;
+	ret->stayed = h->stayed;
 	return true;
 }
 

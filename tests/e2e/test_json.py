@@ -22,8 +22,8 @@ RECORD = """handoff number kind asked_ms uid outcome code message reason trace_p
     log""".split()
 PHASE = "event phase us ms text".split()
 WATCH = "event at_ms handoff phase us text missed reason trace_parent correlation_id tenant".split()
-RESULT = """event outcome handoff message pause_us serving_us total_us stall_us pid build version
-    code""".split()
+RESULT = """event outcome handoff message pause_us serving_us total_us stall_us connections_moved
+    connections_stayed pid build version code""".split()
 PLAN = """event handoff starts changed sha256 from to protocol capabilities start_us deadline_ms
     handoffs pause_median_us pause_max_us added dropped limits""".split()
 WATCHED = "event at_ms handoff phase us text".split()

@@ -339,6 +339,30 @@ class SomebodyFails(HandoffCase):
         self.assert_outcome(u, 0, "committed")
         self.assertRaises((EOFError, ConnectionError), w.reply)
 
+    def test_none_moves(self):
+        """How many there were when the incumbent had drained ended with it, if it was committed."""
+        s = self.s = self.kvd(options={"connection-state": "0"})
+        wires = [Wire(s) for _ in range(7)]
+        for w in wires:
+            self.addCleanup(w.close)
+            self.assertEqual(w.ask("ping"), b"PONG")
+        self.use(s, NEW, "ready:unhealthy")
+        u = s.upgrade()
+        self.assert_outcome(u, 1, "aborted")
+        self.assertEqual((u.result["connections_moved"], u.result["connections_stayed"]), (None, None))
+        self.assert_counted(None, None)
+        self.use(s, NEW)
+        u = s.upgrade()
+        self.assert_outcome(u, 0, "committed")
+        for w in wires:
+            self.assertRaises((EOFError, ConnectionError), w.reply)
+        self.assertEqual((u.result["connections_moved"], u.result["connections_stayed"]), (0, 7))
+        self.assert_counted(0, 7)
+        self.assertIn("No connection moved to the successor; 7 ended with the incumbent.\n", s.ctl("explain").stdout)
+        self.assertIn('handoff_connections_total{service="kvd",fate="stayed"} 7\n', s.ctl("metrics").stdout)
+        self.upgrade(s, "kvd-v1")   # with nobody there nothing is known
+        self.assert_counted(None, None)
+
     def test_no_descriptors_in_the_successor(self):
         """What does not fit ends the attempt, and costs nobody a connection."""
         s = self.s = self.kvd()
