@@ -124,6 +124,12 @@ static struct s_cause cause_of(const struct service *s)
 	return s_cause_of(s->history.failed);
 }
 
+/* The daemon that is not the one at fault; 0: none. */
+static pid_t other_daemon(const struct history *h, const char *role)
+{
+	return !strcmp(role, "successor") ? h->from.pid : !strcmp(role, "incumbent") ? h->to.pid : 0;
+}
+
 static void fill_failure(const struct service *s, struct msg *m, char *log, size_t size)
 {
 	const struct s_cause c = cause_of(s);
@@ -132,7 +138,7 @@ static void fill_failure(const struct service *s, struct msg *m, char *log, size
 		return;
 	MSG_SET(m, handoff, cause, SPAN(s->history.cause));
 	if (s->history.mark >= 0) {
-		tail_read(s->conf, s->history.mark, log, size);
+		tail_read(s->conf, s->history.mark, other_daemon(&s->history, c.role), log, size);
 		SET_TEXT(m, log, log, 2048);
 	}
 	MSG_SET(m, handoff, failed_role, SPAN(c.role));

@@ -1,6 +1,8 @@
 #include "handoffd/tail.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,6 +10,7 @@
 #include "handoffd/ids.h"
 #include "proto/msg.h"
 
+#define WINDOW (256 * 1024)
 #define OWN_AT 40   /* "2026-11-21T08:45:01.123Z handoffd[" begins a line of handoffd's */
 
 /* A descriptor and the file's size, or -errno. */
@@ -43,25 +46,21 @@ off_t tail_mark(const struct conf *c)
 	return size;
 }
 
-static bool is_own(const char *line, size_t n)
+static bool bears(const char *line, size_t n, const char *what)
 {
-	static const char own[] = " handoffd[";
-
-	return memmem(line, n < OWN_AT ? n : OWN_AT, own, strlen(own)) != NULL;
+	return *what && memmem(line, n, what, strlen(what));
 }
 
-/* Drops a first line that is cut, and what is handoffd's own. */
-static void keep_lines(char *text, bool cut)
+/* Drops the lines that have this in their first `within` bytes. */
+static void drop_lines(char *text, const char *what, size_t within)
 {
 	char *out = text, *line = text, *end;
 
-	if (cut)
-		line = strchr(line, '\n') ? strchr(line, '\n') + 1 : line + strlen(line);
 	for (; *line; line = end) {
 		size_t n = strcspn(line, "\n");
 
 		end = line + n + (line[n] == '\n');
-		if (!n || is_own(line, n))
+		if (!n || bears(line, n < within ? n : within, what))
 			continue;
 		memmove(out, line, (size_t)(end - line));
 		out += end - line;
@@ -69,25 +68,58 @@ static void keep_lines(char *text, bool cut)
 	*out = '\0';
 }
 
-void tail_read(const struct conf *c, off_t mark, char *out, size_t size)
+/* Whole lines from text's end, as many as fit. */
+static void copy_last(const char *text, char *out, size_t size)
+{
+	const size_t n = strlen(text);
+	const char *from = text;
+
+	if (n >= size) {
+		from = strchr(text + n - size, '\n');   /* one byte more: whether a line ends there */
+		from = from ? from + 1 : text + n;
+	}
+	memcpy(out, from, strlen(from) + 1);
+}
+
+/* What is behind mark, or its end. Whether it begins in the middle of it comes back. */
+static bool read_window(const struct conf *c, off_t mark, char *text)
 {
 	off_t end = 0, at;
 	int fd = open_output(c, &end);
 	ssize_t n = 0;
 
-	out[0] = '\0';
+	text[0] = '\0';
 	if (fd < 0)
-		return;
-	at = end - mark >= (off_t)size ? end - (off_t)size + 1 : mark;
+		return false;
+	at = end - mark >= WINDOW ? end - WINDOW + 1 : mark;
 	if (end > at)
-		n = sys_pread(fd, out, (size_t)(end - at), at);
+		n = sys_pread(fd, text, (size_t)(end - at), at);
 	sys_close(fd);
-	if (n <= 0)
-		return;
 	for (ssize_t i = 0; i < n; i++)
-		if (!out[i])
-			out[i] = '?';
-	out[n] = '\0';
-	keep_lines(out, at > mark);
+		if (!text[i])
+			text[i] = '?';
+	text[n > 0 ? n : 0] = '\0';
+	return at > mark;
+}
+
+void tail_read(const struct conf *c, off_t mark, pid_t but, char *out, size_t size)
+{
+	char *text = malloc(2 * WINDOW), *rest, *line;
+	char other[16] = "";
+
+	out[0] = '\0';
+	if (!text)
+		return;
+	line = text;
+	rest = text + WINDOW;
+	if (read_window(c, mark, text))
+		line = strchr(text, '\n') ? strchr(text, '\n') + 1 : text + strlen(text);
+	drop_lines(line, " handoffd[", OWN_AT);
+	strcpy(rest, line);
+	if (but)
+		snprintf(other, sizeof other, "[%d]", (int)but);
+	drop_lines(rest, other, WINDOW);
+	copy_last(*rest ? rest : line, out, size);   /* nobody else has said anything */
+	free(text);
 	utf8_mend(out);
 }

@@ -222,6 +222,28 @@ class Output(ExplainCase):
         self.assertIn("kvd[%d]" % record["to"]["pid"], record["log"])
         self.assertNotIn("of the last week", record["log"])
 
+    def test_a_busy_incumbent(self):
+        """It writes far more behind what the successor said: that is there all the same."""
+        s = self.kvd(start=False)
+        out = s.path("kvd.out")
+        s.configure(output=out)
+        s.start()
+        old = s.daemon_pid()
+        self.use(s, NEW, "warmup:hang")
+        u = s.start_upgrade()
+        new = s.wait_status(lambda x: x["successor_pid"], "there is a successor")["successor_pid"]
+        harness.wait_until(lambda: "kvd[%d]" % new in harness.read_file(out), "the successor writes")
+        with open(out, "a", encoding="utf-8") as f:
+            f.write("by nobody\n")
+            f.write("".join("kvd[%d] request %d\n" % (old, i) for i in range(4000)))
+        os.kill(new, signal.SIGKILL)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted")
+        log = self.explain(s)[1]["log"]
+        self.assertIn("kvd[%d]" % new, log)
+        self.assertIn("by nobody", log)
+        self.assertNotIn("request", log)
+
     def test_a_file_that_is_not_the_incumbents(self):
         """The successor had another: what the incumbent's has is not the cause."""
         s = self.kvd(start=False)
