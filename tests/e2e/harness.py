@@ -324,6 +324,7 @@ class Service:
         self.conf = self.path(name + ".conf")
         self.log_path = self.path("handoffd.log")
         self.supervisor = None
+        self.awaited = None  # the supervisor whose end a test has looked at
         self.launcher = []  # a command that ends in an exec of what follows it
         self.flags = []     # more options of handoffd
         self.background = []
@@ -398,6 +399,7 @@ class Service:
     def launch(self):
         """Starts handoffd and does not wait."""
         assert self.supervisor is None or self.supervisor.poll() is not None, "it runs already"
+        self.assert_no_end_of_its_own()
         with open(self.log_path, "ab") as log:
             self.supervisor = subprocess.Popen(
                 self.launcher + [program("handoffd"), "-c", self.conf] + self.flags,
@@ -412,19 +414,34 @@ class Service:
         self.wait_state("idle")
         return time.monotonic() - begin
 
-    def kill_supervisor(self):
-        """SIGKILL; the daemon stays."""
-        self.supervisor.kill()
-        self.supervisor.wait(PATIENCE)
-
-    def stop(self):
-        """SIGTERM for handoffd: it ends the daemon, then itself. The exit code."""
-        self.supervisor.terminate()
+    def ended(self, code=0):
+        """Awaits the end of handoffd, which must have this exit code; the exit code."""
         try:
-            return self.supervisor.wait(PATIENCE)
+            found = self.supervisor.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError("handoffd did not stop in %d s\n%s" %
                                  (PATIENCE, self.log())) from None
+        if found != code:
+            raise AssertionError("handoffd ended with %d, not %d\n%s" % (found, code, self.log()))
+        self.awaited = self.supervisor
+        return found
+
+    def assert_no_end_of_its_own(self):
+        """A handoffd that is dead was killed, or a test has awaited its end."""
+        code = self.supervisor.poll() if self.supervisor is not None else None
+        if code not in (None, -signal.SIGKILL) and self.awaited is not self.supervisor:
+            raise AssertionError("handoffd ended with %d, and no test awaited it\n%s" %
+                                 (code, self.log()))
+
+    def kill_supervisor(self):
+        """SIGKILL; the daemon stays."""
+        self.supervisor.kill()
+        self.ended(-signal.SIGKILL)
+
+    def stop(self):
+        """SIGTERM for handoffd: it ends the daemon, then itself, with 0. The exit code."""
+        self.supervisor.terminate()
+        return self.ended()
 
     def log(self):
         return read_file(self.log_path)
@@ -546,6 +563,7 @@ class Service:
                 b.close()
             if self.supervisor is not None and self.supervisor.poll() is None:
                 self.stop()
+            self.assert_no_end_of_its_own()
             self.assert_nothing_left()
             if self.sanitizer_reports():
                 raise AssertionError(self.sanitizer_reports())

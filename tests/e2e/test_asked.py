@@ -50,7 +50,7 @@ class Stop(AskedCase):
     """Who has the lock and comes to register is a daemon of this service, also for a stop."""
 
     def ended(self, s, other, *signals):
-        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0, s.log())
+        s.ended()
         for name in signals:
             self.assertRegex(s.log(), r"\(pid %d\) is sent %s" % (other.pid, name))
         s.assert_nothing_left()

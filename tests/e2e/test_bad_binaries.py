@@ -329,7 +329,7 @@ class ColdStart(Case):
             with self.subTest(os.path.basename(path)):
                 s.configure(command=[path])
                 s.launch()
-                self.assertEqual(s.supervisor.wait(harness.PATIENCE), 2)
+                s.ended(2)
                 self.wait_line(s, "error: %s:2: command: %s" % (s.conf, why))
 
     def test_exits_at_once(self):

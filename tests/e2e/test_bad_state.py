@@ -91,7 +91,7 @@ class State(Case):
         """handoffd says this, and exits."""
         since = self.mark(self.s)
         self.s.launch()
-        self.assertEqual(self.s.supervisor.wait(harness.PATIENCE), code, self.s.log())
+        self.s.ended(code)
         self.assertEqual(self.lines(self.s, since), ["error: " + line])
 
     # Sockets
@@ -529,7 +529,7 @@ class Disks(Case):
     def ended(self, line):
         since = self.mark(self.s)
         self.s.launch()
-        self.assertEqual(self.s.supervisor.wait(harness.PATIENCE), 1, self.s.log())
+        self.s.ended(1)
         self.assertEqual(self.lines(self.s, since), ["error: " + line])
 
     def test_full_when_it_starts(self):
@@ -612,7 +612,7 @@ class Disks(Case):
         self.mounted("mount -t tmpfs none %s" % self.s.data_dir,
                      "mount -o remount,ro %s" % self.s.data_dir)
         self.s.launch()
-        self.assertEqual(self.s.supervisor.wait(harness.PATIENCE), 2)
+        self.s.ended(2)
         self.assertEqual(self.s.log(), "handoffd: %s:3: data-dir %s: handoffd's user may not "
                          "write it (Read-only file system); chown or chmod it\n" %
                          (self.s.conf, self.s.data_dir))

@@ -369,7 +369,7 @@ print(b"not a daemon of this service" in connect().recv(10000))
         harness.wait_until(lambda: s.supervisor.poll() is not None or os.path.exists(taken),
                            "it ends, or is taken over")
         self.assertFalse(os.path.exists(taken), s.log())
-        self.assertEqual(s.supervisor.wait(), 2, s.log())
+        s.ended(2)
 
     def lingering(self):
         """A socket whose last close(2) waits for an hour: nobody reads what it has sent."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import unittest
 
@@ -181,7 +182,7 @@ class Deploy(Recipe):
         with open(fifo, "w", encoding="ascii") as f:
             f.write("%d\n" % s.supervisor.pid)
         self.await_line(p.stdout, "bad")
-        s.supervisor.wait(harness.PATIENCE)
+        s.ended(-signal.SIGKILL)
         s.start()
         out, _ = p.communicate(timeout=harness.PATIENCE)
         self.assert_code(subprocess.CompletedProcess(p.args, p.returncode, out), 1, "rolled back; the old one serves")
@@ -385,7 +386,7 @@ class Debian(Recipe):
         s.start()
         self.assert_serves(s, "2.0")
         self.assert_code(self.dpkg(s, "--remove", "kvd"), 0)
-        s.supervisor.wait(harness.PATIENCE)
+        s.ended()
         self.assertFalse(os.path.exists(path))
 
 

@@ -421,6 +421,7 @@ class Slow(Story):
             self.assertEqual(s.daemon_pid(), pids[s])
             self.assert_clean_upgrade(s, NEW)
         self.assertEqual(proved.ctl("stop", "kvd").returncode, 0)   # waits for no proof
+        proved.ended()
         p.wait()
         self.assert_outcome(p, 0, "committed", proved.log())
 

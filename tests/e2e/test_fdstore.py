@@ -36,6 +36,7 @@ class Managed(harness.Service):
         self.listen_pid, self.listen_names = 0, None
 
     def launch(self):
+        self.assert_no_end_of_its_own()
         argv, fds = self.manager.command([harness.program("handoffd"), "-c", self.conf],
                                          self.listen_pid, self.listen_names)
         with open(self.log_path, "ab") as log:
@@ -289,7 +290,7 @@ class Store(HandoffCase):
         for _ in range(5):
             load.wait_ok(100)
             self.kill(s.supervisor.pid, s.daemon_pid())
-            s.supervisor.wait(harness.PATIENCE)
+            s.ended(-signal.SIGKILL)
             p.wait(4)  # nobody is there: they wait in the queue
             s.start()
         self.assertEqual(s.sockets(), before)
@@ -308,7 +309,7 @@ class Store(HandoffCase):
             with self.subTest(phase=phase):
                 u, status = self.held(s, phase)
                 self.kill(s.supervisor.pid, status["pid"], *filter(None, [status["successor_pid"]]))
-                s.supervisor.wait(harness.PATIENCE)
+                s.ended(-signal.SIGKILL)
                 p.wait(2)
                 s.arguments = []
                 s.configure()

@@ -1,6 +1,7 @@
 """The harness itself: what must fail does fail, and it is counted."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,51 @@ class Processes(unittest.TestCase):
         self.assertEqual(p.lines[1]["event"], "not JSON")
         with self.assertRaisesRegex(AssertionError, "ended before more"):
             p.wait_line(lambda x: True, "more")
+
+
+class Ends(unittest.TestCase):
+    """Of handoffd: a crash at its end, or with nobody looking, fails the test it happens in."""
+
+    def kvd(self):
+        s = harness.Service("kvd")
+        self.addCleanup(s.close)
+        return s
+
+    def test_ordinary(self):
+        s = self.kvd()
+        s.finish()
+        self.assertEqual(s.supervisor.returncode, 0)
+
+    def test_code_of_a_stop(self):
+        s = self.kvd()
+        daemon = s.daemon_pid()
+        os.kill(s.supervisor.pid, signal.SIGTRAP)
+        with self.assertRaisesRegex(AssertionError, "handoffd ended with -5, not 0"):
+            s.stop()
+        os.kill(daemon, signal.SIGKILL)
+
+    def test_nobody_looked(self):
+        s = self.kvd()
+        os.kill(s.supervisor.pid, signal.SIGTRAP)
+        s.supervisor.wait(harness.PATIENCE)
+        for end in (s.launch, s.finish):
+            with self.assertRaisesRegex(AssertionError, "handoffd ended with -5, and no test awaited it"):
+                end()
+
+    def test_killed(self):
+        s = self.kvd()
+        s.kill_supervisor()
+        os.kill(s.daemons()[0].pid, signal.SIGKILL)
+        s.finish()
+
+    def test_a_code_that_is_awaited(self):
+        s = self.kvd()
+        s.stop()
+        with open(s.conf, "w", encoding="utf-8") as f:
+            f.write("service kvd {")
+        s.launch()
+        s.ended(2)
+        s.finish()
 
 
 class Runner(unittest.TestCase):

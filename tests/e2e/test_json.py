@@ -149,6 +149,7 @@ class Types(JsonCase):
                 self.assertEqual((lines[-1]["event"], lines[-1].get("outcome")),
                                  ("result" if outcome else "error", outcome))
                 self.assertIn(outcome, [*told, None])
+        s.ended()
         self.assertEqual(set(RESULT) - set(self.seen), set())
 
     def test_unchanged_and_failed(self):

@@ -638,7 +638,7 @@ class Configuration(KeptCase):
         with open(s.path("run", s.name, "config"), "r+b") as f:
             f.truncate(len(s.conf) + 1 + 20)
         s.launch()
-        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 1, s.log())
+        s.ended(1)
         self.assertIn("cannot be used either", s.log())
         self.assertEqual(self.version(s), "1.0")
         s.configure()
@@ -651,7 +651,7 @@ class Configuration(KeptCase):
         self.assertEqual(s.stop(), 0)
         self.broken(s)
         s.launch()
-        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 2, s.log())
+        s.ended(2)
         self.assertFalse(os.path.exists(s.path("run", s.name, "config")))
 
 

@@ -201,7 +201,7 @@ class SupervisorDies(Case):
         new = s.wait_status(lambda x: x["successor_pid"], "there is a successor")["successor_pid"]
         for pid in (s.supervisor.pid, old, new):
             os.kill(pid, signal.SIGKILL)
-        s.supervisor.wait(harness.PATIENCE)
+        s.ended(-signal.SIGKILL)
         s.arguments = []
         s.configure()
         s.start()

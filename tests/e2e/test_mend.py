@@ -142,8 +142,7 @@ class WhoIsIt(harness.TestCase):
         two.configure()
         two.launch()
         two.wait_state("cold")
-        two.supervisor.terminate()
-        self.assertEqual(two.supervisor.wait(harness.PATIENCE), 0)
+        two.stop()
         self.assertEqual(one.daemon_pid(), pid)
         self.assertEqual(one.client().ping(), True)
 
@@ -220,8 +219,7 @@ class WhoIsIt(harness.TestCase):
         harness.wait_until(lambda: service.log().count("is turned away") >= 8, "more of them")
         self.assertGreater(time.monotonic() - begin, 0.3)   # 10 + 20 + 40 + ... ms
         self.assertEqual(service.client().ping(), True)
-        service.supervisor.kill()
-        service.supervisor.wait(harness.PATIENCE)
+        service.kill_supervisor()
         os.kill(service.daemons()[0].pid, 15)
         service.data_dir = data
         service.configure()

@@ -164,7 +164,7 @@ class Moments(Case):
         s.supervisor.terminate()
         self.refuses(s, "the supervisor is being stopped, and the service with it")
         os.kill(pid, signal.SIGCONT)
-        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0)
+        s.ended()
 
     def test_registering(self):
         """A new supervisor knows of a daemon, which has not come, and then has not sent its sockets."""

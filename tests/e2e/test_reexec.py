@@ -69,6 +69,7 @@ class Own(harness.Service):
             f.write(word + "\n")
 
     def launch(self):
+        self.assert_no_end_of_its_own()
         with open(self.log_path, "ab") as log:
             self.supervisor = subprocess.Popen(
                 [self.handoffd, "-c", self.conf] + self.flags, stdin=subprocess.DEVNULL,
@@ -453,7 +454,7 @@ class Refused(ReexecCase):
                 pid, client = s.daemon_pid(), s.load()
                 s.write(LOSES % (s.path("run", s.name, name), harness.program("handoffd")))
                 s.reexec()
-                self.assertEqual(s.supervisor.wait(harness.PATIENCE), 1)
+                s.ended(1)
                 self.assertIn(words, s.log())
                 s.put(harness.program("handoffd"))
                 s.start()
@@ -489,7 +490,6 @@ class Killed(ReexecCase):
     """Whoever dies, somebody serves, and a supervisor that is started again goes on."""
 
     def adopt(self, s, load, pid):
-        s.supervisor.wait(harness.PATIENCE)
         load.wait_ok(20)
         s.put(harness.program("handoffd"))
         s.start()
@@ -524,6 +524,7 @@ class Killed(ReexecCase):
         s.write("#!/bin/sh\ncase \"$*\" in *--check-carried*) exit 0 ;; esac\nexit 1\n")
         u = s.reexec()
         self.assertEqual(u.code, 6)
+        s.ended(1)
         self.adopt(s, load, pid)
 
     def test_the_daemon_while_another_one_is_asked(self):
@@ -560,7 +561,7 @@ class Killed(ReexecCase):
         harness.wait_until(lambda: harness.zombies(s.supervisor.pid), "it has said yes")
         os.kill(s.supervisor.pid, signal.SIGTERM)
         os.kill(s.supervisor.pid, signal.SIGCONT)
-        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0, s.log())
+        s.ended()
         u.wait()
 
 

@@ -558,7 +558,7 @@ class Probation(RuleCase):
         p = s.ctl("stop", "kvd")
         self.assertEqual(p.returncode, 0, p.stderr)
         self.ends(u, s, 0, "committed")
-        self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0)
+        s.ended()
         s.assert_nothing_left()
         self.assertIn('rule "stop": PROBATION ', s.log())
 

@@ -147,7 +147,7 @@ class SupervisorDies(HandoffCase):
                 u = self.held(s, phase)
                 successor = s.status()["successor_pid"]
                 self.kill(s.supervisor.pid, successor)
-                s.supervisor.wait(harness.PATIENCE)
+                s.ended(-signal.SIGKILL)
                 s.start()
                 u.wait()
                 # in exit the old one was told to go: then the new one's death is a crash
@@ -165,7 +165,7 @@ class SupervisorDies(HandoffCase):
             with self.subTest(phase=phase):
                 u, status = self.both_held(s, phase, separate=True)
                 self.kill(s.supervisor.pid, status["pid"])
-                s.supervisor.wait(harness.PATIENCE)
+                s.ended(-signal.SIGKILL)
                 s.start()
                 u.wait()
                 self.assertIn(u.result["outcome"], ("committed", "aborted"), s.log())
@@ -183,7 +183,7 @@ class SupervisorDies(HandoffCase):
             with self.subTest(phase=phase):
                 u, status = self.both_held(s, phase)
                 self.kill(s.supervisor.pid, status["pid"], status["successor_pid"])
-                s.supervisor.wait(harness.PATIENCE)
+                s.ended(-signal.SIGKILL)
                 # What is started again must not be the daemon that holds phases.
                 s.arguments = faults()
                 s.configure()

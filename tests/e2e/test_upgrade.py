@@ -536,7 +536,7 @@ class People(HandoffCase):
                 self.assert_outcome(u, 0 if committed else 1,
                                     "committed" if committed else "aborted", s.log())
                 self.assertEqual(p.returncode, 0, p.stderr)
-                self.assertEqual(s.supervisor.wait(harness.PATIENCE), 0)
+                s.ended()
                 s.assert_nothing_left()
                 if committed:  # nobody is ended by force, then
                     self.assertNotIn("SIGKILL", s.log().split("asks for a stop")[1])

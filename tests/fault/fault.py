@@ -646,6 +646,7 @@ def started(st):
     while time.monotonic() < deadline:
         code = st.s.supervisor.poll()
         if code is not None:
+            st.s.awaited = st.s.supervisor
             return code
         status = None
         with contextlib.suppress(ValueError):   # no memory for a line
