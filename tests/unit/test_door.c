@@ -12,11 +12,28 @@
 #include "base/sys.h"
 #include "handoffd/door.h"
 #include "handoffd/peer.h"
+#include "fault.h"
 #include "leak.h"
 
 static char dir[64], err[200];
 static struct event_base *base;
 static unsigned failing, failed, came;
+static int memory_left = -1;   /* allocations of libevent that succeed; -1: all */
+
+static bool starved(void)
+{
+	return memory_left >= 0 && memory_left-- <= 0;
+}
+
+static void *allocate(size_t n)
+{
+	return starved() ? NULL : malloc(n);
+}
+
+static void *reallocate(void *p, size_t n)
+{
+	return starved() ? NULL : realloc(p, n);
+}
 
 /* In place of the C library's, for libevent. */
 __attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd, struct epoll_event *e)
@@ -35,6 +52,7 @@ static void setup(void)
 	leak_setup();
 	strcpy(dir, "/tmp/handoff-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
+	event_set_mem_functions(allocate, reallocate, free);
 	base = event_base_new();
 	failing = failed = came = 0;
 }
@@ -82,6 +100,68 @@ START_TEST(a_door_opens_again)
 }
 END_TEST
 
+/* 0, or the error, which is said; nothing is left of a door that is none. */
+static int try_door(void)
+{
+	struct door d = { .visitor = on_stranger, .pause_ms = 1 };
+	int e;
+
+	err[0] = '\0';
+	e = door_open(&d, base, dir, "s", 0600, (uid_t)-1, err, sizeof err);
+	memory_left = -1;
+	fault_off();
+	ck_assert(e ? *err : !*err);
+	door_close(&d);
+	return e;
+}
+
+START_TEST(no_door)
+{
+	struct door d;
+	char deep[110];
+	int calls, n = 0;
+
+	fault_set(SYS_C_COUNT, -1, 0);
+	ck_assert_int_eq(try_door(), 0);
+	calls = fault_seen;
+	for (int i = 0; i < calls; i++) {
+		fault_set(SYS_C_COUNT, i, -ENOBUFS);
+		ck_assert(try_door() == -ENOBUFS || fault_hit == SYS_C_UNLINK);
+	}
+	do
+		memory_left = n;
+	while (try_door() == -ENOMEM && ++n < 20);
+	ck_assert(n >= 2 && n < 20);
+	memset(deep, 'x', sizeof deep - 1);
+	deep[sizeof deep - 1] = '\0';
+	ck_assert_int_eq(door_open(&d, base, deep, "s", 0600, (uid_t)-1, err, sizeof err), -ENAMETOOLONG);
+	ck_assert_ptr_nonnull(strstr(err, "longer than a socket's path may be"));
+}
+END_TEST
+
+/* Who cannot be let in now is later; who it is must be known. */
+START_TEST(a_door_without_descriptors)
+{
+	struct door d = { .visitor = on_stranger, .pause_ms = 1 };
+
+	ck_assert_msg(!door_open(&d, base, dir, "s", 0600, (uid_t)-1, err, sizeof err), "%s", err);
+	knock(&d);
+	fault_set(SYS_C_ACCEPT, 0, -EMFILE);
+	event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(fault_off(), 1);
+	ck_assert_uint_eq(came, 0);
+	while (!came)
+		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+	knock(&d);
+	knock(&d);
+	fault_set(SYS_C_GETSOCKOPT, 0, -ENOBUFS);
+	while (came < 2)
+		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+	fault_off();
+	door_close(&d);
+}
+END_TEST
+
 static void on_message(void *arg, struct peer *p, const struct msg *m)
 {
 	(void)arg;
@@ -94,6 +174,37 @@ static void on_settled(void *arg)
 {
 	(void)arg;
 }
+
+START_TEST(no_memory_for_a_peer)
+{
+	const struct peer_owner owner = { .base = base, .message = on_message, .settled = on_settled };
+	struct peer *p = NULL;
+	int pair[2], life[2], n;
+
+	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, life), 0);
+	for (n = 0; !p && n < 20; n++) {
+		memory_left = n;
+		p = peer_new(&owner, 1, 1, life[0]);
+		memory_left = -1;
+	}
+	ck_assert(p && n > 1);
+	for (n = 0; n < 20; n++) {
+		int e;
+
+		ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
+		memory_left = n;
+		e = peer_attach(p, pair[0]);
+		memory_left = -1;
+		close(pair[1]);
+		ck_assert(e ? e == -ENOMEM && !peer_connected(p) : peer_connected(p));
+		if (!e)
+			break;
+	}
+	ck_assert(n >= 3 && n < 20);
+	peer_free(p);
+	close(life[1]);
+}
+END_TEST
 
 /* Who sends more than it may is read more slowly, and not never. */
 START_TEST(a_peer_is_read_again)
@@ -135,6 +246,9 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_door_opens_again);
+	tcase_add_test(t, no_door);
+	tcase_add_test(t, a_door_without_descriptors);
+	tcase_add_test(t, no_memory_for_a_peer);
 	tcase_add_test(t, a_peer_is_read_again);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
