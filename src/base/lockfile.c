@@ -197,18 +197,18 @@ struct place {
 	unsigned long long ino;
 };
 
-/* What of makes of the first line that says something to it; 0: none does; -errno. Of a very long
- * line it gets the beginning. */
-static int ask(const char *path, int (*of)(const char *line, struct place *p), struct place *p)
+/* What of makes of the first line that says something to it; 0: none does; -errno: -E2BIG behind most
+ * bytes (0: all are read). Of a very long line it gets the beginning. */
+static int ask(const char *path, int (*of)(const char *line, struct place *p), struct place *p, size_t most)
 {
 	char buf[4096], line[256];
-	size_t len = 0;
+	size_t len = 0, got = 0;
 	ssize_t n = 0;
 	int ret = 0, fd = sys_open(path, O_RDONLY, 0);
 
 	if (fd < 0)
 		return fd;
-	while (!ret && (n = sys_read(fd, buf, sizeof buf)) > 0)
+	while (!ret && (n = sys_read(fd, buf, sizeof buf)) > 0) {
 		for (ssize_t i = 0; !ret && i < n; i++) {
 			if (buf[i] != '\n') {
 				line[len] = buf[i];
@@ -219,6 +219,10 @@ static int ask(const char *path, int (*of)(const char *line, struct place *p), s
 			len = 0;
 			ret = of(line, p);
 		}
+		got += (size_t)n;
+		if (!ret && most && got >= most)
+			ret = -E2BIG;
+	}
 	sys_close(fd);
 	return n < 0 ? (int)n : ret;
 }
@@ -265,25 +269,35 @@ static int find_place(int fd, const struct stat *st, struct place *p)
 	*p = (struct place){ .mount = -1, .major = major(st->st_dev), .minor = minor(st->st_dev),
 	                     .ino = st->st_ino };
 	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
-	e = ask(path, mount_of, p);
+	e = ask(path, mount_of, p, 0);
 	if (e > 0)
-		e = ask("/proc/self/mountinfo", device_of, p);
+		e = ask("/proc/self/mountinfo", device_of, p, 0);
 	return e < 0 && e != -ENOENT ? e : 0;
+}
+
+static pid_t holder(int dir, size_t most)
+{
+	struct place p;
+	struct stat st;
+	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), pid;
+
+	if (fd < 0)
+		return fd;
+	pid = sys_fstat(fd, &st);
+	if (!pid && S_ISREG(st.st_mode) && !(pid = find_place(fd, &st, &p)))
+		pid = ask("/proc/locks", holder_of, &p, most);
+	sys_close(fd);
+	return pid;
 }
 
 pid_t lockfile_holder(int dir)
 {
-	struct place p;
-	struct stat st;
-	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), holder;
+	return holder(dir, 0);
+}
 
-	if (fd < 0)
-		return fd;
-	holder = sys_fstat(fd, &st);
-	if (!holder && S_ISREG(st.st_mode) && !(holder = find_place(fd, &st, &p)))
-		holder = ask("/proc/locks", holder_of, &p);
-	sys_close(fd);
-	return holder;
+pid_t lockfile_glance(int dir)
+{
+	return holder(dir, LOCKFILE_GLANCE);
 }
 
 int lockfile_read(int dir, struct lock_owner *ret)

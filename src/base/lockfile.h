@@ -73,6 +73,13 @@ int lockfile_read(int dir, struct lock_owner *ret);
  * while another has a copy of its descriptor.
  */
 pid_t lockfile_holder(int dir);
+/*
+ * The same for who only wants to tell of it: -E2BIG if it is not among the first LOCKFILE_GLANCE bytes.
+ * A read of /proc/locks gives a page, and goes through all locks before it again: of the 100,000 that any
+ * user may have, all of them take many seconds.
+ */
+#define LOCKFILE_GLANCE (256 * 1024u)
+pid_t lockfile_glance(int dir);
 
 /* 0, or -EREMOTE with nothing else looked at: dir lies on NFS. */
 int lockfile_check_fs(int dir);

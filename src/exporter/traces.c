@@ -225,11 +225,11 @@ static bool ask(struct source *s)
 	struct msg m = { .type = MSG_op_history };
 
 	s->came = 0;
-	s->answers++;
 	MSG_SET(&m, op_history, count, AT_ONCE);
 	if (s->before)
 		MSG_SET(&m, op_history, before, s->before);
 	s->query = query_new(s->all->base, s->socket, &m, &handler, s);
+	s->answers += s->query != NULL;
 	return s->query != NULL;
 }
 

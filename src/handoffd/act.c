@@ -429,6 +429,7 @@ static void cold_superseded(struct service *s)
 {
 	log_info("a start is ended, for the one that was asked for");
 	s->superseded = false;
+	s->cold_error[0] = '\0';
 	service_bury(s, &s->n);
 }
 
@@ -464,14 +465,19 @@ static void cold_failed(struct service *s)
 	/* a helper of those before it may have had what it needs: then nothing is known yet */
 	known = generations_settled(s->generations, s->n ? s->n->pid : 0);
 	service_bury(s, &s->n);
-	ops_restarted(s, false);
+	if (!s->s.stop)   /* else ops_close() tells them */
+		ops_restarted(s, false);
 	if (known)
 		settle_former(s);
 	if (s->reported && known) {
 		char text_[1800];
 		s->reported = false;
-		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status %s'",
-		         s->journal.message, s->cold_error, service_name(s));
+		if (s->s.stop)
+			snprintf(text_, sizeof text_, "%s; that failed, and the service is being stopped",
+			         s->journal.message);
+		else
+			snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status %s'",
+			         s->journal.message, s->cold_error, service_name(s));
 		ops_result(s, 5, outcome_name[s->s.outcome], text_);
 	}
 }
@@ -479,16 +485,17 @@ static void cold_failed(struct service *s)
 /* It has not come to register, so that it may be another service's. */
 static void name_stranger(const struct service *s)
 {
-	const pid_t pid = service_lock_holder(s);
+	const pid_t pid = lockwait_holder(s);
 
-	if (pid)
+	if (pid > 0)
 		log_warning("pid %d has the lock on the data and goes on: that it is a daemon of this service is not "
 		            "known; end it if it is", (int)pid);
 }
 
 static void end(struct service *s)
 {
-	name_stranger(s);
+	if (!s->o)
+		name_stranger(s);
 	service_bury(s, &s->o);
 	s->journal.phase = BOOT_IDLE;
 	s->journal.incumbent = s->journal.successor = (struct process){ 0, 0 };

@@ -15,10 +15,10 @@ static const struct peer *who_takes_it(const struct service *s)
 	return s->s.state == S_COLD_READY ? s->n : s->s.state == S_RESUMING ? s->o : NULL;
 }
 
-static pid_t holder(const struct service *s)
+pid_t lockwait_holder(const struct service *s)
 {
 	int dir = sys_open(service_lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
-	const pid_t pid = dir < 0 ? 0 : lockfile_holder(dir);
+	const pid_t pid = dir < 0 ? 0 : lockfile_glance(dir);
 
 	sys_closep(&dir);
 	return pid;
@@ -44,7 +44,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct service *s = arg;
 	const struct peer *waits = who_takes_it(s);
-	const pid_t pid = waits ? holder(s) : 0;
+	const pid_t pid = waits ? lockwait_holder(s) : 0;
 
 	(void)fd;
 	(void)what;

@@ -467,8 +467,10 @@ void service_on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	/* what lies in the sockets came before the timer, however late this process is; so did who waits
 	 * at the door, which may be shut for longer than the timer when there was a lack of descriptors */
-	if ((s->o && !peer_connected(s->o)) || (s->n && !peer_connected(s->n)))
+	if ((s->o && !peer_connected(s->o)) || (s->n && !peer_connected(s->n))) {
 		register_drain(s);
+		register_settle(s);
+	}
 	if (s->o)
 		peer_read(s->o);
 	if (s->n)

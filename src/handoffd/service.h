@@ -269,6 +269,8 @@ void register_close(struct service *s);
 int lockwait_open(struct service *s);
 void lockwait_settle(struct service *s);
 void lockwait_close(struct service *s);
+/* For a line of the log: lockfile_glance(). > 0: it has the lock. */
+pid_t lockwait_holder(const struct service *s);
 
 /* ops.c */
 /* fd as above. */

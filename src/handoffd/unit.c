@@ -100,6 +100,7 @@ static void describe(const struct service *s, char *out, size_t size)
 	for (char *p = out; *p; p++)
 		if (*p == '\n')
 			*p = ' ';
+	utf8_mend(out);
 }
 
 /* A plan takes nothing over. What serves first is said first, also in the middle of a handoff. */

@@ -158,6 +158,17 @@ class Restart(AskedCase):
             p.send(STARTED, SERVES)
         self.restarted(s, lambda: self.result(operator))
 
+    def test_a_stop_comes_first(self):
+        """The start before was ended on request: that hinders nothing. Nothing is started any more."""
+        s, _ = self.starting()
+        operator = self.operator(s)
+        operator.sendall(frame(RESTART, {}))
+        self.puppet()
+        self.assertIsNone(s.status()["warning"])
+        s.supervisor.terminate()
+        self.assertEqual(self.result(operator)[:2], (5, "stopped"))
+        s.ended()
+
 
 if __name__ == "__main__":
     unittest.main()

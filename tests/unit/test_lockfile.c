@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -429,9 +430,44 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
+/* Many locks of others, younger than the one that is asked for: /proc/locks has them before it. */
+START_TEST(a_glance_is_short)
+{
+	enum { FILES = 8, EACH = 1000 };
+	int fd[FILES];
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);   /* each processor has a list of its own */
+	ck_assert(!sched_setaffinity(0, sizeof one, &one));
+	ck_assert_int_eq(take(), 0);
+	ck_assert_int_eq(lockfile_glance(dir), getpid());
+	for (int i = 0; i < FILES; i++) {
+		char name[] = "many.0";
+		name[5] += (char)i;
+		fd[i] = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		ck_assert_int_ge(fd[i], 0);
+		for (int at = 0; at < EACH; at++) {
+			const struct flock l_ = { .l_type = F_WRLCK, .l_start = 2 * at, .l_len = 1 };
+			ck_assert(!fcntl(fd[i], F_SETLK, &l_));
+		}
+	}
+	ck_assert_int_eq(lockfile_glance(dir), -E2BIG);
+	ck_assert_int_eq(lockfile_holder(dir), getpid());
+	for (int i = 0; i < FILES; i++) {
+		char name[] = "many.0";
+		name[5] += (char)i;
+		close(fd[i]);
+		unlinkat(dir, name, 0);
+	}
+	lockfile_close(&l);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
+		a_glance_is_short,
 		exclusive_and_epoch_grows, no_sentence_when_held, release_frees_for_helpers_too,
 		death_frees, replaced_for_ever, symlink_in_its_place, directory_in_its_place,
 		fifo_in_its_place, nfs, read_only_directory, damaged_record, highest_epoch,
