@@ -69,6 +69,7 @@ class Upgrade(Case):
             {"event": "phase", "phase": "seal", "us": 2000, "ms": 2, "text": None},
             {"event": "result", "outcome": "committed", "handoff": str(uuid.UUID(bytes=self.handoff)),
              "message": "yes", "pause_us": 1, "serving_us": 2, "total_us": 3, "stall_us": None,
+             "connections_moved": None, "connections_stayed": None,
              "pid": 4, "build": "b", "version": "v", "code": 0}])
 
     def test_what_is_asked_for(self):
