@@ -397,7 +397,8 @@ static struct proc *at_the_door(struct world *w)
 static void ended(struct world *w)
 {
 	w->sup.ended = true;
-	w->left = at_the_door(w) ? 0 : w->lock;
+	if (!w->left)
+		w->left = at_the_door(w) ? 0 : w->lock;
 	sup_die(w);
 	say(w, "S", "  ends");
 }
@@ -684,6 +685,7 @@ void sup_start(struct world *w)
 
 	u->alive = true;
 	u->booted = u->listens = u->stopped = false;
+	w->left = 0;
 	u->unbound_at = NEVER;
 	u->restart_at = NEVER;
 	u->busy = w->now + latency(w);
@@ -699,6 +701,8 @@ static void read_o(struct world *w)
 		receive(w, p);
 		return;
 	}
+	if (w->sup.s.state == S_COLD_STOP)
+		w->left = w->lock;   /* who comes now comes too late */
 	w->sup.reading_o = false;
 	give(w, S_E_O_READ, NULL);
 }
