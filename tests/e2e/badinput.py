@@ -241,10 +241,11 @@ class Case(harness.TestCase):
         self.assert_count(s, before)
 
     def assert_count(self, s, before):
+        """Not more: an executable may have been about to be copied when it was counted before."""
         try:
-            harness.wait_until(lambda: self.count(s) == before, "descriptors", 10)
+            harness.wait_until(lambda: self.count(s) <= before, "descriptors", 10)
         except AssertionError:
-            self.assertEqual(self.count(s), before, harness.descriptors(s.supervisor.pid))
+            self.assertLessEqual(self.count(s), before, harness.descriptors(s.supervisor.pid))
 
     @staticmethod
     def mark(s):
