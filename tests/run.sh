@@ -21,7 +21,7 @@ export CK_FORK=yes PYTHONDONTWRITEBYTECODE=1
 PACKAGES="autoconf automake libtool pkg-config gcc make libc6-dev libevent-dev libcbor-dev
 	uuid-dev libconfuse-dev libmd-dev libjansson-dev libhttp-parser-dev check python3 python3-redis
 	python3-cbor2 redis-tools mandoc valgrind util-linux xz-utils systemd
-	dbus spin prometheus clang libclang-rt-14-dev"
+	dbus spin prometheus fish clang libclang-rt-14-dev"
 
 # Reasons for which a test may be skipped; every other skip is a failure.
 allowed_skip()
@@ -37,6 +37,7 @@ allowed_skip()
 	*": needs root and mount namespaces"*) ;;
 	*": needs root with CAP_SYS_PTRACE") ;;
 	*": this kernel has no MSG_OOB for unix sockets") ;;
+	*": no fish here") ;;
 	*) return 1 ;;
 	esac
 }
