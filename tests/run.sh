@@ -149,15 +149,13 @@ e2e() # DIRECTORY [NAME OF TEST]...
 }
 
 # Not the tools of the tests, nor the quickstart, which builds for itself, nor messages, whose shim is in
-# nobody's allocations but libc's, nor the floods of security, which bound memory, nor, for their time,
+# nobody's allocations but libc's, nor security, which bounds memory, nor, for their time,
 # deploy, endings, kept, metrics, the rest of exporter and moving, and resources.
 SANITIZED="test_exporter.Web test_exporter.Traces test_bad_binaries test_bad_config test_bad_frames test_bad_peers test_bad_state
 	test_ctl_fake test_exit_codes test_fdstore test_httpd test_kvd_alone test_leftovers test_mend test_minimal test_reexec
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
 	test_supervisor_dies test_moving.InTheMiddle test_moving.SomebodyFails test_upgrade test_history test_explain test_disruption test_watch test_log
-	test_pin test_plan test_sdnotify test_json test_asked test_security.LocalUser.test_no_lock_and_no_file
-	test_security.LocalUser.test_descriptors_are_not_taken test_security.LocalUser.test_no_descriptors_left
-	test_security.LocalUser.test_socket_that_lingers test_security.LocalUser.test_socket_that_lingers_out_of_band"
+	test_pin test_plan test_sdnotify test_json test_asked"
 
 # compare.py finds a table whose guards are others.
 guard_mutants() # DIRECTORY
