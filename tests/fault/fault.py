@@ -764,6 +764,7 @@ class Stop:
             self.code = st.s.supervisor.wait(BOUND)
         except subprocess.TimeoutExpired:
             raise Wrong("handoffd does not stop") from None
+        st.s.awaited = st.s.supervisor
 
     def judge(self, st):
         harness.wait_until(lambda: not harness.marked(st.s.dir), "nothing is left", 10)
