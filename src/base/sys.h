@@ -61,8 +61,9 @@ int sys_close_own(int fd);   /* of a socket in which nobody else can have left o
 /*
  * The last close(2) of a socket waits as long as its SO_LINGER says, which whoever sent us that
  * socket has chosen, O_NONBLOCK or not. Only a signal ends that wait: from here on one does
- * (SIGALRM, after 50 us and then later and later). For a program with one thread, never for a library. (So does a recvmsg(2)
- * without msg_control that drops what came along: chan.c does not let it come to that.)
+ * (SIGALRM, after 50 us and then later and later). For a program with one thread, never for a
+ * library. (So does a recvmsg(2) without msg_control that drops what came along: chan.c does not
+ * let it come to that.)
  */
 int sys_never_linger(void);
 int sys_dup(int fd, int from);                                       /* F_DUPFD_CLOEXEC */
