@@ -22,6 +22,15 @@ class AskedCase(RuleCase):
         first.exit(0)
         return s, self.puppet()
 
+    def told_to_serve(self):
+        """... which has been told to serve, and has not said yet that it does."""
+        s, p = self.starting()
+        p.warm(s.data_dir)
+        p.receive(BEGIN)
+        p.send(STARTED)
+        p.receive(COMMIT)
+        return s, p
+
     def operator(self, s):
         """A connection to control.sock that has been let in."""
         c = self.control(s)
@@ -102,11 +111,7 @@ class Stop(AskedCase):
         other.exit(0)
 
     def test_a_start_that_hangs_and_may_serve_is_not_waited_for(self):
-        s, p = self.starting()
-        p.warm(s.data_dir)
-        p.receive(BEGIN)
-        p.send(STARTED)
-        p.receive(COMMIT)
+        s, p = self.told_to_serve()
         self.assertEqual(s.stop(), 0)
         self.ended(s, p, "SIGTERM")
 
@@ -123,11 +128,7 @@ class Restart(AskedCase):
         self.assertEqual(s.daemon_pid(), after.pid)
 
     def test_a_start_that_may_serve_is_ended_for_it(self):
-        s, p = self.starting()
-        p.warm(s.data_dir)
-        p.receive(BEGIN)
-        p.send(STARTED)
-        p.receive(COMMIT)
+        s, p = self.told_to_serve()
         operator = self.operator(s)
         operator.sendall(frame(RESTART, {}))
         harness.wait_until(lambda: "asks for a restart of the daemon" in s.log(), "it is asked for")
@@ -136,11 +137,7 @@ class Restart(AskedCase):
         self.took(s, "restart asked for")
 
     def test_a_start_that_has_just_come_to_serve_is_restarted(self):
-        s, p = self.starting()
-        p.warm(s.data_dir)
-        p.receive(BEGIN)
-        p.send(STARTED)
-        p.receive(COMMIT)
+        s, p = self.told_to_serve()
         operator = self.operator(s)
         with self.deaf(s):
             operator.sendall(frame(RESTART, {}))

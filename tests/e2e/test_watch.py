@@ -62,16 +62,21 @@ class Watch(HandoffCase):
         for x in (cold, serves):   # the handoff before is over
             self.assertEqual((x["handoff"], x["us"]), (None, 0))
 
-    def test_for_people(self):
-        s = self.kvd()
+    def people(self, s):
+        """`watch` as people have it, in watch.out; it watches."""
         with open(s.path("watch.out"), "w+", encoding="utf-8") as out:
             p = subprocess.Popen([harness.program("handoffctl"), "watch", "kvd"], env=s.env, stdout=out,
                                  stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-            self.addCleanup(p.wait)
-            self.addCleanup(p.kill)
-            harness.wait_until(lambda: "idle" in harness.read_file(s.path("watch.out")), "it watches")
-            u = self.upgrade(s, NEW)
-            harness.wait_until(lambda: "committed" in harness.read_file(s.path("watch.out")), "committed")
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        harness.wait_until(lambda: "idle" in harness.read_file(s.path("watch.out")), "it watches")
+        return p
+
+    def test_for_people(self):
+        s = self.kvd()
+        self.people(s)
+        u = self.upgrade(s, NEW)
+        harness.wait_until(lambda: "committed" in harness.read_file(s.path("watch.out")), "committed")
         text = harness.read_file(s.path("watch.out"))
         self.assertIn(u.result["handoff"][:8] + "  drain", text)
         self.assertIn("(warm took ", text)
@@ -134,12 +139,7 @@ class Watch(HandoffCase):
         """The same, read by people; the next life of the supervisor still knows it."""
         s = self.kvd()
         reader = self.watch(s)
-        with open(s.path("watch.out"), "w+", encoding="utf-8") as out:
-            p = subprocess.Popen([harness.program("handoffctl"), "watch", "kvd"], env=s.env, stdout=out,
-                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        self.addCleanup(p.wait)
-        self.addCleanup(p.kill)
-        harness.wait_until(lambda: "idle" in harness.read_file(s.path("watch.out")), "it watches")
+        p = self.people(s)
         p.send_signal(signal.SIGSTOP)
         self.fill(s)
         self.assertEqual(s.ctl("reexec", "kvd").returncode, 0, s.log())
