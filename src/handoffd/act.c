@@ -447,6 +447,20 @@ static void tell_cold_failed(const struct service *s)
 		          s->cold_error);
 }
 
+/* Both had died, and whoever asked for that handoff waits to hear whether the old one serves again. */
+static void report_cold_failed(struct service *s)
+{
+	char text_[1800];
+
+	s->reported = false;
+	if (s->s.stop)
+		snprintf(text_, sizeof text_, "%s; that failed, and the service is being stopped", s->journal.message);
+	else
+		snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status %s'",
+		         s->journal.message, s->cold_error, service_name(s));
+	ops_result(s, 5, outcome_name[s->s.outcome], text_);
+}
+
 static void cold_failed(struct service *s)
 {
 	bool known;
@@ -469,17 +483,8 @@ static void cold_failed(struct service *s)
 		ops_restarted(s, false);
 	if (known)
 		settle_former(s);
-	if (s->reported && known) {
-		char text_[1800];
-		s->reported = false;
-		if (s->s.stop)
-			snprintf(text_, sizeof text_, "%s; that failed, and the service is being stopped",
-			         s->journal.message);
-		else
-			snprintf(text_, sizeof text_, "%s; that failed (%s) and is tried again: see 'handoffctl status %s'",
-			         s->journal.message, s->cold_error, service_name(s));
-		ops_result(s, 5, outcome_name[s->s.outcome], text_);
-	}
+	if (s->reported && known)
+		report_cold_failed(s);
 }
 
 /* It has not come to register, so that it may be another service's. */

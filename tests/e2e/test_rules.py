@@ -696,6 +696,15 @@ class Back(RuleCase):
         self.assertEqual((r["code"], r["stall_us"]), (5, u.result["stall_us"]), r)
         self.assertGreater(r["stall_us"], 0)
 
+    def test_both_die_and_a_stop_ends_the_start(self):
+        """Nothing is tried again then, and nobody is told so."""
+        s, u, _, _ = self.nobody_is_left()
+        s.wait_status(lambda x: x["state"] == "cold" and not x["leftovers"], "nothing is in its way")
+        self.assertEqual(s.stop(), 0)
+        u.wait()
+        self.assertEqual((u.code, u.result["outcome"]), (5, "aborted"), s.log())
+        self.assertTrue(u.result["message"].endswith("; that failed, and the service is being stopped"), u.result)
+
     def all_are_dead(self):
         """The next supervisor starts a daemon; whoever asks for the outcome waits for that."""
         s, u, cold, handoff = self.nobody_is_left()
