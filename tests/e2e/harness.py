@@ -50,7 +50,8 @@ def program(name):
 
 
 def wait_until(predicate, what, timeout=PATIENCE):
-    """Polls until predicate() is true and returns its value; AssertionError after timeout."""
+    """Polls until predicate() is true and returns its value; AssertionError after timeout, with
+    what was waited for: a text, or a function that tells what is there instead."""
     deadline = time.monotonic() + timeout
     pause = 0.001
     while True:
@@ -58,7 +59,8 @@ def wait_until(predicate, what, timeout=PATIENCE):
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError("waited %d s in vain: %s" % (timeout, what))
+            said = what() if callable(what) else what
+            raise AssertionError("waited %d s in vain: %s" % (timeout, said))
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
 
@@ -540,6 +542,12 @@ class Service:
         except AssertionError:
             raise AssertionError("left behind:\n%s\n%s" % (
                 "\n".join(map(repr, self.leftovers())), self.log())) from None
+
+    def assert_no_zombies(self):
+        """handoffd has waited for each of its children, or is about to: for the one that copies
+        an executable too, which is of no handoff and ends when it is done."""
+        wait_until(lambda: not zombies(self.supervisor.pid),
+                   lambda: "no zombie is left: %s\n%s" % (zombies(self.supervisor.pid), self.log()))
 
     def sanitizer_reports(self):
         """What the sanitizers have said in any process of the service."""

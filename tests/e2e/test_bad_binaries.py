@@ -291,7 +291,7 @@ class ColdStart(Case):
         self.addCleanup(waiting.close)
         self.assertEqual(s.status()["state"], "cold")
         self.assertIsNone(s.status()["pid"])
-        self.assertEqual(harness.zombies(s.supervisor.pid), [])
+        s.assert_no_zombies()
         return waiting
 
     @staticmethod

@@ -48,7 +48,7 @@ class Case(HandoffCase):
         harness.wait_until(lambda: not any(harness.is_alive(p) for p in pids),
                            "%s end\n%s" % (pids, s.log()), 20)
         s.wait_status(lambda x: x["leftovers"] == 0, "nothing is left")
-        harness.wait_until(lambda: not harness.zombies(s.supervisor.pid), "no zombie is left")
+        s.assert_no_zombies()
 
     def assert_said(self, s, daemon, name="kvd"):
         self.assertRegex(s.log(), r"helper %s \(pid \d+\) of the daemon that ended \(pid %d\) is ended"

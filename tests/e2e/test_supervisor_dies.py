@@ -66,7 +66,7 @@ class SupervisorDies(HandoffCase):
         self.assert_serves(s, "2.0" if outcome == "committed" else "1.0")
         last = s.status()["last"]
         self.assertEqual((last["handoff"], last["outcome"]), (u.result["handoff"], outcome))
-        self.assertEqual(harness.zombies(s.supervisor.pid), [])
+        s.assert_no_zombies()
 
     def back_to_old(self, s, load=None):
         if load is not None:

@@ -36,7 +36,7 @@ class Good(HandoffCase):
             self.assertEqual(info["epoch"], epoch + 2 + i)
             load.wait_ok(100)
         self.assert_same_descriptors(s, before)
-        self.assertEqual(harness.zombies(s.supervisor.pid), [])
+        s.assert_no_zombies()
         self.assert_nothing_failed(load)
         self.assert_serves(s, "1.0")
 
@@ -226,7 +226,7 @@ class BadSuccessor(HandoffCase):
                 self.assert_same_descriptors(s, before)
                 self.calm(load)
         self.assert_clean_upgrade(s, NEW)
-        self.assertEqual(harness.zombies(s.supervisor.pid), [])
+        s.assert_no_zombies()
         self.assert_nothing_failed(load)
 
     def test_dies(self):
@@ -338,7 +338,7 @@ class BadIncumbent(HandoffCase):
 
     def finish(self, failed=False):
         self.load.wait_ok(50)
-        self.assertEqual(harness.zombies(self.s.supervisor.pid), [])
+        self.s.assert_no_zombies()
         if not failed:
             self.assert_nothing_failed(self.load)
             return
