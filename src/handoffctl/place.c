@@ -13,7 +13,6 @@
 #include "handoffctl/ask.h"
 #include "handoffd/conf.h"
 
-#define ROOT_PLACE "/run/handoff"
 #define WAIT_RETRY_MS 200   /* a user may ask ten times a second */
 
 static bool is_socket(const char *path)
@@ -79,24 +78,32 @@ int place_error(struct ctl *c, const char *name, const char *socket, int e, cons
 	}
 }
 
+/* Where services have a directory each: the caller's place, and root's. */
+struct where {
+	int (*find)(const char *name, bool use_systemd, char *ret, size_t size, char *err, size_t err_size);
+	const char *root;
+};
+static const struct where runtime_place = { dirs_runtime, "/run/handoff" };
+static const struct where state_place = { dirs_state, "/var/lib/handoff" };
+
 /*
  * Where a service of that name may be, best first: the caller's own place; for a user,
  * who may be one of the operators of root's services, root's place too. Returns how many.
  */
-static int candidates(const char *name, char dir[2][4096], char *err, size_t err_size)
+static int candidates(const struct where *w, const char *name, char dir[2][4096], char *err, size_t err_size)
 {
 	const char *ours = getenv("HANDOFF_RUNTIME_DIR");
-	int n = dirs_runtime(name, false, dir[0], sizeof dir[0], err, err_size) == 0;
+	int n = w->find(name, false, dir[0], sizeof dir[0], err, err_size) == 0;
 
 	if (geteuid() != 0 && !(ours && *ours))
-		n += snprintf(dir[n], sizeof dir[n], ROOT_PLACE "/%s", name) > 0;
+		n += snprintf(dir[n], sizeof dir[n], "%s/%s", w->root, name) > 0;
 	return n;
 }
 
 static int find_named(struct ctl *c, char **ret_socket)
 {
 	char dir[2][4096], err[200] = "";
-	const int n = candidates(c->name, dir, err, sizeof err);
+	const int n = candidates(&runtime_place, c->name, dir, err, sizeof err);
 
 	if (n == 0)
 		return absent(c, "%s", err);
@@ -120,19 +127,11 @@ static int find_named(struct ctl *c, char **ret_socket)
 
 /* ---- all of them ---- */
 
-static int add(struct places *p, const char *dir, const char *name)
+/* Takes its texts. */
+static int append(struct places *p, struct place one)
 {
-	struct place *v, one = { 0 };
+	struct place *v = one.name ? realloc(p->v, (p->n + 1) * sizeof *v) : NULL;
 
-	if (asprintf(&one.socket, "%s/%s/control.sock", dir, name) < 0)
-		return -ENOMEM;
-	if (!is_socket(one.socket)) {
-		free(one.socket);
-		return 0;
-	}
-	one.error = ask_knock(one.socket);
-	one.name = strdup(name);
-	v = one.name ? realloc(p->v, (p->n + 1) * sizeof *v) : NULL;
 	if (!v) {
 		free(one.name);
 		free(one.socket);
@@ -143,7 +142,42 @@ static int add(struct places *p, const char *dir, const char *name)
 	return 0;
 }
 
-static int scan_one(struct places *p, const char *dir)
+/* Where there is a control.sock. */
+static int add(struct places *p, const char *dir, const char *name)
+{
+	struct place one = { 0 };
+
+	if (asprintf(&one.socket, "%s/%s/control.sock", dir, name) < 0)
+		return -ENOMEM;
+	if (!is_socket(one.socket)) {
+		free(one.socket);
+		return 0;
+	}
+	one.error = ask_knock(one.socket);
+	one.name = strdup(name);
+	return append(p, one);
+}
+
+/* Where there is a directory, or what nobody may look at. */
+static int add_stopped(struct places *p, const char *dir, const char *name)
+{
+	struct stat st;
+	char *path;
+	bool is;
+
+	for (size_t i = 0; i < p->n; i++)
+		if (!strcmp(p->v[i].name, name))
+			return 0;
+	if (asprintf(&path, "%s/%s", dir, name) < 0)
+		return -ENOMEM;
+	is = sys_stat(path, &st) || S_ISDIR(st.st_mode);
+	free(path);
+	return is ? append(p, (struct place){ .name = strdup(name), .error = -ENOENT }) : 0;
+}
+
+typedef int (*add_fn)(struct places *p, const char *dir, const char *name);
+
+static int scan_one(struct places *p, const char *dir, add_fn add_one)
 {
 	struct dirent *e;
 	int r = 0;
@@ -153,7 +187,7 @@ static int scan_one(struct places *p, const char *dir)
 		return errno == ENOENT ? 0 : -errno;
 	while (!r && (e = readdir(d)))
 		if (conf_name_ok(e->d_name))
-			r = add(p, dir, e->d_name);
+			r = add_one(p, dir, e->d_name);
 	closedir(d);
 	return r;
 }
@@ -175,37 +209,51 @@ void places_free(struct places *p)
 	*p = (struct places){ 0 };
 }
 
-int places_scan(struct ctl *c, struct places *ret)
+/* code: of a place that cannot be listed; 0: only where nothing is found elsewhere it is an error. */
+static int scan(struct ctl *c, const struct where *w, add_fn add_one, int code, struct places *p)
 {
 	char dir[2][4096], err[200] = "";
-	const int n = candidates("x", dir, err, sizeof err);
+	const int n = candidates(w, "x", dir, err, sizeof err);
 	int failed = -1, e = 0;
 
-	*ret = (struct places){ 0 };
-	if (n == 0)
+	if (n == 0 && !p->n)
 		return absent(c, "%s", err);
 	for (int i = 0; i < n; i++) {
 		*strrchr(dir[i], '/') = '\0';
-		const int r = scan_one(ret, dir[i]);
+		const int r = scan_one(p, dir[i], add_one);
 
 		if (r == -ENOMEM)
 			return no_memory(c);
 		if (r < 0)
 			failed = i, e = r;
 	}
-	if (!ret->n && failed >= 0)
-		return out_error(&c->out, e == -EACCES ? CTL_DENIED : CTL_NO_SUPERVISOR,
+	if (failed >= 0 && (code || !p->n))
+		return out_error(&c->out, code ? code : e == -EACCES ? CTL_DENIED : CTL_NO_SUPERVISOR,
 		                 "%s cannot be listed: %s; name the service", dir[failed],
 		                 strerror(-e));
-	if (ret->n)
-		qsort(ret->v, ret->n, sizeof *ret->v, by_name);
+	if (p->n)
+		qsort(p->v, p->n, sizeof *p->v, by_name);
 	return 0;
+}
+
+int places_scan(struct ctl *c, struct places *ret)
+{
+	*ret = (struct places){ 0 };
+	return scan(c, &runtime_place, add, 0, ret);
+}
+
+/* Those, too, that have been stopped: systemd removes the runtime directory, and nobody the state's. */
+static int scan_stopped(struct ctl *c, struct places *p)
+{
+	const int r = scan(c, &runtime_place, add_stopped, CTL_USAGE, p);
+
+	return r ? r : scan(c, &state_place, add_stopped, CTL_USAGE, p);
 }
 
 /* ---- the only one ---- */
 
-/* Whether it may be meant where no name is given. Who acts may mean one whose supervisor has died:
- * another one is not to be hit in its place. Who may not connect does not mean it. */
+/* Whether it may be meant where no name is given. Who acts may mean one whose supervisor has died, or
+ * was stopped: another one is not to be hit in its place. Who may not connect does not mean it. */
 static bool may_be_meant(const struct ctl *c, const struct place *p)
 {
 	return !p->error || (c->command->acts && p->error != -EACCES && p->error != -EPERM);
@@ -243,27 +291,36 @@ static int none(struct ctl *c, const struct places *p)
 	if (p->n)
 		return absent(c, "no supervisor runs here (nobody answers at %s; its daemon may still serve); systemd "
 		              "starts it again; else start it: handoffd -c FILE", p->v[0].socket);
-	candidates("NAME", dir, err, sizeof err);
+	candidates(&runtime_place, "NAME", dir, err, sizeof err);
 	return absent(c, "no supervisor runs here (there is no %s/control.sock); start one: "
 	              "systemctl start handoff@NAME, or handoffd -c FILE", dir[0]);
+}
+
+static struct place *who_answers(const struct places *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (!p->v[i].error)
+			return &p->v[i];
+	return NULL;
 }
 
 static int find_only(struct ctl *c, char **ret_socket, char **ret_name)
 {
 	struct places p;
-	struct place *only = NULL;
 	size_t meant = 0;
 	int r = places_scan(c, &p);
 
-	for (size_t i = 0; !r && i < p.n; i++) {
-		only = p.v[i].error ? only : &p.v[i];
-		meant += may_be_meant(c, &p.v[i]);
-	}
-	if (!r && !only)
+	if (!r && !who_answers(&p))
 		r = none(c, &p);
-	else if (!r && meant > 1)
+	if (!r && c->command->acts)
+		r = scan_stopped(c, &p);
+	for (size_t i = 0; !r && i < p.n; i++)
+		meant += may_be_meant(c, &p.v[i]);
+	if (!r && meant > 1)
 		r = several(c, &p);
 	if (!r) {
+		struct place *only = who_answers(&p);
+
 		*ret_socket = only->socket;
 		*ret_name = only->name;
 		only->socket = only->name = NULL;

@@ -1,7 +1,8 @@
 /*
  * place: where supervisors are. A service is a directory with a control.sock in the
  * runtime directory; NAME may be left out where exactly one has somebody behind it, and by a
- * command that acts where there is no other, dead ones included.
+ * command that acts where no other is known: dead ones included, and stopped ones, of which a
+ * directory is left there or among the states.
  */
 #ifndef HANDOFF_CTL_PLACE_H
 #define HANDOFF_CTL_PLACE_H

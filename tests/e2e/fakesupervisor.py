@@ -161,7 +161,8 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="handoff-ctl-")
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
-        self.env = harness.environment(self.dir, HANDOFF_RUNTIME_DIR=os.path.join(self.dir, "run"))
+        self.env = harness.environment(self.dir, HANDOFF_RUNTIME_DIR=os.path.join(self.dir, "run"),
+                                       HANDOFF_STATE_DIR=os.path.join(self.dir, "state"))
         for name in ("MAINPID", "NO_COLOR"):
             self.env.pop(name, None)
         os.mkdir(os.path.join(self.dir, "run"))

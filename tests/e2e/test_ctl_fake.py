@@ -553,6 +553,36 @@ class Places(Case):
                     "say which: handoffctl %s NAME\n" % command))
         self.assertEqual(alive.requests, [])
 
+    def test_who_acts_does_not_hit_another_than_the_stopped(self):
+        """Of which a directory is left: the state's where systemd has removed the other. Files are no services."""
+        def handle(connection, kind, _fields):
+            connection.send(state("kvd", pid=1) if kind == STATUS else result(0, "stopped", "it has ended"))
+        alive = self.supervisor(handle)
+        for place in ("run", "state"):
+            os.makedirs(os.path.join(self.dir, place, "stopped"))
+            with open(os.path.join(self.dir, place, "file"), "w", encoding="ascii"):
+                pass
+            for command in ("upgrade", "rollback", "abort", "restart", "reexec", "stop"):
+                with self.subTest(place=place, command=command):
+                    self.assertEqual(self.ctl(command), (
+                        2, "", "handoffctl: several services are here: kvd, stopped (no supervisor answers); "
+                        "say which: handoffctl %s NAME\n" % command))
+            code, lines = self.json("status")
+            self.assertEqual((code, lines[0]["service"]), (0, "kvd"))
+            os.rmdir(os.path.join(self.dir, place, "stopped"))
+        self.assertEqual({kind for kind, _ in alive.requests}, {STATUS})
+        self.assertEqual(self.ctl("stop")[0], 0)
+
+    def test_who_acts_wants_to_see_all(self):
+        """There may be another one where nothing can be listed."""
+        alive = self.supervisor(answer(state("kvd", pid=1)))
+        path = os.path.join(self.dir, "state")
+        with open(path, "w", encoding="ascii"):
+            pass
+        self.assertEqual(self.ctl("stop"), (
+            2, "", "handoffctl: %s cannot be listed: Not a directory; name the service\n" % path))
+        self.assertEqual(alive.requests, [])
+
     def test_none(self):
         err = ("no supervisor runs here (there is no %s/NAME/control.sock); start one: "
                "systemctl start handoff@NAME, or handoffd -c FILE" % self.run)

@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -561,6 +562,24 @@ class People(HandoffCase):
         self.assertEqual(after["epoch"], before["epoch"] + 1)
         with s.client() as c:
             self.assertEqual(c.get("a"), b"1")
+
+    def test_restart_without_a_name_beside_a_stopped_service(self):
+        """What was meant for that one does not hit the other, until it is removed for good."""
+        s = self.kvd()
+        other = self.service("kvd-v1", name="kvd2", start=False)
+        other.env = s.env
+        other.start()
+        other.stop()
+        pid = s.daemon_pid()
+        for left in ("run", "state"):   # below systemd the state directory alone
+            p = s.ctl("restart")
+            self.assertEqual((p.returncode, p.stderr), (
+                2, "handoffctl: several services are here: kvd, kvd2 (no supervisor answers); say which: "
+                "handoffctl restart NAME\n"))
+            self.assertEqual(s.daemon_pid(), pid)
+            shutil.rmtree(s.path(left, "kvd2"))
+        self.assertEqual(s.ctl("restart").returncode, 0)
+        self.assertNotEqual(s.daemon_pid(), pid)
 
     def test_crash_loop(self):
         """Tried again and again with growing pauses; clients wait in the queue meanwhile."""
