@@ -6,6 +6,10 @@
 #   sh examples/quickstart.sh          BUILD_DIR: where it is built (build/)
 set -u
 export LC_ALL=C
+case ${1-} in
+-h | --help) exec sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" ;;
+esac
+[ $# = 0 ] || { echo "usage: sh examples/quickstart.sh (no arguments; --help says what it does)" >&2; exit 2; }
 cd "$(dirname "$0")/.." || exit 1
 . examples/quickstart.lib
 

@@ -8,6 +8,10 @@
 # Steps that leave a core idle go side by side:   begin NAME COMMAND..., and later end NAME
 set -u
 export LC_ALL=C
+case ${1-} in
+-h | --help) exec sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" ;;
+esac
+[ $# = 0 ] || { echo "usage: sh tests/run.sh (no arguments; --help says what it does)" >&2; exit 2; }
 cd "$(dirname "$0")/.." || exit 2
 TOP=$PWD
 BUILD=${BUILD_DIR:-$TOP/build}

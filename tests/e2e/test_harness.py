@@ -1,6 +1,7 @@
 """The harness itself: what must fail does fail, and it is counted."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,30 @@ class Ends(unittest.TestCase):
         s.launch()
         s.ended(2)
         s.finish()
+
+
+class Scripts(unittest.TestCase):
+    """Who asks what they do, or mistypes, starts nothing: there is no other program than sed."""
+
+    def test_arguments(self):
+        path = tempfile.mkdtemp(prefix="handoff-test-")
+        self.addCleanup(shutil.rmtree, path)
+        os.symlink(shutil.which("sed"), os.path.join(path, "sed"))
+        for name, line in (("tests/run.sh", "Runs every test on a fresh Debian 12"),
+                           ("examples/quickstart.sh", "See it work: ")):
+            for args, code in ((["-h"], 0), (["--help"], 0), (["e2e"], 2), (["--quick"], 2)):
+                with self.subTest(name, args=args):
+                    p = subprocess.run(["/bin/sh", name, *args], cwd=harness.TOP, env={"PATH": path},
+                                       capture_output=True, text=True, timeout=harness.PATIENCE, check=False)
+                    self.assertEqual(p.returncode, code, p.stderr)
+                    said, nothing = (p.stderr, p.stdout) if code else (p.stdout, p.stderr)
+                    self.assertEqual(nothing, "")
+                    if code:
+                        self.assertRegex(said, r"\Ausage: sh %s [^\n]*\n\Z" % name)
+                    else:
+                        self.assertTrue(said.startswith(line), said)
+                        self.assertNotRegex(said, "(?m)^#")
+                        self.assertNotIn("set -u", said)
 
 
 class Runner(unittest.TestCase):
