@@ -38,10 +38,19 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
 	service_settle(s);
 }
 
-static int watch_signals(struct service *s)
+void service_hold_signals(bool hold)
 {
 	sigset_t set;
 
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+static int watch_signals(struct service *s)
+{
 	s->child = evsignal_new(s->base, SIGCHLD, on_signal, s);
 	s->term = evsignal_new(s->base, SIGTERM, on_signal, s);
 	s->interrupt = evsignal_new(s->base, SIGINT, on_signal, s);
@@ -51,12 +60,8 @@ static int watch_signals(struct service *s)
 	    event_add(s->child, NULL) || event_add(s->term, NULL) || event_add(s->interrupt, NULL) ||
 	    event_add(s->hangup, NULL) || room_for_timers(s->base, ROOM_TIMERS))
 		return -ENOMEM;
-	/* main() blocked them, or a life before: one that came before the handlers waits until here */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	/* main() held them, or a life before: one that came before the handlers waits until here */
+	service_hold_signals(false);
 	return 0;
 }
 
@@ -464,6 +469,7 @@ static void drop_event(struct event **e)
 
 void service_end(struct service *s)
 {
+	service_hold_signals(true);   /* without a handler one would be the exit status */
 	unit_close(s);
 	reexec_close(s);
 	ops_close(s);

@@ -203,12 +203,7 @@ static int run(struct conf *c, const struct carried *carried, const char *broken
 /* An early SIGTERM waits for its handler: one between fork and here would leave a daemon. */
 static void prepare_signals(void)
 {
-	sigset_t term;
-
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
-	sigaddset(&term, SIGINT);
-	sigprocmask(SIG_BLOCK, &term, NULL);
+	service_hold_signals(true);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);   /* a record over RLIMIT_FSIZE is one that cannot be written */
 	sys_never_linger();

@@ -281,19 +281,13 @@ static void decide(struct service *s)
  * serves what it has. It does not nest: this runs outside of it. */
 void reexec_turn(struct service *s)
 {
-	sigset_t set, before;
-
 	if (waits(s))
 		return;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, &before);
+	service_hold_signals(true);
 	event_base_loop(s->base, EVLOOP_NONBLOCK);
 	if (!waits(s))
 		decide(s);
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	service_hold_signals(false);
 }
 
 static void child(void *arg, pid_t parent, int out)

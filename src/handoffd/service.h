@@ -168,7 +168,10 @@ const char *service_lock_dir(const struct service *s);
 bool service_find(struct service *s, pid_t pid);
 /* c is what the daemon runs with from now on. */
 void service_keep_conf(struct service *s, struct conf *c);
+/* SIGTERM, SIGINT and SIGHUP stay held behind it. */
 void service_end(struct service *s);
+/* Those wait in the kernel while they are held; service_start ends that. */
+void service_hold_signals(bool hold);
 
 /* An event for the machine, and all that follows from it. */
 void service_event(struct service *s, enum s_event e, const struct msg *m);

@@ -174,6 +174,17 @@ class Limits(HandoffCase):
         self.assert_clean_upgrade(s, "kvd-v1")
 
 
+class Signals(HandoffCase):
+    def test_one_that_comes_when_all_is_over(self):
+        """SIGTERM, SIGINT and SIGHUP, right behind the last turn of the loop: nobody handles them, and
+        they change no exit status."""
+        s = self.kvd(start=False)
+        s.env.update(LD_PRELOAD=SHIM, FAULT_LATE="1")
+        s.start()
+        self.assertEqual(s.ctl("stop", "kvd").returncode, 0)
+        s.ended()
+
+
 class Time(HandoffCase):
     def test_wall_clock_jumps(self):
         """It is set 16 years forth and back at each look at it, in all processes; nobody decides

@@ -8,7 +8,8 @@
  * library's calls of sys are hidden in it, but what they call is libc's, and that is here.
  *
  * Also counted are the blocks of memory that are not free yet, for what leaks.
- * Another thing that it does: with FAULT_CLOCK set the wall clock jumps.
+ * Other things that it does: with FAULT_CLOCK set the wall clock jumps, and with FAULT_LATE a signal comes
+ * late.
  */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -530,6 +531,26 @@ EXPORT int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void
 	if (!next)
 		next = real("pthread_create");
 	return e ? e : next(t, a, f, arg);
+}
+
+/* ---------------------------------------------------------------- signals --- */
+
+/* FAULT_LATE: a process gets each signal that it has handled as soon as it handles it no more. */
+EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	static __typeof__(sigaction) *next;
+	static pid_t handled_by[NSIG];   /* a fork of that one is another */
+
+	if (!next)
+		next = real("sigaction");
+	const int r = next(sig, act, old);
+	if (r || !act || !getenv("FAULT_LATE"))
+		return r;
+	if (act->sa_handler == SIG_DFL && handled_by[sig] == getpid())
+		raise(sig);
+	else if (act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN)
+		handled_by[sig] = getpid();
+	return r;
 }
 
 /* ------------------------------------------------------------------ clock --- */
