@@ -273,7 +273,7 @@ void out_result(struct out *o, const struct msg *m)
 	}
 	out_settle(o);
 	if (!good)
-		fputs("handoffctl: ", f);
+		fprintf(f, "%s: ", program_invocation_short_name);
 	out_color(f, color, good ? OUT_GOOD : OUT_BAD);
 	out_text(f, m->op_result.outcome);
 	out_color(f, color, OUT_PLAIN);
@@ -300,7 +300,7 @@ static void say(struct out *o, const char *event, int code, enum out_color c, co
 	}
 	out_settle(o);
 	out_color(stderr, o->color_err, c);
-	fputs("handoffctl: ", stderr);
+	fprintf(stderr, "%s: ", program_invocation_short_name);   /* the exporter's log, too */
 	out_text(stderr, SPAN(text));
 	out_color(stderr, o->color_err, OUT_PLAIN);
 	putc('\n', stderr);

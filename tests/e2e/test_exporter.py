@@ -476,6 +476,17 @@ class Played(fakesupervisor.Case):
             self.assertEqual(x.end(), 0)
 
 
+class Log(ExporterCase):
+    def test_its_errors_are_its_own(self):
+        """What cannot be listed is said by the parts of handoffctl, and in the exporter's name."""
+        s = self.service("kvd-v1", start=False)
+        s.env["HANDOFF_RUNTIME_DIR"] = s.conf
+        x = self.exporter(s)
+        self.assertEqual(x.get("/metrics")[0], 503)
+        self.assertIn("handoff-exporter: %s cannot be listed: Not a directory" % s.conf, harness.read_file(x.log))
+        self.assertNotIn("handoffctl", harness.read_file(x.log))
+
+
 class Prometheus(ExporterCase):
     """A real one scrapes it, in OpenMetrics: units are in no other format."""
 
