@@ -11,7 +11,8 @@
 # rolls back.
 #
 # Exit status: 0 the release serves; 1 what served before does, and the lines before say why; 2
-# usage, or not the bytes that were meant; 9 somebody has to look at it now: a bad release serves,
+# usage, or not the bytes that were meant; 6 it is not known: deploy it once more when the supervisor
+# answers, which does what is still to be done; 9 somebody has to look at it now: a bad release serves,
 # or a good one that is not what `current` says; else handoffctl(1)'s.
 set -eu
 [ $# -ge 2 ] || { echo "usage: deploy NAME SHA256 [SMOKE TEST...] <RELEASE" >&2; exit 2; }
@@ -71,6 +72,8 @@ result=$(handoffctl --json upgrade "$name" --wait "$wait" --binary "$release" --
 	--if-changed --reason "deploy $sha256") || code=$?
 if [ "$code" != 0 ]; then
 	echo "$result" >&2
+	[ "$code" != 6 ] || die 6 "whether $sha256 serves is not known: the supervisor went away, or does not" \
+		"answer; when 'handoffctl status $name' does again, deploy it once more"
 	handoffctl explain "$name" >&2 || true
 	die "$code" "the upgrade has failed"
 fi
@@ -92,8 +95,12 @@ esac
 [ "$before" != "$sha256" ] ||
 	die 9 "it served before, now with what else has changed, and the smoke test fails: look at it now"
 say "the smoke test has failed: rolling back"
-handoffctl rollback "$name" --wait "$wait" --reason "the smoke test of $sha256 failed" >&2 ||
-	die 9 "NOT rolled back, the bad release may serve: look at it now"
+handoffctl rollback "$name" --wait "$wait" --reason "the smoke test of $sha256 failed" >&2 || code=$?
+case $code in
+0) ;;
+6) die 9 "whether it was rolled back is not known, the bad release may serve: look at it now" ;;
+*) die 9 "NOT rolled back, the bad release may serve: look at it now" ;;
+esac
 after=$(serving)
 [ "${after:-not known}" = "$before" ] ||
 	die 9 "rolled back to ${after:-the unknown}; ${before:-the unknown} served before: look at it now"

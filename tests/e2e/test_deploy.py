@@ -69,6 +69,13 @@ class Recipe(HandoffCase):
             return subprocess.run(argv, env=dict(s.env, **env), cwd=s.dir, stdin=f, check=False, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=harness.PATIENCE * 2)
 
+    def loses(self, s, command):
+        """From here on that command loses its supervisor in the middle, when all is done."""
+        tool = s.path("tools", "handoffctl")
+        os.remove(tool)
+        self.write(tool, '"%s" "$@" || exit' % harness.program("handoffctl"),
+                   'case " $* " in *" %s "*) exit 6;; esac' % command)
+
     def await_line(self, f, text):
         for line in f:
             if text in line:
@@ -164,6 +171,22 @@ class Deploy(Recipe):
         self.assert_code(p, 1, "the upgrade has failed")
         self.assertIn("what to do", p.stdout.lower())
         self.assert_serves(s, "1.0")
+
+    def test_nobody_knows(self):
+        """handoffctl has lost the supervisor: then it is no failure that is told, nor a rollback that was not."""
+        [s] = self.host("kvd")
+        new = sha256(harness.program("kvd-v2"))
+        self.loses(s, "upgrade")
+        p = self.deploy(s, "kvd-v2", "false")
+        self.assert_code(p, 6, "whether %s serves is not known" % new)
+        self.assertNotIn("failed", p.stdout)
+        self.assertIn("deploy it once more", p.stdout)
+        self.assertNotEqual(self.current(s), new)
+        self.loses(s, "rollback")
+        self.assert_code(self.deploy(s, "kvd-v2"), 0)   # as it was told
+        self.assertEqual(self.current(s), new)
+        self.assert_code(self.deploy(s, "kvd-v1", "false"), 9, "whether it was rolled back is not known")
+        self.assert_serves(s, "2.0")
 
     def test_the_supervisor_dies(self):
         """Before the deployment, and in its smoke test, which is bad: it waits, and rolls back."""
@@ -346,6 +369,16 @@ class Debian(Recipe):
         self.assertEqual(harness.read_file(s.path("asked")).splitlines()[-1], "stop handoff@kvd.service")
         self.assertFalse(os.path.exists(path))
         s.start()
+
+    def test_nobody_knows(self):
+        """handoffctl has lost the supervisor: the package does not say that the new one does not serve."""
+        s, _path = self.installed()
+        self.loses(s, "upgrade")
+        p = self.dpkg(s, "-i", self.package(s, "2", harness.program("kvd-v2")))
+        self.assert_code(p, 1, "whether the new version serves is not known (exit status 6)")
+        self.assertNotIn("does not serve", p.stdout)
+        self.assertEqual(self.status(s), "half-configured 2")
+        self.assert_serves(s, "2.0")
 
     def test_another_handoff_is_under_way(self):
         """The package's begins when that has ended."""
