@@ -428,7 +428,7 @@ class Tools(HandoffCase):
         self.s = self.service(OLD, options=dict(
             TIMERS, **{"deadline": "10s", "start-timeout": "30s", "drain-grace": "3s"}))
         self.stop = threading.Event()
-        self.problems, self.threads = [], []
+        self.problems, self.threads, self.turns = [], [], []
 
     def background(self, work):
         def loop():
@@ -440,6 +440,18 @@ class Tools(HandoffCase):
                 self.stop.set()
         self.threads.append(threading.Thread(target=loop))
         self.threads[-1].start()
+
+    def benchmarks(self, *more):
+        """One run with each upgrade: at full speed all the time, on a machine that is slow, they
+        would write more than a successor can read, and than a compaction between two gets done."""
+        turn = threading.Semaphore(0)
+
+        def work():
+            turn.acquire()
+            if not self.stop.is_set():
+                self.benchmark(*more)
+        self.turns.append(turn)
+        self.background(work)
 
     def benchmark(self, *more):
         p = subprocess.run(["redis-benchmark", "-p", str(self.s.port), "-q", "-k", "1", "-c", "8",
@@ -485,14 +497,18 @@ class Tools(HandoffCase):
         for i in range(6):
             self.background(lambda i=i: count(i))
         self.background(self.cli())
-        self.background(self.benchmark)
-        self.background(lambda: self.benchmark("-P", "16"))
+        self.benchmarks()
+        self.benchmarks("-P", "16")
         try:
             for i in range(self.UPGRADES):
+                for turn in self.turns:
+                    turn.release()
                 self.upgrade(self.s, (NEW, OLD)[i % 2], old="upgrade %d" % i)
                 self.assertEqual(self.problems, [], self.s.log()[-3000:])
         finally:
             self.stop.set()
+            for turn in self.turns:
+                turn.release()
             for t in self.threads:
                 t.join(3 * harness.PATIENCE)
         self.assertEqual(self.problems, [], self.s.log()[-3000:])
