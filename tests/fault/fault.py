@@ -190,8 +190,8 @@ class Kept:
 class Stage:
     """A service below the shims, in which one case follows the other."""
 
-    def __init__(self):
-        s = self.s = harness.Service("kvd", options=TIMERS, start=False)
+    def __init__(self, timers=None):
+        s = self.s = harness.Service("kvd", options=timers or TIMERS, start=False)
         self.ctl = Control(s.path("control"))
         s.env.update(LD_PRELOAD=SHIM, FAULT_SHIM=self.ctl.path)
         self.value = 0
