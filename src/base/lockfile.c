@@ -37,15 +37,6 @@ static int fail(struct lockfile *l, int e, const char *what)
 	return e;
 }
 
-static void format_build(const struct span *b, char out[129])
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < b->n && i < 64; i++)
-		n += (size_t)sprintf(out + n, "%02x", (unsigned char)b->p[i]);
-	out[n] = '\0';
-}
-
 static int load(int fd, struct slots *s, struct lock_owner *ret)
 {
 	uint8_t buf[SLOT_SIZE];
@@ -64,7 +55,7 @@ static int load(int fd, struct slots *s, struct lock_owner *ret)
 	if (m.owner.boot.n < sizeof ret->boot)
 		memcpy(ret->boot, m.owner.boot.p, m.owner.boot.n);
 	ret->epoch = m.owner.epoch;
-	format_build(&m.owner.build, ret->build);
+	hex_format(m.owner.build.p, m.owner.build.n, ret->build);
 	return 0;
 }
 

@@ -82,8 +82,7 @@ static void trace_of(struct trace *t, const struct msg *m)
 	t->span += !t->span;
 	if (MSG_HAS(m, handoff, trace_parent) && parent_of(t, m->handoff.trace_parent))
 		return;
-	for (int i = 0; i < 16; i++)
-		sprintf(t->id + 2 * i, "%02x", id[i]);
+	hex_format(id, 16, t->id);
 }
 
 /* ---- spans ---- */

@@ -30,16 +30,13 @@ static struct span cut(const char *s, size_t max)
 	if (n > max)
 		for (n = max; n && ((unsigned char)s[n] & 0xc0) == 0x80; n--)
 			;
-	return utf8_valid(s, n) ? (struct span){ s, n } : SPAN("(not UTF-8)");
+	return utf8_span(s, n);
 }
 
 static void look_at(struct history_daemon *d, const struct peer *p)
 {
-	size_t n = 0;
-
 	*d = (struct history_daemon){ .pid = p->pid };
-	for (size_t i = 0; i < p->build_size; i++)
-		n += (size_t)sprintf(d->build + n, "%02x", p->build[i]);
+	hex_format(p->build, p->build_size, d->build);
 	memcpy(d->software, p->software, sizeof d->software);
 }
 

@@ -31,7 +31,9 @@ handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
 	src/handoffd/boot.c src/handoffd/upgrade.c src/handoffd/candidate.c src/handoffd/planned.c src/handoffd/planned.h \
 	src/handoffd/copier.c src/handoffd/copier.h \
-	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c src/handoffd/ops.c \
+	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c \
+	src/handoffd/ops.c src/handoffd/ops.h src/handoffd/ops_tell.c src/handoffd/ops_state.c \
+	src/handoffd/results.c src/handoffd/results.h \
 	src/handoffd/callers.c src/handoffd/callers.h src/handoffd/lockwait.c \
 	src/handoffd/peer.c src/handoffd/peer.h \
 	src/handoffd/reexec.c src/handoffd/reexec.h \

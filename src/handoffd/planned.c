@@ -30,13 +30,6 @@ struct planned {
 	struct span names[LISTENERS_TOLD];
 };
 
-static void build_text(const struct peer *p, char out[129])
-{
-	out[0] = '\0';
-	for (size_t i = 0; i < p->build_size; i++)
-		sprintf(out + 2 * i, "%02x", p->build[i]);
-}
-
 static void add_name(struct names *v, const struct conf_listen *l)
 {
 	char *text = v->text[v->n];
@@ -94,7 +87,7 @@ void planned_begin(struct service *s)
 	p->deadline_ms = c->timer[TIMER_DEADLINE];
 	if (s->o) {
 		p->old_pid = s->o->pid;
-		build_text(s->o, p->old_build);
+		hex_format(s->o->build, s->o->build_size, p->old_build);
 		memcpy(p->old_software, s->o->software, sizeof p->old_software);
 	}
 	find_nofile(c, p->nofile);
@@ -117,7 +110,7 @@ void planned_hello(struct service *s, const struct peer *n)
 	p->version = n->chan.version;
 	p->capabilities = n->capabilities;
 	p->hello_us = sys_now_us() - s->attempt.released_us;
-	build_text(n, p->build);
+	hex_format(n->build, n->build_size, p->build);
 	memcpy(p->software, n->software, sizeof p->software);
 }
 

@@ -11,7 +11,7 @@
  *   lockwait.c  who has the lock that a daemon waits for
  *   unit.c      what systemd is told
  *   callers.c   control.sock: who is there, and how much of it
- *   ops.c       what operators ask for
+ *   ops.c       what operators ask for; ops_tell.c what they are told, ops_state.c what they see
  *   history.c   what is remembered of each handoff
  *   candidate.c what an upgrade would start, before it begins
  *   copier.c    copies of executables, sums of files
@@ -39,6 +39,7 @@
 #include "handoffd/unit.h"
 #include "proto/super.h"
 
+struct caller;
 struct callers;
 struct ops;
 struct reg;
@@ -275,7 +276,7 @@ void lockwait_close(struct service *s);
 /* For a line of the log: lockfile_glance(). > 0: it has the lock. */
 pid_t lockwait_holder(const struct service *s);
 
-/* ops.c */
+/* ops.c, ops_tell.c */
 /* fd as above. */
 int ops_open(struct service *s, int fd, char *err, size_t err_size);
 struct callers *ops_callers(const struct service *s);
@@ -300,5 +301,12 @@ void ops_settle(struct service *s);
 void ops_tell(struct service *s);
 /* Another handoffd goes on here (code 0), or this one. */
 void ops_reexeced(struct service *s, int code, const char *message);
+
+/* ops_state.c */
+/* Sends the State. */
+void ops_state(struct service *s, struct caller *o);
+/* What an operator sees as the state; while a supervisor waits for a daemon that serves and has not
+ * registered, that. */
+const char *ops_state_name(const struct service *s);
 
 #endif

@@ -46,6 +46,18 @@ const char *msg_name(enum msg_type type)
 	return d ? d->name : "?";
 }
 
+void hex_format(const void *p, size_t n, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *b = p;
+
+	for (size_t i = 0; i < n; i++) {
+		*out++ = digits[b[i] >> 4];
+		*out++ = digits[b[i] & 15];
+	}
+	*out = '\0';
+}
+
 void hid_format(const struct hid *id, char out[37])
 {
 	char *o = out;
@@ -53,19 +65,14 @@ void hid_format(const struct hid *id, char out[37])
 	for (int i = 0; i < 16; i++) {
 		if (i == 4 || i == 6 || i == 8 || i == 10)
 			*o++ = '-';
-		o += sprintf(o, "%02x", id->b[i]);
+		hex_format(&id->b[i], 1, o);
+		o += 2;
 	}
 }
 
 void fprint_format(const struct fprint *f, char out[65])
 {
-	static const char digits[] = "0123456789abcdef";
-
-	for (unsigned i = 0; i < sizeof f->b; i++) {
-		out[2 * i] = digits[f->b[i] >> 4];
-		out[2 * i + 1] = digits[f->b[i] & 15];
-	}
-	out[64] = '\0';
+	hex_format(f->b, sizeof f->b, out);
 }
 
 int hid_parse(const char *text, struct hid *ret)

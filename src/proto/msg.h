@@ -26,6 +26,8 @@ static inline bool hid_none(const struct hid *a)
 	static const struct hid none;
 	return hid_equal(a, &none);
 }
+/* n bytes in hexadecimal, 2 * n + 1 with the end. */
+void hex_format(const void *p, size_t n, char *out);
 void hid_format(const struct hid *id, char out[37]);
 int hid_parse(const char *text, struct hid *ret);   /* 0 or -EINVAL */
 
@@ -136,8 +138,6 @@ int msg_encode(const struct msg *m, uint16_t version, uint8_t *out, size_t size)
  * err one line: "Hello: build-id: wrong type".
  */
 int msg_decode(const uint8_t *p, size_t n, struct msg *ret, char *err, size_t err_size);
-
-#define SPAN(s) ((struct span){ (s), strlen(s) })
 
 /* As a string into out, cut to size, which is at least 1. */
 static inline void span_copy(char *out, size_t size, const struct span *s)

@@ -236,6 +236,11 @@ bool utf8_valid(const char *text, size_t n)
 	return true;
 }
 
+struct span utf8_span(const char *p, size_t n)
+{
+	return utf8_valid(p, n) ? (struct span){ p, n } : SPAN("(not UTF-8)");
+}
+
 void utf8_mend(char *s)
 {
 	size_t n = strlen(s);

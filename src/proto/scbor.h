@@ -13,8 +13,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct span { const char *p; size_t n; };   /* borrowed bytes, no NUL at the end */
+#define SPAN(s) ((struct span){ (s), strlen(s) })
 
 struct cbor_in { const uint8_t *p; size_t n; };  /* what is left to read */
 
@@ -40,6 +42,8 @@ void scbor_put_map(struct cbor_out *o, size_t count);
 
 /* Cuts a string at the first byte that is not UTF-8: what a cut in the middle of a character left. */
 void utf8_mend(char *s);
+/* The text, or words in its place: a path may be any bytes, the wire takes UTF-8. */
+struct span utf8_span(const char *p, size_t n);
 bool utf8_valid(const char *p, size_t n);   /* RFC 3629: no surrogates, no overlong */
 
 #endif

@@ -473,7 +473,7 @@ def json_of_handoffctl():
 @test
 def outcomes_of_json():
     sources = ''.join(read(p) for p in files('src/handoffd', '.c'))
-    calls = re.findall(r'(?:\banswer|answer_restarts|ops_result|ops_refused)\(.*?;', sources, re.S)
+    calls = re.findall(r'(?:ops_answer|ops_refuse|answer_restarts|ops_result|ops_refused)\(.*?;', sources, re.S)
     found = {w for call in calls for w in re.findall(r'"([a-z]+)"', call)} - {'history'}   # of no result
     names = re.search(r'outcome_name\[OUTCOME_COUNT\] = \{(.*?)\};', read('src/proto/super.c'), re.S)[1]
     found |= set(re.findall(r'"([a-z ]+)"', names)) - {'none'}   # not told

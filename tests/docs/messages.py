@@ -21,7 +21,7 @@ CONVERSION = r'%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|h|l|z|j)?[a-zA-Z]'
 SAYS = [('handoffd/*.c', r'log_(?:error|warning)\('),
         ('handoffd/*.c', r'log_(?:limited|event)\([^;]*?LOG_L_(?:WARNING|ERROR),'),
         ('handoffd/*.c', r'caller_end\(\w+,'), ('handoffd/callers.c', r'why\[\] ='),
-        ('handoffd/ops.c', r'\brefuse\(\w+, \w+,'), ('handoffd/ops.c', r'answer\(o, [1-9],'),
+        ('handoffd/ops*.c', r'\bops_refuse\(\w+, \w+,'), ('handoffd/ops*.c', r'ops_answer\(o, [1-9],'),
         ('handoffd/upgrade.c', r'(?:\breturn(?= ")|\bnamed\(s,)'),
         ('handoffd/{upgrade,keep,boot,store,door}.c', r'snprintf\(err, \w+,'),
         ('handoffd/reexec.c', r'snprintf\((?:out|err|text|r->why), [^,]+,'), ('handoffd/reexec.c', r'\bno\[\] ='),
