@@ -95,8 +95,10 @@ static void end_silent_reader(struct caller *c)
 void caller_send(struct caller *c, const struct msg *m)
 {
 	const bool was_pending = chan_pending(&c->chan);
-	int e = c->broken ? 0 : chan_send(&c->chan, m, NULL, 0);
+	int e;
 
+	log_flush();   /* who is told something finds in the log how it came to that */
+	e = c->broken ? 0 : chan_send(&c->chan, m, NULL, 0);
 	if (e == -ENOBUFS)
 		end_silent_reader(c);
 	if (e)   /* gone, or does not read: it costs only itself */

@@ -47,7 +47,8 @@ bool log_to_journal(void);
 
 /*
  * From here on lines are held until log_flush, which the loop calls when a turn is over and
- * what it had to send is sent: a write costs microseconds, and clients wait in some turns.
+ * what it had to send is sent: a write costs microseconds, and clients wait in some turns. Who
+ * tells an operator something calls it before.
  * Errors and warnings are never held, nor what came before them; with hold false all is
  * written at once again.
  */

@@ -68,7 +68,6 @@ void ops_send(struct caller *o, const struct result *r)
 		if (s->o->software[0])
 			MSG_SET(&m, op_result, software, SPAN(s->o->software));
 	}
-	log_flush();   /* who is told the outcome finds it in the log */
 	caller_expect(o);
 	caller_send(o, &m);
 }
