@@ -109,11 +109,6 @@ static void child(void *arg, pid_t parent, int out)
 	struct sums sums = { 0 };
 	int from = -1, e;
 
-	/* somebody waits for what is done for a candidate */
-	if (!about_candidate(p)) {
-		sys_setpriority(19);
-		sys_ioprio_idle();
-	}
 	if (p->job != SWEEP)
 		from = exe_read(its_conf(s), its_exe(s));
 	answerer_tie(parent);   /* again: a change of the user for files has cleared it, prctl(2) */
@@ -121,6 +116,12 @@ static void child(void *arg, pid_t parent, int out)
 		_exit(from == -EACCES ? EPERM : -from);
 	sys_prctl(PR_SET_NAME, (unsigned long)"handoffd-copy");   /* for people */
 	close_range_between((const int[]){ s->keep.dir, from, out }, 3);
+	/* not before: on a busy machine who has no priority would keep the sockets of a supervisor that
+	 * has died meanwhile. Somebody waits for what is done for a candidate */
+	if (!about_candidate(p)) {
+		sys_setpriority(19);
+		sys_ioprio_idle();
+	}
 	e = work(s, from, &sums);
 	/* 96 bytes: whole or not at all, pipe(7) */
 	if (!e && sys_write(out, &sums, sizeof sums) != sizeof sums)

@@ -11,6 +11,7 @@ The programs are those of $BUILD_DIR (default: build/ in the source tree).
 import atexit
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -436,9 +437,18 @@ class Service:
                                  (code, self.log()))
 
     def kill_supervisor(self):
-        """SIGKILL; the daemon stays."""
+        """SIGKILL; the daemon stays. Nobody has handoffd's sockets any more: a child that it had just
+        forked does, until it ends as well, a moment later."""
         self.supervisor.kill()
         self.ended(-signal.SIGKILL)
+        wait_until(lambda: not self.is_listening(), "nobody listens at control.sock")
+
+    def is_listening(self):
+        """Somebody has control.sock."""
+        with socket.socket(socket.AF_UNIX) as c:
+            c.setblocking(False)
+            # EAGAIN, for a queue that is full, says so, too
+            return c.connect_ex(self.path("run", self.name, "control.sock")) in (0, errno.EAGAIN)
 
     def stop(self):
         """SIGTERM for handoffd: it ends the daemon, then itself, with 0. The exit code."""
@@ -538,7 +548,7 @@ class Service:
     def assert_nothing_left(self):
         """No process of this service lives, except for one that is just about to go."""
         try:
-            wait_until(lambda: not self.leftovers(), "no process is left", 20)
+            wait_until(lambda: not self.leftovers(), "no process is left")
         except AssertionError:
             raise AssertionError("left behind:\n%s\n%s" % (
                 "\n".join(map(repr, self.leftovers())), self.log())) from None
