@@ -162,8 +162,8 @@ def no_descriptor_is_left(r):
 def no_file_is_left(r):
     """The runtime and the state directory hold the files that they held, and two executables at
     most: the current one's copy and the previous one's."""
-    more = r.p.files() - r.p.first_files
-    require(not more, "files are left: %s", more)
+    harness.wait_until(lambda: not r.p.files() - r.p.first_files,
+                       lambda: "files are left: %s" % (r.p.files() - r.p.first_files), PATIENCE)
     harness.wait_until(lambda: len(r.p.copies()) <= 2, "copies are left: %s" % r.p.copies(),
                        PATIENCE)
 

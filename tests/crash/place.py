@@ -339,9 +339,11 @@ class Place(harness.Service):
             for x in names)
 
     def files(self):
-        """Below the runtime and the state directory, copies of executables apart."""
+        """Below the runtime and the state directory, copies of executables apart: of those some
+        come and go."""
+        copies = self.path("state", self.name, "exe")
         return {os.path.join(d, f) for top in ("run", "state")
-                for d, _, names in os.walk(self.path(top)) for f in names} - self.copies()
+                for d, _, names in os.walk(self.path(top)) if not d.startswith(copies) for f in names}
 
     def copies(self):
         """The copies of executables: of the current one, of the previous one, or one under way."""
