@@ -243,7 +243,7 @@ class Case(harness.TestCase):
     def assert_count(self, s, before):
         """Not more: an executable may have been about to be copied when it was counted before."""
         try:
-            harness.wait_until(lambda: self.count(s) <= before, "descriptors", 10)
+            harness.wait_until(lambda: self.count(s) <= before, "descriptors")
         except AssertionError:
             self.assertLessEqual(self.count(s), before, harness.descriptors(s.supervisor.pid))
 
@@ -259,14 +259,14 @@ class Case(harness.TestCase):
     def wait_line(self, s, line, since=0):
         """Until handoffd has said exactly this."""
         try:
-            harness.wait_until(lambda: line in self.lines(s, since), "the line", 20)
+            harness.wait_until(lambda: line in self.lines(s, since), "the line")
         except AssertionError:
             self.assertIn(line, self.lines(s, since))
 
     def wait_text(self, s, text, since=0):
         """Until the log has a line that is exactly this: the daemon's, or one before the log."""
         try:
-            harness.wait_until(lambda: text in s.log()[since:].splitlines(), "the line", 20)
+            harness.wait_until(lambda: text in s.log()[since:].splitlines(), "the line")
         except AssertionError:
             self.assertIn(text, s.log()[since:].splitlines())
 

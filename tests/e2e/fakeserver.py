@@ -130,8 +130,8 @@ class FakeServer:
         return b"+OK\r\n"
 
     def stall(self, c, args):
-        """Answers nobody for 300 ms (the lock is held)."""
-        time.sleep(0.3)
+        """Answers nobody for 400 ms (the lock is held)."""
+        time.sleep(0.4)
         return self._apply(args)
 
     def reset(self, c, args):

@@ -79,7 +79,7 @@ class HandoffCase(harness.TestCase):
         self.assertEqual(status["version"], version, s.log())
         self.assertEqual(self.version(s), version, s.log())
         harness.wait_until(lambda: [p.pid for p in self.daemons(s)] == [status["pid"]],
-                           "one daemon is left: %s" % self.daemons(s))
+                           lambda: "one daemon is left: %s" % self.daemons(s))
 
     def assert_clean_upgrade(self, s, binary):
         """What failed before leaves nothing behind that makes the next one fail."""
@@ -96,4 +96,4 @@ class HandoffCase(harness.TestCase):
         """handoffd has no more descriptors of any kind than before. (Fewer may be: a
         connection of handoffctl was on its way out then.)"""
         harness.wait_until(lambda: not self.kinds(s) - before,
-                           "more descriptors: %s, before: %s" % (self.kinds(s), before), 10)
+                           lambda: "more descriptors: %s, before: %s" % (self.kinds(s), before))

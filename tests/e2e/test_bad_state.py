@@ -14,7 +14,7 @@ import zlib
 import cbor2
 
 import harness
-from badinput import NOBODY, ROOT, Case, mount_namespaces
+from badinput import NOBODY, ROOT, Case, frame, mount_namespaces, receive
 
 
 def slots(data):
@@ -79,7 +79,7 @@ class State(Case):
         self.s.wait_state("idle")
         if pid:
             self.assertEqual(self.s.daemon_pid(), pid)
-        self.assertEqual(len(self.s.daemons()), 1)
+        harness.wait_until(lambda: len(self.s.daemons()) == 1, lambda: "one daemon: %s" % self.s.daemons())
         self.second(self.s)
         self.assert_count(self.s, self.before)
         self.assertEqual(self.s.upgrade("--binary", harness.program("kvd-v2")).code, 0,
@@ -415,7 +415,12 @@ class Descriptors(Case):
     """With so many more and no more: each attempt is refused, and nothing stays behind."""
 
     def limit(self, s, n):
-        """Lets handoffd have n descriptors more than now."""
+        """Lets handoffd have n descriptors more than now. Who has gone is seen to have, when a
+        connection that stays has been answered twice."""
+        self.witness = self.control(s)
+        for _ in range(2):
+            self.witness.sendall(frame(66, {}))
+            receive(self.witness)
         used = set(harness.descriptors(s.supervisor.pid))
         top = 0
         while n > 0 or top in used:
@@ -427,6 +432,7 @@ class Descriptors(Case):
         resource.prlimit(s.supervisor.pid, resource.RLIMIT_NOFILE, (top, hard))
 
     def free(self, s):
+        self.witness.close()
         _, hard = resource.prlimit(s.supervisor.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(s.supervisor.pid, resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,5 +1,6 @@
 """handoffctl history: every attempt, durable and bounded."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -245,8 +246,8 @@ class Damage(HistoryCase):
         u = s.start_upgrade("--reason", "last words")
         self.await_stop(s, u)
         s.kill_supervisor()
-        for p in s.leftovers():
-            if p.command.startswith(s.binary):
+        for p in s.daemons():
+            with contextlib.suppress(ProcessLookupError):   # the successor ends with its supervisor
                 os.kill(p.pid, 9)
         harness.wait_until(lambda: not s.daemons(), "the daemons have ended")
         for name in os.listdir(s.path("run", "kvd")):

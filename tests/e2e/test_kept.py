@@ -1,6 +1,7 @@
 """The right bytes: copies of executables serve a crash, a reboot and a rollback, whatever lies at
 the path by then."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -471,7 +472,8 @@ class Copies(KeptCase):
             for p in harness.children(s.supervisor.pid):
                 if p.comm != "handoffd-copy":
                     continue
-                os.kill(p.pid, signal.SIGSTOP)
+                with contextlib.suppress(ProcessLookupError):   # it has just ended
+                    os.kill(p.pid, signal.SIGSTOP)
                 state = harness.wait_until(
                     lambda: next((x for x in harness.Process(p.pid).state if x in "TtZg"), None),
                     "it is stopped, or has gone")

@@ -68,7 +68,7 @@ class Pin(PinCase):
         self.assert_outcome(u, 0, "committed")
         self.assert_serves(s, "2.0")
         self.assert_nothing_failed(load)
-        status = s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "a copy, and its sum")
+        status = s.wait_status(lambda x: x["binary_kept"] and x["previous_kept"] and x["sha256"], "copies, and a sum")
         self.assertEqual((status["binary"], status["sha256"]), (s.binary, sha256(s.binary)))
         process = harness.Process(status["pid"])   # named after the file, not after the copy
         self.assertEqual((process.comm, process.command.split()[0]), ("kvd", s.binary))

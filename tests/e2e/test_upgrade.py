@@ -378,11 +378,11 @@ class BadIncumbent(HandoffCase):
 
     def test_late(self):
         self.attempt(["drain:delay=1600"], [], 1, "aborted", "within drain-grace", "1.0")
-        self.assert_outcome(self.s.upgrade("--drain-grace", "2s", "--deadline", "5s"), 0,
+        self.assert_outcome(self.s.upgrade("--drain-grace", "20s", "--deadline", "30s"), 0,
                             "committed")
         self.calm(self.load)
         self.attempt(["seal:delay=2800"], [], 1, "aborted", "within deadline", "1.0")
-        self.assert_outcome(self.s.upgrade("--deadline", "8s"), 0, "committed")
+        self.assert_outcome(self.s.upgrade("--deadline", "30s"), 0, "committed")
         self.calm(self.load)
         self.assert_clean_upgrade(self.s, OLD)
         self.finish()

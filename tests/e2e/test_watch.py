@@ -137,7 +137,7 @@ class Watch(HandoffCase):
 
     def test_missed_for_people(self):
         """The same, read by people; the next life of the supervisor still knows it."""
-        s = self.kvd()
+        s = self.kvd(options={"self-fence": "60s", "presumed-dead": "61s"})   # which may take its time
         reader = self.watch(s)
         p = self.people(s)
         p.send_signal(signal.SIGSTOP)
