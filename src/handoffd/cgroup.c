@@ -53,20 +53,25 @@ static int own_path(char *ret, size_t size)
 	return 0;
 }
 
-/* Where systemd mounts it: alone, or beside version 1. */
+/* Where systemd mounts it: alone, or beside version 1. -ENOENT: it is in neither place; who cannot
+ * look there does not know that. */
 static int open_mount(void)
 {
 	static const char *const places[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+	int e = -ENOENT;
 
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		int fd = sys_open(places[i], O_RDONLY | O_DIRECTORY, 0);
 		uint64_t magic;
+		const int r = fd < 0 ? fd : sys_fs_type(fd, &magic);
 
-		if (fd >= 0 && !sys_fs_type(fd, &magic) && magic == CGROUP2_SUPER_MAGIC)
+		if (!r && magic == CGROUP2_SUPER_MAGIC)
 			return fd;
+		if (r && r != -ENOENT)
+			e = r;
 		sys_closep(&fd);
 	}
-	return -ENOENT;
+	return e;
 }
 
 /* Who may not see trusted attributes sees the other one (systemd sets both). */

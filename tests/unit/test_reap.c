@@ -7,7 +7,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,20 +17,31 @@
 #include "fault.h"
 #include "leak.h"
 
-static const char *told;
+static const char *told;   /* NULL: it hangs */
+static uint64_t clock_leap, clock_ms;
 
 /* In the child, in systemctl's place. */
 static int systemctl(int at, const char *path, char *const argv[], char *const envp[], int flags)
 {
 	(void)at, (void)path, (void)envp, (void)flags;
+	while (!told)
+		pause();
 	if (strcmp(argv[6], "handoff@kvd.service") || write(STDOUT_FILENO, told, strlen(told)) < 0)
 		_exit(1);
 	_exit(0);
 }
 
+/* Each look at it is later by this. */
+static uint64_t leaping_ms(void)
+{
+	return sys_now_ms() + (clock_ms += clock_leap);
+}
+
 #define sys_execveat systemctl
+#define sys_now_ms leaping_ms
 #include "handoffd/reap.c"
 #undef sys_execveat
+#undef sys_now_ms
 
 #define GONE "ControlGroup=\nActiveState=failed\n"
 
@@ -128,26 +141,72 @@ START_TEST(a_supervisor_runs_there)
 }
 END_TEST
 
+START_TEST(systemctl_hangs)
+{
+	told = NULL;
+	clock_leap = ANSWER_MS + 1;
+	ck_assert_int_eq(reap("kvd", 1000), 1);
+	clock_leap = 0;
+	ck_assert_int_eq(access(run, F_OK), 0);
+}
+END_TEST
+
+/* The unit that ends what is left has a limit of its own: systemd is asked for as long as that may take. */
+START_TEST(systemd_is_asked_for_time)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char text[100];
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ssize_t n;
+
+	snprintf(sa.sun_path, sizeof sa.sun_path, "%s/notify", dir);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+	setenv("NOTIFY_SOCKET", sa.sun_path, 1);
+	told = GONE;
+	ck_assert_int_eq(reap("kvd", 1000), 0);
+	n = recv(fd, text, sizeof text, MSG_DONTWAIT);
+	ck_assert_int_gt(n, 0);
+	ck_assert_int_eq(strncmp(text, "EXTEND_TIMEOUT_USEC=21000000", (size_t)n), 0);
+	unsetenv("NOTIFY_SOCKET");
+	unlink(sa.sun_path);
+	close(fd);
+}
+END_TEST
+
+static int reap_failing(int i)
+{
+	int r;
+
+	fault_set(SYS_C_COUNT, i, -EIO);
+	r = reap("kvd", 50);
+	fault_off();
+	return r;
+}
+
+/* A systemctl that could not be waited for, too. */
+static void wait_for_all(void)
+{
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+}
+
 /* Whatever fails: 0 only if nothing is left. */
 START_TEST(each_call_fails)
 {
 	int n;
 
 	told = GONE;
-	fault_set(SYS_C_COUNT, -1, 0);
-	ck_assert_int_eq(reap("kvd", 1000), 0);
-	n = fault_off();
+	ck_assert_int_eq(reap_failing(-1), 0);
+	n = fault_seen;
 	ck_assert_int_gt(n, 20);
 	for (int i = 0; i < n; i++) {
 		if (access(run, F_OK))
 			leave_a_directory();
-		fault_set(SYS_C_COUNT, i, EIO);
-		const int r = reap("kvd", 1000);
-		fault_off();
+		const int r = reap_failing(i);
 		ck_assert_msg(r == 1 || access(run, F_OK), "call %d (%d)", i, fault_hit);
 		if (r)
 			ck_assert_int_eq(access(run, F_OK), 0);
-		told = GONE;
+		wait_for_all();
 		ck_assert_int_eq(reap("kvd", 1000), 0);   /* and the next one has nothing in its way */
 	}
 }
@@ -242,6 +301,33 @@ START_TEST(the_deaf_are_killed)
 }
 END_TEST
 
+/* Nobody who is left is taken for ended. */
+START_TEST(each_call_at_a_group_fails)
+{
+	int root, group = make_group(&root), n = 1;
+	char says[200];
+
+	if (group >= 0) {
+		snprintf(says, sizeof says, "ActiveState=failed\nControlGroup=%s\n", group_path);
+		told = says;
+		for (int i = -1; i < n; i++) {
+			const pid_t pid = leave_a_process(group, SIG_DFL);
+			const int r = reap_failing(i);
+
+			n = i < 0 ? fault_seen : n;
+			if (!r)
+				ck_assert_msg(!cgroup_has(group, pid), "call %d (%s)", i, i < 0 ? "" : sys_call_name[fault_hit]);
+			kill(pid, SIGKILL);
+			wait_for_all();
+		}
+		ck_assert_int_gt(n, 20);
+		close(group);
+		ck_assert_int_eq(cgroup_remove(root, group_path + 1), 0);
+	}
+	sys_closep(&root);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("reap");
@@ -254,9 +340,12 @@ int main(void)
 	tcase_add_loop_test(t, systemd_does_not_say_so, 0, 8);
 	tcase_add_loop_test(t, a_directory_is_removed, 0, 2);
 	tcase_add_test(t, a_supervisor_runs_there);
+	tcase_add_test(t, systemctl_hangs);
+	tcase_add_test(t, systemd_is_asked_for_time);
 	tcase_add_test(t, each_call_fails);
 	tcase_add_test(t, processes_are_ended);
 	tcase_add_test(t, the_deaf_are_killed);
+	tcase_add_test(t, each_call_at_a_group_fails);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
