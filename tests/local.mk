@@ -40,7 +40,7 @@ if HAVE_CHECK
 HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CONFUSE_LIBS) $(CBOR_LIBS) $(MD_LIBS) $(CHECK_LIBS)
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
-	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify tests/unit/test_door \
+	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify tests/unit/test_door tests/unit/test_peer \
 	tests/unit/test_output tests/unit/test_sums tests/unit/test_carry tests/unit/test_reap tests/unit/test_room tests/unit/test_dirs
 check_PROGRAMS += $(HANDOFFD_TESTS)
 TESTS += $(HANDOFFD_TESTS)
@@ -64,9 +64,12 @@ tests_unit_test_log_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_sdnotify_SOURCES = tests/unit/test_sdnotify.c tests/unit/leak.h tests/unit/fault.h
 tests_unit_test_sdnotify_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_sdnotify_LDADD = $(HANDOFFD_LIBS)
-tests_unit_test_door_SOURCES = tests/unit/test_door.c tests/unit/leak.h tests/unit/fault.h src/handoffd/door.c src/handoffd/peer.c
+tests_unit_test_door_SOURCES = tests/unit/test_door.c tests/unit/leak.h tests/unit/fault.h tests/unit/starved.h src/handoffd/door.c
 tests_unit_test_door_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_door_LDADD = $(HANDOFFD_LIBS) $(EVENT_LIBS)
+tests_unit_test_peer_SOURCES = tests/unit/test_peer.c tests/unit/leak.h tests/unit/fault.h tests/unit/starved.h src/handoffd/peer.c
+tests_unit_test_peer_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_peer_LDADD = $(HANDOFFD_LIBS) $(EVENT_LIBS)
 tests_unit_test_output_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_output_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_reap_SOURCES = tests/unit/test_reap.c tests/unit/leak.h tests/unit/fault.h src/handoffd/cgroup.c

@@ -1,60 +1,29 @@
-/* door, peer: what waits for an event that the kernel had no memory for comes to its turn later. */
-#include <errno.h>
+/* door: what waits for an event that the kernel had no memory for comes to its turn later. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/sys.h"
 #include "handoffd/door.h"
-#include "handoffd/peer.h"
 #include "fault.h"
 #include "leak.h"
+#include "starved.h"
 
 static char dir[64], err[200];
 static struct event_base *base;
-static unsigned failing, failed, came;
-static int memory_left = -1;   /* allocations of libevent that succeed; -1: all */
-
-static bool starved(void)
-{
-	return memory_left >= 0 && memory_left-- <= 0;
-}
-
-static void *allocate(size_t n)
-{
-	return starved() ? NULL : malloc(n);
-}
-
-static void *reallocate(void *p, size_t n)
-{
-	return starved() ? NULL : realloc(p, n);
-}
-
-/* In place of the C library's, for libevent. */
-__attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd, struct epoll_event *e)
-{
-	if (op == EPOLL_CTL_ADD && failing) {
-		failing--;
-		failed++;
-		errno = ENOMEM;
-		return -1;
-	}
-	return (int)syscall(SYS_epoll_ctl, epfd, op, fd, e);
-}
+static unsigned came;
 
 static void setup(void)
 {
 	leak_setup();
 	strcpy(dir, "/tmp/handoff-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
-	event_set_mem_functions(allocate, reallocate, free);
+	starved_setup();
 	base = event_base_new();
-	failing = failed = came = 0;
+	came = 0;
 }
 
 static void teardown(void)
@@ -162,80 +131,6 @@ START_TEST(a_door_without_descriptors)
 }
 END_TEST
 
-static void on_message(void *arg, struct peer *p, const struct msg *m)
-{
-	(void)arg;
-	(void)p;
-	(void)m;
-	came++;
-}
-
-static void on_settled(void *arg)
-{
-	(void)arg;
-}
-
-START_TEST(no_memory_for_a_peer)
-{
-	const struct peer_owner owner = { .base = base, .message = on_message, .settled = on_settled };
-	struct peer *p = NULL;
-	int pair[2], life[2], n;
-
-	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, life), 0);
-	for (n = 0; !p && n < 20; n++) {
-		memory_left = n;
-		p = peer_new(&owner, 1, 1, life[0]);
-		memory_left = -1;
-	}
-	ck_assert(p && n > 1);
-	for (n = 0; n < 20; n++) {
-		int e;
-
-		ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
-		memory_left = n;
-		e = peer_attach(p, pair[0]);
-		memory_left = -1;
-		close(pair[1]);
-		ck_assert(e ? e == -ENOMEM && !peer_connected(p) : peer_connected(p));
-		if (!e)
-			break;
-	}
-	ck_assert(n >= 3 && n < 20);
-	peer_free(p);
-	close(life[1]);
-}
-END_TEST
-
-/* Who sends more than it may is read more slowly, and not never. */
-START_TEST(a_peer_is_read_again)
-{
-	const struct peer_owner owner = { .base = base, .message = on_message, .settled = on_settled };
-	struct msg m = { .type = MSG_heartbeat };
-	struct chan c;
-	struct peer *p;
-	int pair[2], life[2];
-
-	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, pair), 0);
-	ck_assert_int_eq(sys_socketpair(SOCK_STREAM, life), 0);
-	p = peer_new(&owner, 1, 1, life[0]);
-	ck_assert_ptr_nonnull(p);
-	ck_assert_int_eq(peer_attach(p, pair[0]), 0);
-	chan_init(&c, pair[1]);
-	while (!evtimer_pending(p->again, NULL)) {
-		chan_offer(&c, &m);
-		event_base_loop(base, EVLOOP_ONCE);
-	}
-	came = 0;
-	failing = 2;
-	while (!came)
-		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
-	ck_assert_uint_eq(failed, 2);
-	chan_close(&c);
-	peer_free(p);
-	close(life[1]);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("door");
@@ -248,8 +143,6 @@ int main(void)
 	tcase_add_test(t, a_door_opens_again);
 	tcase_add_test(t, no_door);
 	tcase_add_test(t, a_door_without_descriptors);
-	tcase_add_test(t, no_memory_for_a_peer);
-	tcase_add_test(t, a_peer_is_read_again);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
