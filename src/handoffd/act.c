@@ -80,10 +80,12 @@ static void compose(struct service *s, char *out, size_t size)
 /* What serves now is what a crash and a reboot start again. */
 static void remember(struct service *s, enum keep_how how)
 {
-	const bool changed = keep_serves(&s->keep, &s->exe, s->journal.binary, s->conf->command[0],
-	                                 how);
+	bool changed;
 	int e;
 
+	if (s->store.unread)
+		store_read_again(&s->store, &s->keep.c);
+	changed = keep_serves(&s->keep, &s->exe, s->journal.binary, s->conf->command[0], how);
 	if (!changed && !s->keep.dirty && !strcmp(s->keep.c.boot, s->store.boot))
 		return;
 	memcpy(s->keep.c.boot, s->store.boot, sizeof s->keep.c.boot);

@@ -165,7 +165,9 @@ void keep_open(struct keep *k, const char *state_dir, uint64_t spare)
 		return;
 	check_copy(k, &k->c.now);
 	check_copy(k, &k->c.before);
-	sweep(k->dir, &k->c, spare);
+	k->litter = k->dirty;
+	if (!k->dirty)
+		sweep(k->dir, &k->c, spare);
 }
 
 int keep_reopen(struct keep *k, const char *state_dir)

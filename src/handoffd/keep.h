@@ -40,8 +40,8 @@ struct keep {
 	char why[300];          /* why a copy is missing; "" */
 };
 
-/* k: zero but for c. Opens the directory, removes what neither c nor a handoff under way names:
- * the copy number spare, 0 none. */
+/* k: zero but for c, why and dirty. Opens the directory, removes what neither c, unless that is dirty,
+ * nor a handoff under way names: the copy number spare, 0 none. */
 void keep_open(struct keep *k, const char *state_dir, uint64_t spare);
 /* Opens the directory, where that has failed. 0, or -errno: there are no copies, why says it. */
 int keep_reopen(struct keep *k, const char *state_dir);

@@ -97,6 +97,21 @@ static int load_current(struct store *s, uint8_t *buf, struct current *c)
 	return e;
 }
 
+static bool is_answer(int e)
+{
+	return !e || e == -ENODATA || e == -EBADMSG;
+}
+
+int store_read_again(struct store *s, struct current *c)
+{
+	uint8_t buf[SLOT_SIZE];
+	int e = load_current(s, buf, c);
+
+	if (is_answer(e))
+		s->unread = 0;
+	return e;
+}
+
 static int load_journal(struct store *s, uint8_t *buf, struct journal *j)
 {
 	char why[200];
@@ -156,9 +171,13 @@ static int load_both(struct store *s, const char *runtime_dir, const char *state
 	e = load_current(s, buf, ret_c);
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
 		return fail(err, size, e, state_dir, "current", "cannot be written");
-	if (e)
-		log_error("%s/current: %s: a binary given by --binary and the kept executables are forgotten, "
-		          "the configuration's command counts", state_dir, e == -EBADMSG ? "is damaged" : strerror(-e));
+	if (e == -EBADMSG)
+		log_error("%s/current: is damaged: a binary given by --binary and the kept executables are forgotten, "
+		          "the configuration's command counts", state_dir);
+	else if (e)
+		log_error("%s/current cannot be read: %s; it stays as it is, and so do the kept executables; as long as "
+		          "it is not known the configuration's command counts", state_dir, strerror(-e));
+	s->unread = is_answer(e) ? 0 : e;
 	if ((s->journal_fd = store_open_in(runtime_dir, "journal", err, size)) < 0)
 		return s->journal_fd;
 	e = load_journal(s, buf, ret_j);
@@ -235,6 +254,8 @@ int store_current(struct store *s, const struct current *c)
 	struct msg m = { .type = MSG_current };
 	const struct kept *now = &c->now, *old = &c->before;
 
+	if (s->unread)   /* what it says is not lost yet */
+		return s->unread;
 	m.current.binary = SPAN(now->named ? now->path : "");
 	MSG_SET(&m, current, boot, SPAN(c->boot));
 	if (now->path[0]) {

@@ -44,21 +44,26 @@ struct store {
 	char boot[BOOT_ID_SIZE];
 	bool dirty;                    /* the last write failed: repaired at the next */
 	bool fresh;                    /* there was no journal, or it was empty */
+	int unread;                    /* why what is remembered of the executables could not be read; 0 */
 };
 
 /*
  * Takes the supervisor's lock in the runtime directory, unless lock is the descriptor by which this
  * process has it already (-1: it has not), and opens both files, creating
  * what is missing. *ret_j and *ret_c come zeroed; *ret_j stays so after a first start and after a
- * boot, *ret_c after a first start and if that file is damaged; 0. Blocks for a second at most while somebody has
- * the lock. Errors, a sentence in err: -EWOULDBLOCK another supervisor runs for this service;
+ * boot, *ret_c after a first start and if that file is damaged or could not be read; 0. Blocks for a
+ * second at most while somebody has the lock. Errors, a sentence in err: -EWOULDBLOCK another supervisor runs for this service;
  * -EBADMSG the journal is damaged (everything else is usable then); -EACCES, -ENOSPC, ...
  */
 int store_open(struct store *s, const char *runtime_dir, const char *state_dir, int lock,
                struct journal *ret_j, struct current *ret_c, char *err, size_t err_size);
 /* Durable when it returns 0. Blocks on the disk (tmpfs: not). */
 int store_journal(struct store *s, const struct journal *j);
-/* The same, of the executables; survives a reboot. Blocks on the disk. */
+/* Where that could not be read: 0, *c is what it says; -ENODATA, -EBADMSG: it says nothing; else it is as
+ * before. */
+int store_read_again(struct store *s, struct current *c);
+/* The same, of the executables; survives a reboot. Blocks on the disk. What could not be read is not
+ * written over: then that error. */
 int store_current(struct store *s, const struct current *c);
 /* This was the last handoff, and nobody serves now: both daemons died in it, or a start behind it
  * has not come to its end. */

@@ -7,12 +7,17 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import unittest
 import uuid
 
 import harness
 from badinput import looks_at_others, mount_namespaces
 from handoffs import HandoffCase, faults
+
+sys.path.append(os.path.join(harness.TOP, "tests", "fault"))
+import fault  # noqa: E402  pylint: disable=wrong-import-position
 
 NEW, OLD = "kvd-v2", "kvd-v1"
 GARBAGE = b"\x7fELF, cut off in the middle"
@@ -452,6 +457,59 @@ class Copies(KeptCase):
                 f.write(GARBAGE)
         s.start()
         self.assertEqual(self.kept(s), before)
+
+    def two(self, **env):
+        """A service with two copies; the words of a start that cannot read which they are."""
+        s = self.kvd(start=False)
+        s.env.update(env)
+        s.start()
+        self.wait_kept(s)
+        self.upgrade(s, NEW)
+        self.wait_kept(s)
+        path = s.path("state", "kvd", "current")
+        return s, "error: %s cannot be read: Input/output error; it stays as it is" % path
+
+    @unittest.skipUnless(mount_namespaces(), "needs root and mount namespaces")
+    def test_a_record_that_cannot_be_read(self):
+        """... is not an empty one: the copies stay for the supervisor that can."""
+        s, words = self.two()
+        kept = self.kept(s)
+        self.crash(s)
+        # the first page of memory is there and cannot be read
+        s.launcher = ["unshare", "-m", "sh", "-c", 'mount --bind /proc/$$/mem state/kvd/current && exec "$@"', "sh"]
+        s.start()
+        self.assertIn(words, s.log())
+        self.upgrade(s, OLD)
+        s.wait_copied()
+        self.assertEqual(self.kept(s), kept)
+        self.assertEqual(s.status()["warning"], s.path("state/kvd/current") + ": Input/output error")
+        s.kill_supervisor()
+        s.launcher = []
+        s.start()
+        self.wait_kept(s)
+        self.assertIsNone(s.status()["warning"])
+        s.install("kvload")
+        self.assert_rolled(s, "2.0")
+
+    def test_a_record_that_cannot_be_read_at_first(self):
+        """It is read again before something is recorded."""
+        directory = tempfile.mkdtemp(prefix="handoff-test-")
+        self.addCleanup(shutil.rmtree, directory)
+        control = fault.Control(os.path.join(directory, "control"))
+        self.addCleanup(control.close)
+        s, words = self.two(LD_PRELOAD=fault.SHIM, FAULT_SHIM=control.path)
+        for ends in (s.kill_supervisor, lambda: self.crash(s)):
+            kept, since = self.kept(s), len(s.log())
+            ends()
+            control.arm(0, fault.ROLES.index("S"), control.names().index("pread"), 1, errno.EIO)
+            s.start()
+            self.assertTrue(control.disarm())
+            self.assertIn(words, s.log()[since:])
+            self.wait_kept(s)
+            self.assertEqual(self.kept(s), kept)
+            self.assertIsNone(s.status()["warning"])
+        s.install("kvload")
+        self.assert_rolled(s, "1.0")
 
     def test_a_torn_copy_is_not_run(self):
         """Then the path counts, and it is said."""
