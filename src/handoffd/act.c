@@ -271,7 +271,8 @@ failed:
 	utf8_mend(err);
 	log_error("%s", err);
 	snprintf(s->attempt.why, sizeof s->attempt.why, ": %s", err);
-	snprintf(s->cold_error, sizeof s->cold_error, "%s", err);
+	if (cold)
+		snprintf(s->cold_error, sizeof s->cold_error, "%s", err);
 	return S_E_SPAWN_FAILED;
 }
 

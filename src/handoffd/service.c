@@ -300,13 +300,13 @@ static bool was_serving(const struct service *s, const struct peer *p)
 	return p == s->n && s->s.state >= S_PROBATION && s->s.state <= S_OEXIT;
 }
 
-/* What a start after this death is for, or has met. */
+/* What a start after this death is for, or what the one that has died had met. */
 static void note_cold_error(struct service *s, const struct peer *p, const char *end)
 {
-	const char *lock = s->lockwait.text;
+	const char *lock = s->lockwait.text, *why = p == s->n ? s->attempt.why : "";
 
 	snprintf(s->cold_error, sizeof s->cold_error, "pid %d %s%s%.500s", (int)p->pid, end, lock[0] ? ": " : "",
-	         lock[0] ? lock : s->attempt.why);
+	         lock[0] ? lock : why);
 	utf8_mend(s->cold_error);
 }
 

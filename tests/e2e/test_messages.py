@@ -250,6 +250,17 @@ class Moments(Case):
             "Too many open files; this one goes on"))
         self.assertEqual(s.status()["supervisor_pid"], s.supervisor.pid)
 
+    def test_what_an_upgrade_has_met(self):
+        """... is not why nobody serves when the daemon dies later."""
+        s, p, fail = self.faulty()
+        fail("fork", 1, errno.EAGAIN)
+        u = s.upgrade()
+        self.assertEqual((u.code, u.result["outcome"]), (1, "aborted"), u.lines)
+        self.assertIn("the limit of processes is reached", u.result["message"])
+        p.exit(1)
+        warning = s.wait_status(lambda x: x["warning"], "nobody serves")["warning"]
+        self.assertEqual(warning, "pid %d exited with 1" % p.pid)
+
     def test_cannot_be_ended(self):
         """What a daemon has left behind hears no signal, as a process that hangs in the kernel; the
         next daemon serves meanwhile."""
