@@ -80,8 +80,8 @@ class Good(HandoffCase):
             t.start()
         try:
             for i in range(6):
-                goal = len(done) + 40
-                harness.wait_until(lambda: len(done) >= goal, "pipelines are answered")
+                harness.wait_until(lambda goal=10 * i + 10: all(done.count(n) >= goal for n in range(4)),
+                                   "pipelines are answered")
                 self.upgrade(s, (NEW, OLD)[i % 2])
         finally:
             stop.set()
