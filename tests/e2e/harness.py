@@ -36,6 +36,7 @@ TRACE_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # of t
 PATIENCE = 60  # seconds: the machine may be slow; nothing waits this long for nothing
 
 _live = set()
+_ports = set()
 
 
 # --- helpers ---
@@ -67,11 +68,16 @@ def wait_until(predicate, what, timeout=PATIENCE):
 
 
 def free_port():
-    """A TCP port of the loopback interface that nobody has now."""
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port of the loopback interface that nobody has now, and that was not given before: the
+    kernel may choose one again that nobody has bound yet."""
+    while True:
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 def environment(mark, **more):

@@ -56,19 +56,31 @@ static struct conf_listen *unix_row(const char *name, const char *p)
 	return row(name, address);
 }
 
-/* A tcp row whose port the kernel chose, which is free again. */
-static struct conf_listen *tcp_row(const char *name, const char *host)
+/* One that the kernel chose, and that is free again. */
+static unsigned free_port(int family)
 {
-	const bool v6 = *host == '[';
-	struct sockaddr_in6 sa = { .sin6_family = v6 ? AF_INET6 : AF_INET };
-	socklen_t n = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	int fd = sys_socket(sa.sin6_family, SOCK_STREAM, 0);
-	char address[64];
+	struct sockaddr_in6 sa = { .sin6_family = (sa_family_t)family };
+	socklen_t n = family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	int fd = sys_socket(family, SOCK_STREAM, 0);
 
 	ck_assert_int_eq(sys_bind(fd, (struct sockaddr *)&sa, n), 0);
 	ck_assert_int_eq(sys_getsockname(fd, (struct sockaddr *)&sa, &n), 0);
 	sys_close(fd);
-	snprintf(address, sizeof address, "tcp:%s:%u", host, ntohs(sa.sin6_port));
+	return ntohs(sa.sin6_port);
+}
+
+/* A tcp row at a port that is free, and no other row's: the kernel may choose the same again. */
+static struct conf_listen *tcp_row(const char *name, const char *host)
+{
+	static bool given[1 << 16];
+	char address[64];
+	unsigned port;
+
+	do
+		port = free_port(*host == '[' ? AF_INET6 : AF_INET);
+	while (given[port]);
+	given[port] = true;
+	snprintf(address, sizeof address, "tcp:%s:%u", host, port);
 	return row(name, address);
 }
 
