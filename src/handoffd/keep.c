@@ -170,6 +170,15 @@ void keep_open(struct keep *k, const char *state_dir, uint64_t spare)
 		sweep(k->dir, &k->c, spare);
 }
 
+void keep_set_aside(const char *state_dir)
+{
+	char from[4200], to[4200];
+
+	snprintf(from, sizeof from, "%s/exe", state_dir);
+	snprintf(to, sizeof to, "%s/exe.damaged", state_dir);
+	sys_rename(from, to);
+}
+
 int keep_reopen(struct keep *k, const char *state_dir)
 {
 	int fd;

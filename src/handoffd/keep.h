@@ -43,6 +43,9 @@ struct keep {
 /* k: zero but for c, why and dirty. Opens the directory, removes what neither c, unless that is dirty,
  * nor a handoff under way names: the copy number spare, 0 none. */
 void keep_open(struct keep *k, const char *state_dir, uint64_t spare);
+/* Nobody knows any more which copies these are; they are not removed: people may. Where some have been set
+ * aside before, those stay. */
+void keep_set_aside(const char *state_dir);
 /* Opens the directory, where that has failed. 0, or -errno: there are no copies, why says it. */
 int keep_reopen(struct keep *k, const char *state_dir);
 void keep_close(struct keep *k);

@@ -171,12 +171,14 @@ static int load_both(struct store *s, const char *runtime_dir, const char *state
 	e = load_current(s, buf, ret_c);
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
 		return fail(err, size, e, state_dir, "current", "cannot be written");
-	if (e == -EBADMSG)
+	if (e == -EBADMSG) {
+		keep_set_aside(state_dir);
 		log_error("%s/current: is damaged: a binary given by --binary and the kept executables are forgotten, "
-		          "the configuration's command counts", state_dir);
-	else if (e)
+		          "and these set aside in exe.damaged; the configuration's command counts", state_dir);
+	} else if (e) {
 		log_error("%s/current cannot be read: %s; it stays as it is, and so do the kept executables; as long as "
 		          "it is not known the configuration's command counts", state_dir, strerror(-e));
+	}
 	s->unread = is_answer(e) ? 0 : e;
 	if ((s->journal_fd = store_open_in(runtime_dir, "journal", err, size)) < 0)
 		return s->journal_fd;

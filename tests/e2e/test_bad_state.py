@@ -232,15 +232,20 @@ class State(Case):
 
     def test_corrupt_current(self):
         path = self.s.path("state", "kvd", "current")
+        copies = self.s.path("state", "kvd", "exe")
         self.assertEqual(self.s.upgrade("--binary", harness.program("kvd-v2")).code, 0)
+        self.s.wait_status(lambda x: x["binary_kept"] and x["previous_kept"], "copies")
+        kept = sorted(os.listdir(copies))
         self.s.stop()
         shutil.rmtree(self.runtime)  # as after a boot
         damage(path)
         since = self.mark(self.s)
         self.s.launch()
-        self.wait_line(self.s, "error: %s: is damaged: a binary given by --binary and the kept "
-                       "executables are forgotten, the configuration's command counts" % path, since)
+        self.wait_line(self.s, "error: %s: is damaged: a binary given by --binary and the kept executables "
+                       "are forgotten, and these set aside in exe.damaged; the configuration's command counts"
+                       % path, since)
         self.serves()
+        self.assertEqual(sorted(os.listdir(copies + ".damaged")), kept)
         self.s.stop()
         shutil.rmtree(self.runtime)
         since = self.mark(self.s)
