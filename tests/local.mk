@@ -41,7 +41,8 @@ HANDOFFD_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS)
 HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CONFUSE_LIBS) $(CBOR_LIBS) $(MD_LIBS) $(CHECK_LIBS)
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
 	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify tests/unit/test_door tests/unit/test_peer \
-	tests/unit/test_output tests/unit/test_sums tests/unit/test_carry tests/unit/test_reap tests/unit/test_room tests/unit/test_dirs
+	tests/unit/test_output tests/unit/test_sums tests/unit/test_carry tests/unit/test_reap tests/unit/test_room tests/unit/test_dirs \
+	tests/unit/test_answerer tests/unit/test_tail
 check_PROGRAMS += $(HANDOFFD_TESTS)
 TESTS += $(HANDOFFD_TESTS)
 tests_unit_test_sys_SOURCES = tests/unit/test_sys.c tests/unit/leak.h
@@ -81,6 +82,12 @@ tests_unit_test_dirs_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_room_SOURCES = tests/unit/test_room.c src/handoffd/room.c
 tests_unit_test_room_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_room_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_answerer_SOURCES = tests/unit/test_answerer.c tests/unit/leak.h tests/unit/fault.h tests/unit/starved.h
+tests_unit_test_answerer_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_answerer_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_tail_SOURCES = tests/unit/test_tail.c tests/unit/leak.h tests/unit/fault.h src/handoffd/tail.c
+tests_unit_test_tail_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_tail_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_sums_SOURCES = tests/unit/test_sums.c tests/unit/leak.h tests/unit/fault.h
 tests_unit_test_sums_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_sums_LDADD = $(HANDOFFD_LIBS)

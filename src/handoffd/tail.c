@@ -68,6 +68,15 @@ static void drop_lines(char *text, const char *what, size_t within)
 	*out = '\0';
 }
 
+/* A byte of another character set does not hide what stands behind it. */
+static void mend(char *s)
+{
+	const char *end = s + strlen(s);
+
+	for (utf8_mend(s); (s += strlen(s)) < end; utf8_mend(++s))
+		*s = '?';
+}
+
 /* Whole lines from text's end, as many as fit. */
 static void copy_last(const char *text, char *out, size_t size)
 {
@@ -121,5 +130,5 @@ void tail_read(const struct conf *c, off_t mark, pid_t but, char *out, size_t si
 	drop_lines(rest, other, WINDOW);
 	copy_last(*rest ? rest : line, out, size);   /* nobody else has said anything */
 	free(text);
-	utf8_mend(out);
+	mend(out);
 }

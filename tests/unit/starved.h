@@ -1,6 +1,6 @@
 /*
  * starved: libevent without memory, its own or the kernel's. starved_setup() before the first
- * event base; then memory_left and failing say when there is a lack of it.
+ * event base; then memory_left and epoll_failing say when there is a lack of it.
  */
 #ifndef TESTS_UNIT_STARVED_H
 #define TESTS_UNIT_STARVED_H
@@ -13,15 +13,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static unsigned failing, failed;   /* so many additions to an epoll fail; so many have */
+static unsigned epoll_failing, epoll_failed;   /* so many additions to an epoll fail; so many have */
 static int memory_left = -1;       /* allocations of libevent that succeed; -1: all */
 
 /* In place of the C library's, for libevent. */
 __attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd, struct epoll_event *e)
 {
-	if (op == EPOLL_CTL_ADD && failing) {
-		failing--;
-		failed++;
+	if (op == EPOLL_CTL_ADD && epoll_failing) {
+		epoll_failing--;
+		epoll_failed++;
 		errno = ENOMEM;
 		return -1;
 	}
@@ -46,7 +46,7 @@ static void *starved_reallocate(void *p, size_t n)
 static inline void starved_setup(void)
 {
 	event_set_mem_functions(starved_allocate, starved_reallocate, free);
-	failing = failed = 0;
+	epoll_failing = epoll_failed = 0;
 	memory_left = -1;
 }
 

@@ -150,7 +150,7 @@ START_TEST(what_cannot_be_sent_ends_the_channel)
 	} else {
 		fault_set(SYS_C_SENDMSG, 0, -EAGAIN);
 		event_del(peer->read);   /* it is being read more slowly: else the kernel knows the socket */
-		failing = 1;
+		epoll_failing = 1;
 		ck_assert_int_eq(peer_send(peer, &beat, NULL, 0), -ENOMEM);
 		ck_assert_int_eq(peer->send_error, -ENOMEM);
 		event_add(peer->read, NULL);
@@ -202,10 +202,10 @@ START_TEST(it_is_read_again)
 		event_base_loop(owner.base, EVLOOP_ONCE);
 	}
 	came = 0;
-	failing = 2;
+	epoll_failing = 2;
 	while (!came)
 		turn();
-	ck_assert_uint_eq(failed, 2);
+	ck_assert_uint_eq(epoll_failed, 2);
 }
 END_TEST
 
