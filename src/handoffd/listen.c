@@ -61,8 +61,9 @@ static int bind_tcp(int fd, const struct conf_listen *cl)
 	return r < 0 ? r : sys_bind(fd, (const struct sockaddr *)&cl->sa, cl->sa_len);
 }
 
-static int new_listener(const struct conf *c, const struct conf_listen *cl, struct listener *ret,
-			char *why, size_t why_size)
+/* trial: it is closed again, see listeners_try. */
+static int new_listener(const struct conf *c, const struct conf_listen *cl, bool trial,
+			struct listener *ret, char *why, size_t why_size)
 {
 	int r;
 
@@ -73,9 +74,9 @@ static int new_listener(const struct conf *c, const struct conf_listen *cl, stru
 	r = !ret->name || !ret->address ? -ENOMEM : ret->fd < 0 ? ret->fd : 0;
 	if (r >= 0)
 		r = cl->sa.ss_family == AF_UNIX
-			    ? listen_unix_bind(ret->fd, c, cl, ret, why, why_size)
+			    ? listen_unix_bind(ret->fd, c, cl, trial, ret, why, why_size)
 			    : bind_tcp(ret->fd, cl);
-	if (r >= 0)
+	if (r == 0)
 		r = sys_listen(ret->fd, cl->backlog);
 	if (r < 0) {
 		listen_unix_remove(ret);
@@ -146,22 +147,32 @@ static bool is_named(const struct conf *c, const struct listener *l)
 	return cl && !strcmp(cl->address, l->address);
 }
 
+/* The listener that has cl's address under a name that c has no more, or NULL. */
+static const struct listener *former(const struct listeners *l, const struct conf *c,
+				     const struct conf_listen *cl)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (!strcmp(l->v[i].address, cl->address) && !is_named(c, &l->v[i]))
+			return &l->v[i];
+	return NULL;
+}
+
 /* A listener that c calls otherwise, at the same address: it is the same socket under both names,
  * until it is known which of them stays; the address could not be bound twice. 0 or -errno. */
 static int rename_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl)
 {
-	for (unsigned i = 0; i < l->n; i++)
-		if (!strcmp(l->v[i].address, cl->address) && !is_named(c, &l->v[i])) {
-			const int fd = sys_dup(l->v[i].fd, 3);
-			const int r = fd < 0 ? fd : take(l, c, cl, fd);
+	const struct listener *old = former(l, c, cl);
+	const int backlog = old ? old->backlog : 0, fd = old ? sys_dup(old->fd, 3) : -1;
+	int r;
 
-			if (r >= 0) {
-				l->v[l->n - 1].backlog = l->v[i].backlog;
-				fdstore_put(cl->name, fd);
-			}
-			return r;
-		}
-	return 0;
+	if (!old)
+		return 0;
+	r = fd < 0 ? fd : take(l, c, cl, fd);
+	if (r >= 0) {
+		l->v[l->n - 1].backlog = backlog;
+		fdstore_put(cl->name, fd);
+	}
+	return r;
 }
 
 /* Under each of its names. */
@@ -173,6 +184,16 @@ static int set_backlog(struct listeners *l, const struct listener *one, int back
 		if (!strcmp(l->v[i].address, one->address))
 			l->v[i].backlog = backlog;
 	return r;
+}
+
+/* error, with its sentence: why, or what explain() knows. */
+static int refused(const struct conf *c, const struct conf_listen *cl, int error, char *why,
+		   size_t why_size, char *err, size_t err_size)
+{
+	if (!*why)
+		explain(c, cl, error, why, why_size);
+	snprintf(err, err_size, "listener %s (%s): %s", cl->name, cl->address, why);
+	return error;
 }
 
 static int open_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl,
@@ -187,7 +208,7 @@ static int open_one(struct listeners *l, const struct conf *c, const struct conf
 	if (r < 0) {
 		;
 	} else if (!old) {
-		r = new_listener(c, cl, &one, why, sizeof why);
+		r = new_listener(c, cl, false, &one, why, sizeof why);
 		if (r >= 0)
 			r = keep(l, &one);
 		if (r >= 0)
@@ -195,12 +216,7 @@ static int open_one(struct listeners *l, const struct conf *c, const struct conf
 	} else if (old->backlog != cl->backlog) {
 		r = set_backlog(l, old, cl->backlog);
 	}
-	if (r >= 0)
-		return 0;
-	if (!*why)
-		explain(c, cl, r, why, sizeof why);
-	snprintf(err, err_size, "listener %s (%s): %s", cl->name, cl->address, why);
-	return r;
+	return r < 0 ? refused(c, cl, r, why, sizeof why, err, err_size) : 0;
 }
 
 int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t err_size)
@@ -210,6 +226,29 @@ int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t 
 	for (unsigned i = 0; r >= 0 && i < c->nlisten; i++)
 		r = open_one(l, c, &c->listen[i], err, err_size);
 	return r;
+}
+
+int listeners_try(const struct listeners *l, const struct conf *c, char *err, size_t err_size)
+{
+	struct listeners tried = { 0 };
+	struct listener one;
+	int r = 0;
+
+	/* all at once, as they would be: two of them may be in each other's way */
+	for (unsigned i = 0; r >= 0 && i < c->nlisten; i++) {
+		const struct conf_listen *cl = &c->listen[i];
+		char why[512] = "";
+
+		if (listeners_find(l, cl) || former(l, c, cl))
+			continue;
+		r = new_listener(c, cl, true, &one, why, sizeof why);
+		if (r >= 0)
+			r = keep(&tried, &one);
+		if (r < 0)
+			refused(c, cl, r, why, sizeof why, err, err_size);
+	}
+	listeners_close(&tried, true);
+	return r < 0 ? r : 0;
 }
 
 /* ---- what comes back from a daemon, or from the descriptor store ---- */

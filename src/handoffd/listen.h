@@ -37,6 +37,12 @@ struct listeners { struct listener *v; unsigned n; };
 int listeners_open(struct listeners *l, const struct conf *c, char *err, size_t err_size);
 
 /*
+ * Whether listeners_open would succeed: whatever of c is not in hand yet is bound, and closed again
+ * at once. Nothing else changes: no backlog, no path of anybody's; a stale one stays.
+ */
+int listeners_try(const struct listeners *l, const struct conf *c, char *err, size_t err_size);
+
+/*
  * Takes fd (consumed in every case) as the listener name, if it is one: checks
  * SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN and the address against c; the path of a unix
  * listener is its own again if the kernel says that its inode is the one at that path.

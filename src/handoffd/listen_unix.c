@@ -56,14 +56,16 @@ static int bind_without_umask(int fd, const struct conf_listen *cl)
 	return r;
 }
 
-static int bind_path(int fd, const struct conf_listen *cl, struct listener *l, const char *path,
-		     char *why, size_t why_size)
+static int bind_path(int fd, const struct conf_listen *cl, bool trial, struct listener *l,
+		     const char *path, char *why, size_t why_size)
 {
 	struct stat st;
 	int r = bind_without_umask(fd, cl);
 
 	if (r == -EADDRINUSE) {
 		r = check_stale(cl, path, why, why_size);
+		if (r >= 0 && trial)
+			return 1;
 		if (r >= 0)
 			r = sys_unlink(path);
 		if (r >= 0 || r == -ENOENT)
@@ -79,8 +81,8 @@ static int bind_path(int fd, const struct conf_listen *cl, struct listener *l, c
 	return l->path ? 0 : -ENOMEM;
 }
 
-int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl, struct listener *l,
-		     char *why, size_t why_size)
+int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl, bool trial,
+		     struct listener *l, char *why, size_t why_size)
 {
 	const char *path = path_of(cl);
 	struct ids_saved saved;
@@ -96,7 +98,7 @@ int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl,
 		r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 	if (r < 0)
 		return r;
-	r = bind_path(fd, cl, l, path, why, why_size);
+	r = bind_path(fd, cl, trial, l, path, why, why_size);
 	ids_leave(&saved);
 	return r;
 }

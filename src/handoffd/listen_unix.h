@@ -6,10 +6,11 @@
 
 /*
  * Binds fd to the path or abstract name of cl, as listen.h says; path, dev, ino, uid,
- * gid of l are set for a path. 0 or -errno: -EADDRINUSE with a sentence in why.
+ * gid of l are set for a path. 0 or -errno: -EADDRINUSE with a sentence in why. A trial unlinks
+ * no stale path; 1: there is one, and fd is not bound.
  */
-int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl, struct listener *l,
-		     char *why, size_t why_size);
+int listen_unix_bind(int fd, const struct conf *c, const struct conf_listen *cl, bool trial,
+		     struct listener *l, char *why, size_t why_size);
 
 /* An adopted socket: sets path, dev, ino if the inode at the path is fd's own. */
 void listen_unix_own(const struct conf *c, const struct conf_listen *cl, struct listener *l);

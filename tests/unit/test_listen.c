@@ -598,6 +598,101 @@ START_TEST(each_call_fails)
 }
 END_TEST
 
+/* The rows from this one on, as the next configuration. */
+static struct conf rows_from(unsigned first)
+{
+	return (struct conf){ .listen = rows + first, .nlisten = conf.nlisten - first, .uid = -1, .gid = -1 };
+}
+
+/* What a trial binds is gone behind it, and nothing else is touched. */
+START_TEST(trial)
+{
+	char at[2][96];
+	struct listeners killed = { 0 };
+	struct conf next;
+
+	snprintf(at[0], sizeof at[0], "unix:@%s", dir);
+	snprintf(at[1], sizeof at[1], "%s/left", dir);
+	tcp_row("a", "127.0.0.1");
+	open_all();
+	unix_row("left", at[1]);
+	next = rows_from(1);
+	ck_assert_int_eq(listeners_open(&killed, &next, err, sizeof err), 0);
+	listeners_close(&killed, false);
+	unix_row("path", path);
+	row("abstract", at[0]);
+	tcp_row("v4", "127.0.0.1");
+	row("b", rows[0].address);             /* which takes a's place, once a is left out */
+	rows[0].backlog = 7;
+	for (unsigned left_out = 0; left_out < 2; left_out++) {
+		next = rows_from(left_out);
+		next.nlisten -= !left_out;
+		ck_assert_msg(!listeners_try(&l, &next, err, sizeof err), "%s", err);
+		ck_assert_uint_eq(l.n, 1);
+		ck_assert_uint_eq(backlog_of(l.v[0].fd), 16);
+		ck_assert_int_eq(reach_row(&rows[0]), 0);
+		for (unsigned i = 1; i < 4; i++)
+			ck_assert_int_lt(reach_row(&rows[i]), 0);
+		ck_assert_int_eq(access(path, F_OK), -1);
+		ck_assert_int_eq(access(at[1], F_OK), 0);
+	}
+	ck_assert_int_eq(unlink(at[1]), 0);
+	listeners_close(&l, true);
+}
+END_TEST
+
+/* It is refused in the words of an opening; of what it has bound before nothing is left. */
+START_TEST(trial_of_what_is_in_use)
+{
+	struct listeners other;
+	char said[1024], all[64];
+	struct conf_listen *cl;
+
+	cl = tcp_row("a", "127.0.0.1");
+	open_all();
+	other = l;
+	l = (struct listeners){ 0 };
+	unix_row("path", path);
+	row("taken", cl->address);
+	for (unsigned first = 0; first < 2; first++) {   /* one that is first, and one that is last */
+		const struct conf next = rows_from(first);
+
+		ck_assert_int_eq(listeners_try(&l, &next, said, sizeof said), -EADDRINUSE);
+		ck_assert_int_eq(access(path, F_OK), -1);
+		ck_assert_int_eq(listeners_open(&l, &next, err, sizeof err), -EADDRINUSE);
+		ck_assert_str_eq(said, err);
+		listeners_close(&l, true);
+	}
+	listeners_close(&other, true);
+	/* in each other's way */
+	snprintf(all, sizeof all, "tcp:0.0.0.0:%u", ntohs(((struct sockaddr_in *)&cl->sa)->sin_port));
+	conf.nlisten--;
+	free(rows[2].name);
+	free(rows[2].address);
+	row("all", all);
+	ck_assert_int_eq(listeners_try(&l, &conf, err, sizeof err), -EADDRINUSE);
+}
+END_TEST
+
+START_TEST(each_call_of_a_trial_fails)
+{
+	unsigned total = 0, failures = 0;
+
+	tcp_row("v4", "127.0.0.1");
+	unix_row("path", path);
+	for (fail_at = 0; fail_at <= total; fail_at++) {   /* the first: none does */
+		calls = 0;
+		sys_fault = nth;
+		failures += listeners_try(&l, &conf, err, sizeof err) < 0;
+		sys_fault = NULL;
+		total = fail_at ? total : calls;
+		unlink(path);   /* where an lstat or the unlink failed */
+		ck_assert_uint_eq(l.n, 0);
+	}
+	ck_assert_uint_ge(failures, 8);
+}
+END_TEST
+
 /* A path that somebody has left: whatever fails there is told, and the next try takes it. */
 START_TEST(each_call_at_a_stale_path_fails)
 {
@@ -705,6 +800,9 @@ int main(void)
 	tcase_add_test(t, each_call_fails);
 	tcase_add_test(t, each_call_at_a_stale_path_fails);
 	tcase_add_test(t, each_call_of_an_adoption_fails);
+	tcase_add_test(t, trial);
+	tcase_add_test(t, trial_of_what_is_in_use);
+	tcase_add_test(t, each_call_of_a_trial_fails);
 	tcase_add_test(t, many);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
