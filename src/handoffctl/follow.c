@@ -30,6 +30,7 @@ struct follow {
 	int wake;                  /* readable after a signal */
 	unsigned signals;
 	unsigned deserted;         /* silences in a row in which nobody was found at the socket */
+	bool starts;               /* a plan's successor did */
 	bool aborting;
 	struct ask abort;          /* on a connection of its own */
 };
@@ -253,7 +254,7 @@ static void say_where(const struct follow *f, const struct msg *m)
 	hid_format(&m->op_result.id, id);
 	if (f->how->again && (is_outcome(m, "aborted") || is_outcome(m, "rolled back")))
 		fprintf(stderr, "  why, and what to do: handoffctl explain %s%s %.8s\n", flag, f->name, id);
-	else if (is_outcome(m, "plan"))
+	else if (is_outcome(m, "plan") && !f->starts)
 		fprintf(stderr, "  what it wrote: journalctl -u handoff@%s, or the file that `output` names\n",
 		        f->c->socket ? "NAME" : f->name);
 }
@@ -279,6 +280,7 @@ static int take_messages(struct follow *f, int *ret_error)
 		if (m.type == MSG_op_event) {
 			out_event(&f->c->out, &m);
 		} else if (m.type == MSG_op_planned) {
+			f->starts = MSG_HAS(&m, op_planned, start_us);
 			plan_show(f->c, f->socket, &m);
 		} else if (m.type == MSG_op_result && waits_anew(f, &m)) {
 			return ANEW;

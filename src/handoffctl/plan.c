@@ -147,29 +147,6 @@ static void look_at_descriptors(struct plan *p)
 		      "raises its limit by itself; raise limit-nofile", now, v[0], v[1]);
 }
 
-/* As handoffd refuses it: of a committed one the stall is in its record. */
-static void look_at_stall(struct plan *p, const struct ctl_duration *most)
-{
-	const struct msg_op_planned *d = &p->m->op_planned;
-	uint64_t least = UINT64_MAX;
-	const json_t *r;
-	size_t i;
-
-	if (!most->given || !MSG_HAS(p->m, op_planned, old_build))
-		return;
-	json_array_foreach(p->records, i, r) {
-		const char *build = record_text(json_object_get(r, "from"), "build");
-		const uint64_t us = record_uint(r, "stall_us");
-
-		if (!strcmp(record_text(r, "outcome"), "committed") && json_is_integer(json_object_get(r, "stall_us")) &&
-		    strlen(build) == d->old_build.n && !memcmp(build, d->old_build.p, d->old_build.n) && us < least)
-			least = us;
-	}
-	if (least != UINT64_MAX && least > (uint64_t)most->ms * 1000)
-		limit(p, "an upgrade with --max-stall %u ms would be refused: of the last handoffs of this build the shortest "
-		      "had a stall of %.1f ms; one without --max-stall measures it anew", most->ms, (double)least / 1000);
-}
-
 /* ---- for scripts ---- */
 
 static json_t *texts_array(const struct texts *t)
@@ -336,7 +313,6 @@ void plan_show(struct ctl *c, const char *socket, const struct msg *m)
 	expect(&p);
 	look_at_queues(&p);
 	look_at_descriptors(&p);
-	look_at_stall(&p, &c->max_stall);
 	if (c->json) {
 		out_json(&c->out, plan_object(&p));
 	} else {

@@ -62,6 +62,8 @@ int ctl_plan(struct ctl *c)
 
 	if (c->binary_path)
 		MSG_SET(&m, op_plan, binary, SPAN(c->binary_path));
+	if (c->max_stall.given)
+		MSG_SET(&m, op_plan, max_stall_ms, c->max_stall.ms);
 	return follow(c, &m, &(struct follow_how){ "plan", &id, .abort = true });
 }
 

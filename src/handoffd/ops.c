@@ -110,6 +110,7 @@ static void on_plan(struct caller *o, const struct msg *m)
 	struct attempt a = { .id = m->op_plan.id, .plan = true };
 
 	span_copy(a.binary, sizeof a.binary, &m->op_plan.binary);
+	a.max_stall_ms = (uint32_t)m->op_plan.max_stall_ms;
 	start(o, &a);
 }
 

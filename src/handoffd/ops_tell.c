@@ -198,10 +198,15 @@ static void tell_planned(struct service *s)
 
 void ops_planned(struct service *s)
 {
-	char text[6000];
+	char text[6000], why[1000];
 
 	tell_planned(s);
 	planned_end(s);
+	if (s->attempt.planned && service_check_stall(s, &s->attempt, why, sizeof why)) {
+		snprintf(text, sizeof text, "an upgrade would be refused: %s", why);
+		ops_result(s, 1, "plan", text);
+		return;
+	}
 	if (s->attempt.planned) {
 		snprintf(text, sizeof text, "an upgrade would go ahead: the successor started as far as its first message; the "
 		         "incumbent (pid %d) was not asked", s->o ? (int)s->o->pid : 0);

@@ -212,6 +212,8 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 /* The same, once all that can be refused is known; takes c and exe over, also if it fails. */
 int service_begin(struct service *s, const struct attempt *a, struct conf *c, struct exe *exe,
                   char *err, size_t err_size);
+/* What the last handoffs could not meet, the next one is not expected to: 0, or 1 and a sentence in err. */
+int service_check_stall(struct service *s, const struct attempt *a, char *err, size_t err_size);
 /*
  * Reads the configuration again and starts the daemon anew, with what lies at its binary's path;
  * also while cold starts fail. back: with the previous executable, while nobody serves who could

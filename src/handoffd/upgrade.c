@@ -174,16 +174,14 @@ void service_binary_back(const struct service *s, const struct conf *c, const st
 	snprintf(ret, size, "%s", configured ? "" : e->path);
 }
 
-/* What the last handoffs could not meet, the next one is not expected to. */
-static int check_stall(struct service *s, const struct attempt *a, char *err, size_t size)
+int service_check_stall(struct service *s, const struct attempt *a, char *err, size_t size)
 {
 	const uint64_t least = a->max_stall_ms ? history_least_stall(s) : 0;
 
 	if (least <= (uint64_t)a->max_stall_ms * 1000)
 		return 0;
 	snprintf(err, size, "--max-stall %u ms cannot be met: of the last handoffs of this build the shortest had a "
-	         "stall of %.1f ms ('handoffctl history %s' shows them); the daemon was not asked, it serves on; an "
-	         "upgrade without --max-stall measures it anew",
+	         "stall of %.1f ms ('handoffctl history %s' shows them); an upgrade without --max-stall measures it anew",
 	         a->max_stall_ms, (double)least / 1000, service_name(s));
 	return 1;
 }
@@ -202,14 +200,31 @@ static void set_timers(struct service *s, const struct attempt *a, const struct 
 		timer[TIMER_DRAIN] = timer[TIMER_DEADLINE];
 }
 
+/* 0 or the exit code of a refusal. What was compared first and is unchanged needs none of it; a plan
+ * leaves the listeners as they are, and says at its end what the stall would be refused for. */
+static int admit(struct service *s, const struct attempt *a, const struct conf *c, char *err, size_t size)
+{
+	int code;
+
+	if (a->plan)
+		return listeners_try(&s->listeners, c, err, size) ? 2 : 0;
+	if ((code = service_check_stall(s, a, err, size)))
+		return code;
+	if (!listeners_open(&s->listeners, c, err, size))
+		return 0;
+	listeners_prune(&s->listeners, s->conf);
+	return 2;
+}
+
 int service_begin(struct service *s, const struct attempt *a, struct conf *c, struct exe *exe,
                   char *err, size_t size)
 {
-	if (!a->plan && listeners_open(&s->listeners, c, err, size)) {
-		listeners_prune(&s->listeners, s->conf);
+	const int code = admit(s, a, c, err, size);
+
+	if (code) {
 		exe_close(exe);
 		conf_free(c);
-		return 2;
+		return code;
 	}
 	conf_free(s->new_conf);
 	exe_close(&s->new_exe);
@@ -239,8 +254,6 @@ int service_upgrade(struct service *s, const struct attempt *a, char *err, size_
 		snprintf(err, size, "%s", no);
 		return refusal(s);
 	}
-	if ((code = check_stall(s, a, err, size)))
-		return code;
 	if ((code = prepare_conf(s, a, false, &c, &exe, err, size)))
 		return code;
 	return a->pinned || a->if_changed || a->plan ? candidate_look(s, a, c, &exe, err, size)

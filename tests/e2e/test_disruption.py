@@ -116,7 +116,7 @@ class Stall(DisruptionCase):
         self.assertIn("over the 100 ms of --max-stall", u.result["message"])
         self.assertEqual(self.last(s)["code"], 7)
         # that was of another build
-        self.assertEqual(self.limits(s, "100ms"), [])
+        self.assertEqual(self.plan(s, "100ms")[0], 0)
         self.assert_outcome(s.upgrade("--max-stall", "100ms"), 7, "committed")
         pid = s.daemon_pid()
         u = s.upgrade("--max-stall", "100ms")
@@ -124,17 +124,28 @@ class Stall(DisruptionCase):
         self.assertIn("cannot be met", u.result["message"])
         self.assertIn("; an upgrade without --max-stall measures it anew", u.result["message"])
         self.assertEqual((s.daemon_pid(), self.last(s)["number"]), (pid, 2))
-        [limit] = self.limits(s, "100ms")
-        self.assertIn("an upgrade with --max-stall 100 ms would be refused", limit)
-        self.assertEqual(self.limits(s, "1h"), [])
+        code, starts, message = self.plan(s, "100ms")
+        self.assertEqual((code, starts), (1, True))
+        self.assertIn("an upgrade would be refused: --max-stall 100 ms cannot be met", message)
+        p = s.ctl("plan", "kvd", "--max-stall", "100ms")
+        self.assertEqual(p.returncode, 1)
+        self.assertNotIn("journalctl", p.stderr)   # nothing is wrong with the successor
+        self.assertEqual(self.plan(s, "1h")[0], 0)
+        # a script that is run again after status 7 has nothing to do
+        s.wait_status(lambda x: x["state"] == "idle" and x["sha256"], "what runs is hashed")
+        self.assert_outcome(s.upgrade("--if-changed", "--max-stall", "100ms"), 0, "unchanged")
+        s.configure(environment=["COLOUR=blue"])
+        u = s.upgrade("--if-changed", "--max-stall", "100ms")
+        self.assert_outcome(u, 1, "refused")
+        self.assertIn("measures it anew; the daemon was not asked, it serves on", u.result["message"])
         u = s.upgrade("--max-stall", "1h")
         self.assert_outcome(u, 0, "committed")
 
-    def limits(self, s, max_stall):
-        """Those that a plan with --max-stall names."""
+    def plan(self, s, max_stall):
+        """Its status, whether the successor started, what is said."""
         p = s.ctl("--json", "plan", "kvd", "--max-stall", max_stall)
-        [plan] = [x for x in map(json.loads, p.stdout.splitlines()) if x["event"] == "plan"]
-        return plan["limits"]
+        plan, result = [json.loads(x) for x in p.stdout.splitlines()][-2:]
+        return p.returncode, plan["starts"], result["message"]
 
 
 if __name__ == "__main__":

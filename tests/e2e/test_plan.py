@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import statistics
 import unittest
 
@@ -98,6 +99,19 @@ class Plans(HandoffCase):
         s.configure()
         plan, _ = self.plan(s)
         self.assertEqual((len(plan["added"]), plan["added"][-1]), (17, "..."))
+
+    def test_a_listener_that_cannot_be_bound(self):
+        """It is refused in the words of the upgrade."""
+        s = self.kvd()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            s.listen["two"] = "tcp:127.0.0.1:%d" % taken.getsockname()[1]
+            s.configure()
+            said = "refused: listener two (%s): address in use: find its owner" % s.listen["two"]
+            for command in ("plan", "upgrade"):
+                p = s.ctl(command, "kvd")
+                self.assertEqual((p.returncode, p.stdout), (2, ""))
+                self.assertIn(said, p.stderr)
+        self.assert_serves(s, "1.0")
 
     def test_limits(self):
         with open("/proc/sys/net/core/somaxconn", encoding="ascii") as f:
