@@ -42,7 +42,7 @@ HANDOFFD_LIBS = libhandoffd.la libbase.la libproto.la $(EVENT_LIBS) $(CONFUSE_LI
 HANDOFFD_TESTS = tests/unit/test_sys tests/unit/test_conf tests/unit/test_listen \
 	tests/unit/test_spawn tests/unit/test_keep tests/unit/test_log tests/unit/test_sdnotify tests/unit/test_door tests/unit/test_peer \
 	tests/unit/test_output tests/unit/test_sums tests/unit/test_carry tests/unit/test_reap tests/unit/test_room tests/unit/test_dirs \
-	tests/unit/test_answerer tests/unit/test_tail
+	tests/unit/test_answerer tests/unit/test_tail tests/unit/test_generation
 check_PROGRAMS += $(HANDOFFD_TESTS)
 TESTS += $(HANDOFFD_TESTS)
 tests_unit_test_sys_SOURCES = tests/unit/test_sys.c tests/unit/leak.h
@@ -88,6 +88,10 @@ tests_unit_test_answerer_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_tail_SOURCES = tests/unit/test_tail.c tests/unit/leak.h tests/unit/fault.h src/handoffd/tail.c
 tests_unit_test_tail_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_tail_LDADD = $(HANDOFFD_LIBS)
+tests_unit_test_generation_SOURCES = tests/unit/test_generation.c tests/unit/leak.h tests/unit/fault.h tests/unit/starved.h \
+	src/handoffd/generation.c src/handoffd/cgroup.c
+tests_unit_test_generation_CFLAGS = $(HANDOFFD_CFLAGS)
+tests_unit_test_generation_LDADD = $(HANDOFFD_LIBS)
 tests_unit_test_sums_SOURCES = tests/unit/test_sums.c tests/unit/leak.h tests/unit/fault.h
 tests_unit_test_sums_CFLAGS = $(HANDOFFD_CFLAGS)
 tests_unit_test_sums_LDADD = $(HANDOFFD_LIBS)
