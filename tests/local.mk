@@ -227,6 +227,12 @@ EXTRA_DIST += tests/e2e/played.py tests/e2e/test_rules.py tests/e2e/test_asked.p
 EXTRA_DIST += tests/systemd/run.sh tests/systemd/with-systemd.sh tests/systemd/systemd.py \
 	tests/systemd/test_units.py tests/systemd/test_store.py tests/systemd/test_reload.py \
 	tests/systemd/test_life.py
+# `systemctl stop` and kill -9 at once, as root: make check-stops (STOP_RACES=1000)
+STOP_RACES = 300
+.PHONY: check-stops
+check-stops: all
+	STOP_RACES=$(STOP_RACES) WS_CMD=3600 TEST_LIMIT=3600 \
+		sh $(srcdir)/tests/systemd/run.sh . test_units.Stop.test_race
 
 # ---- what operators look at (run by tests/run.sh)
 EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py \

@@ -5,7 +5,8 @@ usage: run.py [-l] [-j N] [NAME]...   NAME: test_x, test_x.Class or test_x.Class
     -l    lists them
     -j N  N classes at a time, each in a network namespace of its own (as root; else one
           after the other): a free port stays free, a queue's length is that of one test
-$BUILD_DIR says where the programs are, $HANDOFF_TEST_KEEP=1 keeps the directories.
+$BUILD_DIR says where the programs are, $HANDOFF_TEST_KEEP=1 keeps the directories, $TEST_LIMIT
+is the limit of one test in seconds.
 """
 
 import getopt
@@ -25,7 +26,7 @@ sys.path.append(HERE)
 
 import harness  # noqa: E402
 
-LIMIT = 300  # seconds for one test; each wait in it ends earlier
+LIMIT = int(os.environ.get("TEST_LIMIT", "300"))  # seconds for one test; each wait in it ends earlier
 
 
 class TooLong(Exception):

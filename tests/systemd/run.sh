@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh BUILD [NAME OF TEST]...: the tests of this folder below a real systemd, one boot for
-# all of them, with what `make install` installs; prints TAP. WS_V=1, HANDOFF_TEST_KEEP=1 and
-# STOP_RACES=N are passed on.
+# all of them, with what `make install` installs; prints TAP. WS_V=1, WS_CMD and TEST_LIMIT in
+# seconds, HANDOFF_TEST_KEEP=1 and STOP_RACES=N are passed on.
 set -eu
 build=$(cd "$1" && pwd) && shift
 here=$(cd "$(dirname "$0")" && pwd)

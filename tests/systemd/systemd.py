@@ -154,10 +154,21 @@ class Unit(harness.Service):
             os.close(fd)
         return pid
 
-    def kill_if_there(self):
-        """SIGKILL for the main process, if there is one at this moment."""
-        with contextlib.suppress(OSError):
-            self.kill_supervisor()
+    @contextlib.contextmanager
+    def killed_after(self, seconds):
+        """SIGKILL for what is the main process now, then, whatever is done below; if it still is there."""
+        fd = os.pidfd_open(self.pid())
+
+        def kill():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        killer = threading.Timer(seconds, kill)
+        killer.start()
+        try:
+            yield
+        finally:
+            killer.join()
+            os.close(fd)
 
     @staticmethod
     def environment_of(pid):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
+import time
 
 import harness
 import systemd
@@ -210,16 +212,41 @@ class Stop(systemd.TestCase):
         u.wait_journal("did not end within 500 ms: it is killed", u.guard)
 
     def test_race(self):
-        """kill -9 of the supervisor and a stop, at once, again and again."""
+        """kill -9 of the supervisor and a stop, at once, again and again: `make check-stops`."""
         u = self.unit(start=False)
-        for i in range(int(os.environ.get("STOP_RACES", "15"))):
+        calm = [time_of_a_stop(u) for _ in range(3)]
+        races = int(os.environ.get("STOP_RACES", "15"))
+        for i in range(races):
             u.start()
-            killer = threading.Timer(i % 10 / 1000, u.kill_if_there)
-            killer.start()
-            p = u.systemctl("stop")
-            killer.join()
-            self.assertEqual(p.returncode, 0, p.stderr)
+            with u.killed_after(min(calm) * i / races):
+                u.stop()
             u.assert_nothing_left()
+        wait_until(lambda: len(lives(u)) >= len(calm) + races, "all of it in the journal")
+        deaths = [death(x) for x in lives(u)[len(calm):]]
+        print("# %d races, nothing was left: the supervisor was killed in %d before systemd began to stop it, "
+              "in %d while it ended, in %d it had ended"
+              % (races, deaths.count("before"), deaths.count("in the stop"), deaths.count("never")))
+
+
+def time_of_a_stop(u):
+    """In seconds, of a service that is left alone."""
+    u.start()
+    begin = time.monotonic()
+    u.stop()
+    took = time.monotonic() - begin
+    u.assert_nothing_left()
+    return took
+
+
+def lives(u):
+    """What the journal has of each life of the unit, from its start to its end."""
+    return re.findall(r"\]: Starting .*?\]: Stopped ", u.journal(), re.S)
+
+
+def death(life):
+    """When the supervisor was killed."""
+    head, killed, _ = life.partition("code=killed")
+    return "never" if not killed else "in the stop" if "]: Stopping " in head else "before"
 
 
 class Reap(systemd.TestCase):
