@@ -1,7 +1,7 @@
 /*
  * libhandoff: replace the binary of a running daemon without a lost request.
  *
- * This header is the manual in miniature; libhandoff(3) says more.
+ * This header is the manual in miniature; libhandoff(3) and the pages of the functions say more.
  *
  * A daemon's start-up is one straight line, the same for a cold start, for a
  * successor and for a run by hand without a supervisor:
@@ -170,8 +170,8 @@ int handoff_role(const handoff *h);
  * returned 0 nothing may be written into data_dir.
  * Errors: -ECANCELED the attempt ended (handoff_error() says why, a protocol version
  * that is not spoken too): exit; -EBUSY another process holds the lock (standalone),
- * handoff_error() names its pid; -EIO, -EISDIR, -EMFILE, ... the lock file: exit. What it needs
- * is opened before Hello: a lack of descriptors costs no pause.
+ * handoff_error() names its pid; -EACCES, -EIO, -EISDIR, -ELOOP, -EMFILE, -ENOSPC the lock file:
+ * exit. What it needs is opened before Hello: a lack of descriptors costs no pause.
  */
 int handoff_begin(handoff *h, struct handoff_sealed *ret);
 

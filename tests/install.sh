@@ -24,6 +24,11 @@ runs() # PROGRAM: alone, without a listener it ends with 1 after it has taken it
 	[ "$code" = 1 ] && [ -f "$dir/data/.handoff.lock" ] && rm "$dir/data/.handoff.lock"
 }
 is_static() { ! ldd "$1" | grep -q libhandoff; }
+found_by_man() # FUNCTION: its page, or one that sends man(1) there
+{
+	page=$(sed -n 's/^\.so //p' "$root/share/man/man3/$1.3") &&
+		grep -qw "^\.Nm $1" "$root/share/man/${page:-man3/$1.3}"
+}
 
 check "make install" make -C "$build" install DESTDIR="$dir"
 root=$(find "$dir" -name handoff.pc)
@@ -36,6 +41,9 @@ for f in bin/handoffctl sbin/handoffd sbin/handoff-exporter include/handoff.h li
 	lib/systemd/system/handoff-exporter.service \
 	share/bash-completion/completions/handoffctl share/fish/vendor_completions.d/handoffctl.fish; do
 	check "installed: $f" test -e "$root/$f"
+done
+for f in $(sed -n 's/^\t\(handoff_[a-z_]*\);$/\1/p' "$top/src/lib/libhandoff.map"); do
+	check "man $f" found_by_man "$f"
 done
 sanitizers=$(sed -n 's/^SAN_CFLAGS = *//p' "$build/Makefile")
 check "a daemon, shared" cc -Wall -Werror $sanitizers "$top/examples/minimal.c" -o "$dir/shared" \

@@ -245,5 +245,5 @@ coverage:
 	sh $(srcdir)/tests/coverage/run.sh "$(abs_builddir)"
 
 # ---- the documents say what the code does
-EXTRA_DIST += tests/docs/check_docs.py tests/docs/messages.py
+EXTRA_DIST += tests/docs/check_docs.py tests/docs/manual.py tests/docs/library.py tests/docs/messages.py
 TESTS += tests/docs/check_docs.py

@@ -41,9 +41,9 @@ sed -n 's/^\t\(handoff_[a-z_]*\);$/\1/p' "$top/src/lib/libhandoff.map" | sort >"
 awk '/\/\*/ { c = 1 } !c { print } /\*\// { c = 0 }' "$top/include/handoff.h" |
 	sed -n 's/^[a-z].*[ *]\(handoff_[a-z_]*\)(.*/\1/p' | sort >"$dir/header"
 sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/s/^\.F[no] \(handoff_[a-z_]*\).*/\1/p' \
-	"$top/man/libhandoff.3" | sort >"$dir/manual"
+	"$top"/man/*.3 | sort >"$dir/manual"
 same "handoff.h" "$dir/header"
-same "libhandoff(3)" "$dir/manual"
+same "the manual" "$dir/manual"
 
 # what a sanitizer adds is not ours
 names() { awk '$2 ~ /^[A-Z]$/ && $2 !~ /U/ { print $3 }' | grep -v -e '^__[ou]' -e '^HANDOFF_0$' | sort; }
