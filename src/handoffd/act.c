@@ -29,24 +29,27 @@ static struct process process_of(const struct peer *p)
 	return p ? (struct process){ p->pid, p->start } : (struct process){ 0, 0 };
 }
 
+/* What its record will say: an attempt whose successor could not be started has an outcome, too. */
 static void begin_attempt(struct service *s)
-{
-	if (!s->attempt.plan)
-		disruption_begin(&s->disruption);
-	history_begin(s);
-}
-
-static enum s_event journal_started(struct service *s)
 {
 	struct journal *j = &s->journal;
 
 	j->plan = s->attempt.plan;
 	j->back = s->attempt.back;
-	j->phase = BOOT_STARTED;
 	j->id = s->s.id;
-	j->successor = (struct process){ 0, 0 };
 	j->new_copy = s->new_exe.copy;
 	snprintf(j->new_binary, sizeof j->new_binary, "%s", s->attempt.binary);
+	if (!s->attempt.plan)
+		disruption_begin(&s->disruption);
+	history_begin(s);
+}
+
+/* While the successor prepares itself at its gate. */
+static enum s_event journal_started(struct service *s)
+{
+	s->journal.phase = BOOT_STARTED;
+	s->journal.successor = process_of(s->n);
+	history_successor(s);
 	return write_journal(s, "handoff started");
 }
 
@@ -296,13 +299,6 @@ static void release(struct service *s)
 		disruption_watch(&s->disruption, &s->listeners, s->conf);
 }
 
-static enum s_event journal_pid(struct service *s)
-{
-	s->journal.successor = process_of(s->n);
-	history_successor(s);
-	return write_journal(s, "successor's pid");
-}
-
 static enum s_event bind_listeners(struct service *s)
 {
 	char err[600];
@@ -531,9 +527,8 @@ enum s_event service_act(struct service *s, enum s_action a)
 {
 	switch (a) {
 	case S_A_BEGIN_ATTEMPT: begin_attempt(s); return S_NOW;
-	case S_A_JOURNAL_STARTED: return journal_started(s);
 	case S_A_SPAWN: return spawn(s, false);
-	case S_A_JOURNAL_PID: return journal_pid(s);
+	case S_A_JOURNAL_STARTED: return journal_started(s);
 	case S_A_RELEASE: release(s); return S_NOW;
 	case S_A_PREPARE: send_prepare(s); return S_NOW;
 	case S_A_SEAL_REQUEST: send_seal_request(s); return S_NOW;

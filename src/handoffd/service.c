@@ -58,7 +58,7 @@ static void show(struct service *s)
 	}
 	hid_format(&s->s.id, id);
 	if (s_in_handoff(&s->s))
-		log_event(s->s.state == S_STARTING ? LOG_E_BEGUN : LOG_E_NONE, LOG_L_INFO,
+		log_event(s->s.state == S_SPAWNING ? LOG_E_BEGUN : LOG_E_NONE, LOG_L_INFO,
 		          "handoff %.8s: %s (%s took %.1f ms)", id, name, before, (double)(now - s->shown_at_us) / 1000);
 	else if (s->s.state != S_IDLE)   /* how one got there is said by what follows */
 		log_info("%s", name);

@@ -40,7 +40,7 @@ const struct s_row s_table[] = {
 /* ---- idle */
 ROW("IDLE incumbent dead", IDLE, NOW, O_GONE, NOTHING, COLD, NULL)
 ROW("stop", IDLE, NOW, STOP, DO(A(TERM_O)), STOPPING, NULL)
-ROW("IDLE start", IDLE, START, STARTABLE, DO(A(BEGIN_ATTEMPT), A(JOURNAL_STARTED)), STARTING, NULL)
+ROW("IDLE start", IDLE, START, STARTABLE, DO(A(BEGIN_ATTEMPT), A(SPAWN)), SPAWNING, NULL)
 ROW("IDLE registers again", IDLE, O_SERVING, ALWAYS, DO(A(FINAL)), IDLE, NULL)
 /* the journal was lost, and with it the attempt in which O stands by */
 ROW("IDLE registers again", IDLE, O_STANDBY, ALWAYS, DO(A(RESUME_O)), IDLE, NULL)
@@ -48,9 +48,7 @@ ROW("IDLE registers again", IDLE, O_STATUS, STANDBY, DO(A(FINAL)), IDLE, NULL)
 ROW("restart asked for", IDLE, RESTART, O_ALIVE, DO(A(TERM_O)), RESTARTING, NULL)
 ROW("re-exec asked for", IDLE, REEXEC, STARTABLE, DO(A(REEXEC)), IDLE, NULL)
 
-ROW("IDLE start", STARTING, JOURNALED, ALWAYS, DO(A(SPAWN)), SPAWNING, NULL)
-ROW("IDLE start", STARTING, JOURNAL_FAILED, ALWAYS, NOTHING, ABORT, "the journal could not be written")
-ROW("IDLE start", SPAWNING, SPAWNED, ALWAYS, DO(A(JOURNAL_PID)), NAMING, NULL)
+ROW("IDLE start", SPAWNING, SPAWNED, ALWAYS, DO(A(JOURNAL_STARTED)), NAMING, NULL)
 ROW("IDLE start", SPAWNING, SPAWN_FAILED, ALWAYS, NOTHING, ABORT, "the successor could not be started")
 ROW("IDLE start", NAMING, JOURNALED, ALWAYS, DO(A(RELEASE)), WARM, NULL)
 ROW("IDLE start", NAMING, JOURNAL_FAILED, ALWAYS, DO(A(KILL_N)), ABORT, "the journal could not be written")
@@ -553,7 +551,7 @@ void s_hurry(struct s *s, uint64_t now)
 
 bool s_in_handoff(const struct s *s)
 {
-	return (s->state >= S_STARTING && s->state <= S_RESUMING) || s->state == S_R_COMMITTED;
+	return (s->state >= S_SPAWNING && s->state <= S_RESUMING) || s->state == S_R_COMMITTED;
 }
 
 bool s_beats_o(const struct s *s)

@@ -20,9 +20,8 @@
 /* state, name in logs and status, timer that bounds it (TIMER_COUNT: none), since when */
 #define S_STATES(X) \
 	X(IDLE,       "idle",         TIMER_COUNT,     ENTRY) \
-	X(STARTING,   "starting",     TIMER_COUNT,     ENTRY) /* STARTED is being journaled */ \
 	X(SPAWNING,   "starting",     TIMER_COUNT,     ENTRY) \
-	X(NAMING,     "starting",     TIMER_COUNT,     ENTRY) /* N's pid is being journaled */ \
+	X(NAMING,     "starting",     TIMER_COUNT,     ENTRY) /* STARTED, with N's pid, is being journaled */ \
 	X(WARM,       "warm",         TIMER_START,     ENTRY) \
 	X(AWAIT_O,    "warm",         TIMER_DEAD,      ENTRY) /* N is warm, O's channel is lost */ \
 	X(DRAIN,      "drain",        TIMER_DRAIN,     PREPARE) \
@@ -113,9 +112,8 @@ enum s_guard {
 #define S_ACTIONS(X) \
 	X(NONE) \
 	X(BEGIN_ATTEMPT)     /* bookkeeping of a new handoff */ \
-	X(JOURNAL_STARTED)   /* * JOURNALED or JOURNAL_FAILED */ \
 	X(SPAWN)             /* * SPAWNED or SPAWN_FAILED: N, at its gate */ \
-	X(JOURNAL_PID)       /* * N's pid */ \
+	X(JOURNAL_STARTED)   /* * the attempt and N's pid: JOURNALED or JOURNAL_FAILED */ \
 	X(RELEASE)           /* N goes through its gate */ \
 	X(PREPARE) X(SEAL_REQUEST) X(BEGIN_SEALED) X(BEGIN_NOTHING) \
 	X(READ_O)            /* * deliver all that lies in O's socket, and who waits to register; then O_READ */ \
@@ -251,7 +249,7 @@ enum s_event s_event_of_hello(struct s *s, bool from_n, const struct msg *m, boo
 /* An operator has mended something: the back-off of cold starts begins anew, the next is due now. */
 void s_hurry(struct s *s, uint64_t now_ms);
 
-/* An attempt is under way (from STARTING until its report). */
+/* An attempt is under way (from SPAWNING until its report). */
 bool s_in_handoff(const struct s *s);
 /* Heartbeats are due to O, to N. */
 bool s_beats_o(const struct s *s);

@@ -29,7 +29,7 @@ struct run {
 static bool is_asked(enum s_action a)
 {
 	switch (a) {
-	case S_A_JOURNAL_STARTED: case S_A_SPAWN: case S_A_JOURNAL_PID: case S_A_READ_O:
+	case S_A_SPAWN: case S_A_JOURNAL_STARTED: case S_A_READ_O:
 	case S_A_JOURNAL_COMMITTED: case S_A_LISTEN: case S_A_SPAWN_COLD: case S_A_JOURNAL_COLD:
 		return true;
 	default:
@@ -76,6 +76,7 @@ static void look(struct run *r, enum s_action a, enum s_event e)
 	case S_A_BEGIN_NOTHING: HOLDS(r->o != ALIVE, "Begin says that O is dead, and it lives"); break;
 	case S_A_RESUME_O: HOLDS(r->n != ALIVE, "O is told to serve while N lives"); break;
 	case S_A_SPAWN: HOLDS(r->n != ALIVE, "a second successor"); break;
+	case S_A_RELEASE: HOLDS(e == S_E_JOURNALED, "N goes through its gate, and no journal names it"); break;
 	case S_A_SPAWN_COLD:
 		HOLDS(r->o != ALIVE && r->n != ALIVE, "a cold start beside a daemon that lives");
 		begin(r);

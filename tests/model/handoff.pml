@@ -245,9 +245,8 @@ byte fmt;		/* on-disk format = version that wrote it	*/
 
 /* ---------------------------------------------------------- supervisor --- */
 #define S_IDLE        0
-#define S_STARTING    1	/* STARTED is journaled				*/
 #define S_SPAWNING    2	/* N is forked					*/
-#define S_NAMING      3	/* its pid is journaled				*/
+#define S_NAMING      3	/* STARTED and N's pid are journaled		*/
 #define S_WARM        4
 #define S_AWAIT_O     5	/* N is warm, O's channel is lost		*/
 #define S_DRAIN       6
@@ -310,7 +309,7 @@ bit jserves = 1;		/* the incumbent of the journal has said that it serves */
 #define O_COMMITTED  1
 #define O_ABORTED    2
 #define O_ROLLEDBACK 3
-#define O_UNBORN    4	/* its STARTED could not be written, nothing is reported yet */
+#define O_UNBORN    4	/* its STARTED is not written, nothing is reported yet */
 byte jout[NHAND+1];	/* outcome, as reported to the operator		*/
 
 /* --------------------------------------------------------------- ghosts -- */
@@ -326,7 +325,6 @@ byte gleft = NONE;	/* had the flock at S's end, and had not come	*/
 #define A_BEGIN_ATTEMPT 1
 #define A_JOURNAL_STARTED 2
 #define A_SPAWN 3
-#define A_JOURNAL_PID 4
 #define A_RELEASE 5
 #define A_PREPARE 6
 #define A_SEAL_REQUEST 7
@@ -950,7 +948,7 @@ inline promote_cold(x)		/* N may serve: it is an incumbent that is told to end *
 inline end_start()		/* what is being started has not been told to serve */
 {	to(S_COLD_ENDING); skill(ssucc); ACT(A_KILL_N); LOG(("S: ends what is being started\n"))
 }
-#define ANSWERS (sst == S_STARTING || sst == S_SPAWNING || sst == S_NAMING || sst == S_CHECK || sst == S_DECIDING || \
+#define ANSWERS (sst == S_SPAWNING || sst == S_NAMING || sst == S_CHECK || sst == S_DECIDING || \
 	sst == S_COLD_SPAWN || sst == S_COLD_NAME || sst == S_COLD_STOP || sst == I_FINAL)
 #define KILLS (sst == S_WARM || sst == S_AWAIT_O || sst == S_DRAIN || sst == S_SEAL || sst == S_READY)
 #define ENDS (sst == S_COLD_WARM || sst == S_COLD_READY)
@@ -1167,27 +1165,18 @@ end:	do
 		:: m == REG && v == P_SERVING
 #endif
 		fi }
-	:: atomic { sst == S_IDLE && !sstop && soc && !sstand && HERE(sinc) && jh < NHAND && (jh+1 < NHAND || STARTLAST) ->
-		to(S_STARTING); sh = jh + 1; jh = sh; jout[sh] = O_UNBORN; sok = 1; ssucc = NONE;
-		ACT(A_BEGIN_ATTEMPT); ACT(A_JOURNAL_STARTED);
+	:: atomic { sst == S_IDLE && !sstop && soc && !sstand && HERE(sinc) && jh < NHAND && (jh+1 < NHAND || STARTLAST) && ROOM ->
+		to(S_SPAWNING); sh = jh + 1; jh = sh; jout[sh] = O_UNBORN; ssucc = NONE;
+		ACT(A_BEGIN_ATTEMPT); ACT(A_SPAWN); spawn_any();
+		LOG(("S: handoff %d begins, spawned %d\n", sh, ssucc)); RULE("IDLE start: START") }
+	:: atomic { sst == S_SPAWNING && sok -> to(S_NAMING); ACT(A_JOURNAL_STARTED);
 		if
-#ifndef M_NO_STARTED
-		:: true -> jph = J_STARTED; jsucc = NONE; jout[sh] = O_NONE
-#else
+#if defined(M_NO_STARTED)
 		:: true -> jout[sh] = O_NONE
-#endif
-		FAULTY
-		fi;
-		LOG(("S: handoff %d begins\n", sh)); RULE("IDLE start: START") }
-	:: atomic { sst == S_STARTING && sok && ROOM -> to(S_SPAWNING); ACT(A_SPAWN); spawn_any();
-		LOG(("S: spawned %d\n", ssucc)); RULE("IDLE start: JOURNALED") }
-	:: atomic { sst == S_STARTING && !sok -> to(S_ABORT); RULE("IDLE start: JOURNAL_FAILED") }
-	:: atomic { sst == S_SPAWNING && sok -> to(S_NAMING); ACT(A_JOURNAL_PID);
-		if
-#ifndef M_NO_JPID
-		:: true -> jsucc = ssucc
+#elif defined(M_NO_JPID)
+		:: true -> jph = J_STARTED; jout[sh] = O_NONE
 #else
-		:: true
+		:: true -> jph = J_STARTED; jsucc = ssucc; jout[sh] = O_NONE
 #endif
 		FAULTY
 		fi;
@@ -1543,6 +1532,7 @@ inline crashD(k)
 inline pds(k)		/* prctl(PR_SET_PDEATHSIG, SIGKILL), cleared on Commit */
 {	if
 	:: WARMING(k) -> die(k)
+	:: st[k] == D_START		/* its library is not open yet */
 #ifdef RELATION		/* where it cannot be set, EOF has to do */
 	:: WARMING(k) && !hg[k]
 #endif

@@ -223,6 +223,8 @@ void check_super_acts(struct world *w, enum s_action a)
 
 	if (a == S_A_SPAWN_COLD && u->s.stop)
 		violated(w, "S was told to stop and starts a daemon");
+	if (a == S_A_RELEASE && w->j.succ != u->n && w->j.inc != u->n)
+		violated(w, "%s goes through its gate, and no journal names it", pname(u->n));
 	if (a == S_A_PREPARE)
 		w->prepared[u->hand] = true;
 	if (a == S_A_RESUME_O && !w->prepared[u->hand] && !(w->seen & 1u << F_KILL_S))

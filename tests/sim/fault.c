@@ -171,7 +171,7 @@ static void plan_scene(struct world *w)
 		add(w, F_HANG_O, AT_O, D_SEALED, 0)->length = 1;
 		then(add(w, F_BREAK_O, AT_O, D_SERVE, (unsigned)rnd(w, 6)));
 		then(add(w, (enum fault_kind[]){ F_OP_ABORT, F_KILL_N, F_KILL_S, F_UNHEALTHY }[rnd(w, 4)],
-		         AT_S, S_STARTING + (unsigned)rnd(w, S_CHECK - S_STARTING), (unsigned)rnd(w, 30)));
+		         AT_S, S_SPAWNING + (unsigned)rnd(w, S_CHECK - S_SPAWNING), (unsigned)rnd(w, 30)));
 		w->upgrades++;
 		w->hasty = true;
 		break;

@@ -131,8 +131,14 @@ static void journal_late(struct s_row *t)
 
 static void no_started(struct s_row *t)
 {
-	*s_find(t, S_IDLE, S_E_START) =
-		S_ROW(IDLE, START, STARTABLE, SPAWNING, S_A_BEGIN_ATTEMPT, S_A_SPAWN);
+	*s_find(t, S_SPAWNING, S_E_SPAWNED) = S_ROW(SPAWNING, SPAWNED, ALWAYS, WARM, S_A_RELEASE);
+}
+
+static void gate_unnamed(struct s_row *t)
+{
+	*s_find(t, S_SPAWNING, S_E_SPAWNED) =
+		S_ROW(SPAWNING, SPAWNED, ALWAYS, NAMING, S_A_RELEASE, S_A_JOURNAL_STARTED);
+	*s_find(t, S_NAMING, S_E_JOURNALED) = S_ROW(NAMING, JOURNALED, ALWAYS, WARM, S_A_NONE);
 }
 
 static void no_ack(struct s_row *t)
@@ -251,7 +257,8 @@ const struct mutant mutants[] = {
 	{ "commit-without-ready", "Commit without N's Ready", .s = commit_unready },
 	{ "journal-blind", "a restarted S believes 'committed'", .s = journal_blind },
 	{ "journal-late", "'committed' journaled after N serves", .s = journal_late },
-	{ "no-started-record", "no STARTED in the journal", .s = no_started, .flags = M_NO_STARTED },
+	{ "no-started-record", "no STARTED in the journal", .s = no_started },
+	{ "gate-before-record", "N goes through its gate before its pid is in the journal", .s = gate_unnamed },
 	{ "aborted-without-ack", "'aborted' without O's Status", .s = no_ack },
 	{ "lock-once", "N tries the flock of the dead once", .d = lock_once },
 	{ "begin-at-eof", "goes on at EOF of O; N tries the flock once", .d = lock_once,

@@ -137,9 +137,9 @@ struct mutant {
 	unsigned flags;
 };
 enum {   /* drivers that break a rule */
-	M_IDS = 1, M_MEMORY = 2, M_NO_REV = 4, M_AT_EOF = 8, M_BOTH_NEW = 16, M_NO_STARTED = 32,
+	M_IDS = 1, M_MEMORY = 2, M_NO_REV = 4, M_AT_EOF = 8, M_BOTH_NEW = 16, M_OLD_N = 32,
 	M_UNREAD_N = 64, M_NEWFMT = 128, M_WARM_TRUST = 256, M_OLDREV = 512, M_UNREAD_O = 1024,
-	M_QUEUE = 2048, M_STRANGER = 4096, M_EPOCH = 8192, M_OLD_N = 16384,
+	M_QUEUE = 2048, M_STRANGER = 4096, M_EPOCH = 8192,
 };
 extern const struct mutant mutants[];
 extern const struct s_row *sim_s_table;   /* the law, or a mutant's copy */

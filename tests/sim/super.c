@@ -217,9 +217,8 @@ static void journal_change(struct world *w, enum s_action a, struct journal *j)
 	switch (a) {
 	case S_A_JOURNAL_STARTED:
 		*j = (struct journal){ .phase = BOOT_STARTED, .hand = u->hand, .inc = u->o, .cur = u->cur,
-		                       .new = u->new, .served = u->s.served };
+		                       .new = u->new, .succ = u->n, .served = u->s.served };
 		break;
-	case S_A_JOURNAL_PID: j->succ = u->n; break;
 	case S_A_JOURNAL_COMMITTED: j->phase = BOOT_COMMITTED; j->succ = u->n; break;
 	case S_A_JOURNAL_OUTCOME:
 		if (u->s.outcome == OUTCOME_COMMITTED)
@@ -249,8 +248,6 @@ static void journal(struct world *w, enum s_action a)
 	bool asked = a != S_A_JOURNAL_OUTCOME && a != S_A_JOURNAL_SERVES && a != S_A_JOURNAL_FOUND;
 	struct journal j = u->j;
 
-	if (a == S_A_JOURNAL_PID && (sim_flags & M_NO_STARTED))
-		j = (struct journal){ .inc = u->o, .cur = u->cur, .served = true };
 	if (!u->writing) {
 		journal_change(w, a, &j);
 		journal_begin(w, &j);
@@ -285,7 +282,6 @@ static void spawn(struct world *w, bool cold)
 		u->answer = S_E_SPAWN_FAILED;
 		return;
 	}
-	w->begun[hand] = true;
 	if (cold) {
 		u->o = 0;
 		w->cold_starts++;
@@ -426,7 +422,7 @@ static void act(struct world *w, enum s_action a)
 
 	check_super_acts(w, a);
 	switch (a) {
-	case S_A_JOURNAL_STARTED: case S_A_JOURNAL_PID: case S_A_JOURNAL_COMMITTED:
+	case S_A_JOURNAL_STARTED: case S_A_JOURNAL_COMMITTED:
 	case S_A_JOURNAL_OUTCOME: case S_A_JOURNAL_COLD: case S_A_JOURNAL_SERVES: case S_A_JOURNAL_FOUND:
 		journal(w, a);
 		break;

@@ -39,8 +39,8 @@ START_TEST(the_known)
 	is(row(S_TAKE, S_E_TIMEOUT), "successor", "take", "commit-timeout");
 	is(row(S_DRAIN, S_E_ABORT), "operator", "drain", NULL);
 	is(row(S_SEAL, S_E_STOP), "operator", "seal", NULL);
-	is(row(S_STARTING, S_E_JOURNAL_FAILED), "supervisor", "starting", NULL);
 	is(row(S_SPAWNING, S_E_SPAWN_FAILED), "supervisor", "starting", NULL);
+	is(row(S_NAMING, S_E_JOURNAL_FAILED), "supervisor", "starting", NULL);
 	is(row(S_TELL_O, S_E_NOW), "successor", "exit", NULL);
 	is(row(S_OEXIT, S_E_O_STATUS), "successor", "exit", NULL);
 	is(NULL, "supervisor", "adopt", NULL);
