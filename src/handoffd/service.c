@@ -51,7 +51,6 @@ static void show(struct service *s)
 	uint64_t now = sys_now_us();
 	char id[37];
 
-	be_about(s);
 	if (s->shown == s->s.state || !strcmp(name, before)) {
 		s->shown = s->s.state;
 		return;
@@ -88,14 +87,42 @@ void service_on_row(void *arg, const struct s_row *row)
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": that was over when the incumbent had sealed");
 }
 
+/* A daemon waits for it, and mostly clients for the daemon. */
+static bool is_message(enum s_action a)
+{
+	switch (a) {
+	case S_A_RELEASE:
+	case S_A_PREPARE:
+	case S_A_SEAL_REQUEST:
+	case S_A_BEGIN_SEALED:
+	case S_A_BEGIN_NOTHING:
+	case S_A_COMMIT_N:
+	case S_A_COMMIT_O:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void act(struct service *s, enum s_action a)
+{
+	const enum s_event answer = service_act(s, a);
+
+	if (answer != S_NOW)
+		service_pend(s, answer);
+}
+
+/* What is to be said of a step is put into words when its message is on the way. */
 static void carry_out(struct service *s, const struct s_out *out)
 {
+	unsigned i = 0;
+
+	be_about(s);
+	while (i < out->n && is_message(out->action[i]))
+		act(s, out->action[i++]);
 	show(s);
-	for (unsigned i = 0; i < out->n; i++) {
-		enum s_event answer = service_act(s, out->action[i]);
-		if (answer != S_NOW)
-			service_pend(s, answer);
-	}
+	while (i < out->n)
+		act(s, out->action[i++]);
 }
 
 void service_run(struct service *s, struct s_out *out)
