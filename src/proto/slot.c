@@ -18,6 +18,12 @@ static uint64_t get(const uint8_t *p, int bytes)
 	return v;
 }
 
+/* Four bits at a time: what each of them leaves behind of the polynomial, 0xedb88320. */
+static const uint32_t crc32_of_four[16] = {
+	0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+	0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+};
+
 uint32_t crc32_of(const void *data, size_t n)
 {
 	const uint8_t *p = data;
@@ -25,8 +31,8 @@ uint32_t crc32_of(const void *data, size_t n)
 
 	while (n--) {
 		crc ^= *p++;
-		for (int i = 0; i < 8; i++)
-			crc = crc >> 1 ^ (0xedb88320u & -(crc & 1));
+		crc = crc >> 4 ^ crc32_of_four[crc & 15];
+		crc = crc >> 4 ^ crc32_of_four[crc & 15];
 	}
 	return ~crc;
 }
