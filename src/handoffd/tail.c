@@ -38,10 +38,13 @@ static int open_output(const struct conf *c, off_t *ret_size)
 
 off_t tail_mark(const struct conf *c)
 {
+	struct stat st;
 	off_t size = 0;
-	int fd = open_output(c, &size);
+	int fd;
 
-	if (fd >= 0)
+	if (!c->output)
+		return !sys_fstat(STDERR_FILENO, &st) && S_ISREG(st.st_mode) ? st.st_size : 0;
+	if ((fd = open_output(c, &size)) >= 0)
 		sys_close(fd);
 	return size;
 }
