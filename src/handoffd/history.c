@@ -1,7 +1,6 @@
 #include "handoffd/history.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,8 +194,6 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	history_flush(arg);
-	/* nobody waits, and it may be weeks to the next one: reading a configuration leaves 60 kB of free pages */
-	malloc_trim(0);
 }
 
 /* The item of m, which is written when what is under way is over. */
