@@ -15,6 +15,7 @@
 #include "handoffd/ids.h"
 #include "proto/slot.h"
 
+#define TEXT_AT_FIRST 4096   /* bytes; most files have less */
 
 /* One reading of one file. */
 struct reader {
@@ -460,23 +461,38 @@ static int resolve(struct reader *r)
 
 /* ---- the file ---- */
 
+/* All of it, or more than CONF_FILE_MAX; *ret is the caller's, and has room for a byte more. */
+static ssize_t read_fd(int fd, char **ret)
+{
+	size_t got = 0, room = 0;
+	ssize_t n;
+
+	do {
+		if (got + 1 >= room) {
+			char *more = realloc(*ret, room = room ? 2 * room : TEXT_AT_FIRST);
+			if (!more)
+				return -ENOMEM;
+			*ret = more;
+		}
+		n = sys_read(fd, *ret + got, room - 1 - got);
+		got += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && got <= CONF_FILE_MAX);
+	return n < 0 ? n : (ssize_t)got;
+}
+
 static int read_text(struct reader *r, char **ret)
 {
 	const int fd = sys_open(r->file, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
-	ssize_t got = 0, n = fd;
 	char *text = NULL;
+	ssize_t got;
 
 	if (fd < 0)
 		return trouble(r, fd, "cannot open the configuration");
-	text = malloc(CONF_FILE_MAX + 1);
-	if (!text)
-		n = -ENOMEM;
-	while (text && got <= CONF_FILE_MAX && (n = sys_read(fd, text + got, CONF_FILE_MAX + 1 - got)) > 0)
-		got += n;
+	got = read_fd(fd, &text);
 	sys_close(fd);
-	if (n < 0) {
+	if (got < 0) {
 		free(text);
-		return trouble(r, n, "cannot read the configuration");
+		return trouble(r, (int)got, "cannot read the configuration");
 	}
 	if (got > CONF_FILE_MAX) {
 		free(text);
