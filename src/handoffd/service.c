@@ -11,7 +11,7 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 
-#define AWAKE_US 300
+#define AWAKE_US 200
 #define READY_LISTENERS 64   /* a Ready has places for so many names */
 
 /* ---------------------------------------------------------------- events --- */
@@ -516,16 +516,19 @@ void service_on_timer(evutil_socket_t fd, short what, void *arg)
  * In a handoff a daemon answers within some 20 us, and a processor that has gone to sleep takes
  * 40 to wake up, in a virtual machine: five times in a pause. So this one stays awake for a
  * moment behind what it has sent. With one processor, or with others that are busy, the answer
- * needs this one.
+ * needs this one, and sched_yield(2) does not give it away while its slice lasts (Linux 6.18): who
+ * has waited in vain once sleeps for the rest of the handoff.
  */
-static bool stays_awake(const struct service *s)
+static bool stays_awake(struct service *s)
 {
 	const uint64_t o = s->o ? s->o->sent_us : 0, n = s->n ? s->n->sent_us : 0;
+	const bool soon = s_in_handoff(&s->s) && sys_now_us() - (o > n ? o : n) < AWAKE_US;
 
-	if (!s_in_handoff(&s->s) || sys_now_us() - (o > n ? o : n) >= AWAKE_US)
-		return false;
-	sched_yield();
-	return true;
+	s->in_vain |= s->awake && !soon;
+	s->awake = soon && !s->in_vain;
+	if (s->awake)
+		sched_yield();
+	return s->awake;
 }
 
 int service_turn(struct service *s)

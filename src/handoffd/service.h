@@ -129,6 +129,7 @@ struct service {
 	char *lock_dir;                /* of a service without data-dir */
 	struct attempt attempt;
 	int transfer;                  /* the incumbent's end of the transfer channel; -1: none */
+	bool awake, in_vain;           /* behind what was sent in a handoff: stays_awake() */
 	bool reported;                 /* the outcome waits for the cold start that follows it */
 	struct event *timer, *child, *term, *interrupt, *hangup;
 	uint64_t next_beat;            /* ms; 0: no heartbeats now */
