@@ -1,5 +1,6 @@
 #include "base/lockfile.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -266,19 +267,27 @@ static int find_place(int fd, const struct stat *st, struct place *p)
 	return e < 0 && e != -ENOENT ? e : 0;
 }
 
-static pid_t holder(int dir, size_t most)
+/* 1; 0: it is no file that could be locked; -errno. */
+static int find_lock(int dir, struct place *p)
 {
-	struct place p;
 	struct stat st;
-	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), pid;
+	int fd = sys_openat(dir, LOCKFILE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), e;
 
 	if (fd < 0)
 		return fd;
-	pid = sys_fstat(fd, &st);
-	if (!pid && S_ISREG(st.st_mode) && !(pid = find_place(fd, &st, &p)))
-		pid = ask("/proc/locks", holder_of, &p, most);
+	e = sys_fstat(fd, &st);
+	if (!e && S_ISREG(st.st_mode) && !(e = find_place(fd, &st, p)))
+		e = 1;
 	sys_close(fd);
-	return pid;
+	return e;
+}
+
+static pid_t holder(int dir, size_t most)
+{
+	struct place p;
+	const int e = find_lock(dir, &p);
+
+	return e > 0 ? ask("/proc/locks", holder_of, &p, most) : e;
 }
 
 pid_t lockfile_holder(int dir)
@@ -289,6 +298,55 @@ pid_t lockfile_holder(int dir)
 pid_t lockfile_glance(int dir)
 {
 	return holder(dir, LOCKFILE_GLANCE);
+}
+
+/* A line of /proc/PID/fdinfo/FD: "lock:", and then as above. */
+static int lock_of(const char *line, struct place *p)
+{
+	return strncmp(line, "lock:", 5) ? 0 : holder_of(line + 5, p);
+}
+
+/* Who has it, if it is to be seen at a descriptor of pid: they are as many as that process has, whatever
+ * other users do. */
+static int ask_descriptors(pid_t pid, struct place *p)
+{
+	char path[300];
+	struct dirent *e;
+	int fd, found = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)pid);
+	if ((fd = sys_open(path, O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return fd;
+	if (!(d = fdopendir(fd))) {
+		sys_close(fd);
+		return -ENOMEM;
+	}
+	while (!found && (e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)pid, e->d_name);
+		found = ask(path, lock_of, p, 0);
+		if (found == -ENOENT)   /* closed meanwhile */
+			found = 0;
+	}
+	closedir(d);
+	return found;
+}
+
+int lockfile_held_by(int dir, pid_t pid)
+{
+	struct place p;
+	int e = find_lock(dir, &p);
+
+	if (e <= 0)
+		return e;
+	e = ask("/proc/locks", holder_of, &p, LOCKFILE_GLANCE);
+	if (e == -E2BIG)
+		e = ask_descriptors(pid, &p);
+	if (e == -EACCES || e == -EPERM)   /* not root, and it is not dumpable: there is no shorter way */
+		e = ask("/proc/locks", holder_of, &p, 0);
+	return e < 0 ? e : e == pid;
 }
 
 int lockfile_read(int dir, struct lock_owner *ret)

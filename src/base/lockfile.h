@@ -80,6 +80,11 @@ pid_t lockfile_holder(int dir);
  */
 #define LOCKFILE_GLANCE (256 * 1024u)
 pid_t lockfile_glance(int dir);
+/*
+ * Is it this process? 1, 0, or -errno: it cannot be asked (-ENOENT: there may be no such process). As sure
+ * as the first, and where the glance does not tell it is looked for at the descriptors of pid.
+ */
+int lockfile_held_by(int dir, pid_t pid);
 
 /* 0, or -EREMOTE with nothing else looked at: dir lies on NFS. */
 int lockfile_check_fs(int dir);

@@ -133,8 +133,8 @@ static int owns_lock(const struct service *s, int dir, pid_t pid, uint64_t *ret_
 	uid_t its;
 	int e = pidfd < 0 ? pidfd : proc_start_time(pid, ret_start);
 
-	if (!e && (e = lockfile_holder(dir)) > 0)
-		e = e == pid;
+	if (!e)
+		e = lockfile_held_by(dir, pid);
 	if (e > 0 && (e = uid_of(pid, &its)) == 0)
 		e = its == uid;
 	if (e > 0 && proc_ended(pidfd))
@@ -259,30 +259,30 @@ static void know_incumbent(struct service *s)
 		register_owner(s, uid);
 }
 
-/* The process that owns the lock; pid 0: none does, or nobody can say. */
-static struct process lock_owner(const struct service *s)
+bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start)
 {
 	int dir = sys_open(service_lock_dir(s), O_RDONLY | O_DIRECTORY, 0);
-	struct process p = { .pid = dir < 0 ? 0 : lockfile_holder(dir) };
+	const bool owns = dir >= 0 && owns_lock(s, dir, pid, ret_start) > 0;
 
-	if (p.pid <= 0 || owns_lock(s, dir, p.pid, &p.start) <= 0)
-		p.pid = 0;
 	sys_closep(&dir);
-	return p;
+	return owns;
 }
 
 pid_t service_lock_holder(const struct service *s)
 {
-	return lock_owner(s).pid;
+	const pid_t pid = lockwait_holder(s);
+	uint64_t start;
+
+	return pid > 0 && service_owns_lock(s, pid, &start) ? pid : 0;
 }
 
 bool service_find(struct service *s, pid_t pid)
 {
-	const struct process p = lock_owner(s);
+	struct process p = { .pid = pid };
 	struct peer *o = NULL;
 	char err[300];
 
-	if (p.pid != pid)
+	if (!service_owns_lock(s, pid, &p.start))
 		return false;
 	if (adopt(s, &p, &o, err, sizeof err))
 		log_error("%s", err);

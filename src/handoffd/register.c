@@ -51,7 +51,9 @@ static bool is(const struct peer *p, const struct ucred *who)
  */
 static bool is_found(const struct service *s, pid_t pid)
 {
-	return s->s.state >= S_COLD && s->s.state <= S_COLD_ENDING && service_lock_holder(s) == pid;
+	uint64_t start;
+
+	return s->s.state >= S_COLD && s->s.state <= S_COLD_ENDING && service_owns_lock(s, pid, &start);
 }
 
 static void found(struct service *s, int fd, pid_t pid)

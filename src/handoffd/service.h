@@ -160,8 +160,10 @@ struct service {
  */
 int service_start(struct service *s, struct event_base *base, struct conf *conf, const struct carried *carried,
                   char *err, size_t err_size);
-/* The kernel says that this process has the lock on the data, and it is of the daemon's user; 0: none
- * has, or nobody can say. */
+/* The kernel says that pid has the lock on the data, and it is of the daemon's user. False: not, or nobody
+ * can say. */
+bool service_owns_lock(const struct service *s, pid_t pid, uint64_t *ret_start);
+/* Who does, as far as a glance shows: for a line of the log. 0: none, or nobody can say. */
 pid_t service_lock_holder(const struct service *s);
 /* Where that lock lies. */
 const char *service_lock_dir(const struct service *s);

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import unittest
 
@@ -133,6 +134,30 @@ class WhoIsIt(harness.TestCase):
         self.assertEqual(service.daemon_pid(), pid)
         self.assertEqual(service.log().count("it is adopted"), 1)
         self.assertEqual(service.upgrade().code, 0)
+
+    def test_so_it_is_among_many_locks_of_others(self):
+        """Any user may have them, and the kernel's list has what is younger first, by processors."""
+        code = """if True:
+            import fcntl, os, sys, tempfile
+            files = [tempfile.TemporaryFile() for _ in range(8)]
+            for cpu in os.sched_getaffinity(0):
+                os.sched_setaffinity(0, [cpu])
+                for f in files:
+                    for i in range(1000):
+                        fcntl.lockf(f, fcntl.LOCK_EX, 1, 2 * (1000 * cpu + i))
+            print(flush=True)
+            sys.stdin.read()
+            """
+        service = self.service()
+        pid = service.daemon_pid()
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as others:
+            others.stdout.readline()
+            service.kill_supervisor()
+            service.lose_journal("elsewhere")
+            service.start()
+            others.stdin.close()
+        self.assertEqual(service.daemon_pid(), pid)
+        self.assertIn("it is adopted", service.log())
 
     def test_another_supervisors_daemon_on_the_same_data_is_left_alone(self):
         one = self.service()

@@ -430,6 +430,30 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
+/* This process, and nobody else: a child has the descriptor, and has not taken the lock. */
+static void who_has_it(void)
+{
+	const pid_t child = fork();
+	int calls;
+
+	if (!child)
+		for (;;)
+			pause();
+	fault_set(SYS_C_COUNT, -1, 0);
+	ck_assert_int_eq(lockfile_held_by(dir, getpid()), 1);
+	calls = fault_off();
+	for (int at = 0; at < calls; at++) {   /* never that it has not */
+		fault_set(SYS_C_COUNT, at, -EIO);
+		ck_assert_int_ne(lockfile_held_by(dir, getpid()), 0);
+		fault_off();
+	}
+	ck_assert_int_eq(lockfile_held_by(dir, child), 0);
+	ck_assert_int_eq(lockfile_held_by(dir, getppid()), 0);
+	ck_assert(!kill(child, SIGKILL));
+	ck_assert_int_eq(waitpid(child, NULL, 0), child);
+	ck_assert_int_le(lockfile_held_by(dir, child), 0);
+}
+
 /* Many locks of others, younger than the one that is asked for: /proc/locks has them before it. */
 START_TEST(a_glance_is_short)
 {
@@ -442,6 +466,7 @@ START_TEST(a_glance_is_short)
 	ck_assert(!sched_setaffinity(0, sizeof one, &one));
 	ck_assert_int_eq(take(), 0);
 	ck_assert_int_eq(lockfile_glance(dir), getpid());
+	who_has_it();
 	for (int i = 0; i < FILES; i++) {
 		char name[] = "many.0";
 		name[5] += (char)i;
@@ -454,6 +479,7 @@ START_TEST(a_glance_is_short)
 	}
 	ck_assert_int_eq(lockfile_glance(dir), -E2BIG);
 	ck_assert_int_eq(lockfile_holder(dir), getpid());
+	who_has_it();
 	for (int i = 0; i < FILES; i++) {
 		char name[] = "many.0";
 		name[5] += (char)i;
