@@ -358,7 +358,7 @@ class Slow(Story):
         running = []
         for what, names in self.STORIES.items():
             s = self.service("kvd-v1")
-            load = s.load()
+            load = s.load("--timeout", "60")   # two seconds more than the longest pause is little for four at once
             running.append((what, s, load, self.begun(s, NEW, *names)))
         for what, s, load, u in running:
             with self.subTest(what):

@@ -113,7 +113,7 @@ class Good(HandoffCase):
         os.unlink(other)
 
     def test_deadline_and_drain_grace(self):
-        s = self.kvd("drain:delay=700")
+        s = self.kvd("drain:delay=500")
         self.use(s, NEW)
         u = s.upgrade("--drain-grace", "200ms")
         self.assert_outcome(u, 1, "aborted")
