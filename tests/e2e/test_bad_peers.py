@@ -1,6 +1,7 @@
 """Peers that are not who they say, or take more than their part."""
 
 import contextlib
+import grp
 import os
 import re
 import socket
@@ -17,8 +18,9 @@ DENIED = "permission denied: root, the supervisor's user, or the group named by 
     "may do this"
 
 
-def as_user(uid):
-    return ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+def as_user(uid, groups=()):
+    return ["setpriv", "--reuid", str(uid), "--regid", str(uid),
+            *(["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"])]
 
 
 class AnotherUser(Case):
@@ -30,8 +32,8 @@ class AnotherUser(Case):
         os.chmod(self.s.dir, 0o711)
         os.chmod(self.s.path("run"), 0o711)
 
-    def ctl(self, *args, uid=NOBODY):
-        return subprocess.run([*as_user(uid), harness.program("handoffctl"), *args],
+    def ctl(self, *args, uid=NOBODY, groups=()):
+        return subprocess.run([*as_user(uid, groups), harness.program("handoffctl"), *args],
                               env=self.s.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE,
                               check=False, cwd="/")
@@ -67,6 +69,19 @@ class AnotherUser(Case):
         with self.unharmed(self.s, same_daemon=False):
             p = self.ctl("upgrade", "kvd")
             self.assertEqual(p.returncode, 0, p.stderr + self.s.log())
+
+    def test_operators_may_by_another_group(self):
+        """As usermod -aG makes them: one of several groups, and not the first."""
+        operators = grp.getgrnam("adm").gr_gid
+        self.s.configure(operators="adm")
+        self.assertEqual(self.s.upgrade().code, 0, self.s.log())
+        with self.unharmed(self.s, same_daemon=False):
+            p = self.ctl("upgrade", "kvd", groups=(operators + 1, operators, operators + 2))
+            self.assertEqual(p.returncode, 0, p.stderr + self.s.log())
+        with self.unharmed(self.s):
+            p = self.ctl("upgrade", "kvd", groups=(operators + 1, operators + 2))
+            self.assertEqual(p.returncode, 8, p.stderr)
+            self.assertIn(DENIED, p.stdout + p.stderr)
 
     def test_daemon_sock_is_not_theirs(self):
         with self.unharmed(self.s):
