@@ -19,6 +19,7 @@ static struct generations *g;
 static bool settled;
 static pid_t daemon_, helper[HELPERS_MAX];
 static unsigned helpers;
+static int alive[2];      /* what the test alone has open: who was started ends with it, however it ends */
 
 static void on_settled(void *arg)
 {
@@ -33,6 +34,7 @@ static void setup(void)
 	ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 	base = event_base_new();
 	ck_assert_ptr_nonnull(g = generations_new(base, "kvd", on_settled, &base));
+	ck_assert_int_eq(pipe(alive), 0);
 	settled = false;
 	helpers = 0;
 }
@@ -42,28 +44,36 @@ static void teardown(void)
 	fault_off();
 	generations_free(g);
 	event_base_free(base);
-	for (unsigned i = 0; i < helpers; i++)
-		waitpid(helper[i], NULL, 0);
+	close(alive[0]);
+	close(alive[1]);
 	leak_teardown();
+}
+
+static void stay(void)
+{
+	char c;
+
+	while (read(alive[0], &c, 1) < 0)
+		;
+	_exit(0);
 }
 
 /* In the daemon's session: n processes that stay, whose numbers it says. */
 static void be_daemon(int out, unsigned n, void (*at_term)(int))
 {
+	close(alive[1]);
 	setsid();
 	for (unsigned i = 0; i < n; i++) {
 		const pid_t pid = fork();
 
 		if (!pid) {
-			prctl(PR_SET_PDEATHSIG, 0);
 			signal(SIGTERM, at_term);
-			ck_assert_int_eq(write(out, &(pid_t){ getpid() }, sizeof pid), sizeof pid);
-			for (;;)
-				pause();
+			if (write(out, &(pid_t){ getpid() }, sizeof pid) != sizeof pid)
+				_exit(1);
+			stay();
 		}
 	}
-	for (;;)
-		pause();
+	stay();
 }
 
 static void start_daemon(unsigned n, void (*at_term)(int))
