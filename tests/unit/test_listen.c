@@ -746,6 +746,41 @@ START_TEST(each_call_of_an_adoption_fails)
 }
 END_TEST
 
+/* Whose path that is could not be learned, or not be looked at again: then it stays, and who connects
+ * there gets through. */
+START_TEST(each_call_at_an_adopted_path_fails)
+{
+	struct listeners back = { 0 };
+	unsigned total = 0, unknown = 0;
+
+	unix_row("a", path);
+	open_all();
+	for (fail_at = 0; fail_at <= total; fail_at++) {   /* the first: none does */
+		const int fd = dup(l.v[0].fd);
+		int r;
+		bool known;
+
+		calls = 0;
+		sys_fault = nth;
+		r = listeners_adopt(&back, &conf, "a", fd, err, sizeof err);
+		sys_fault = NULL;
+		total = fail_at ? total : calls;
+		known = !r && back.v[0].path;
+		ck_assert(known || fail_at);
+		unknown += !r && !known;
+		listeners_close(&back, !known);
+		ck_assert_int_eq(reach_row(&rows[0]), 0);
+	}
+	ck_assert_uint_eq(unknown, 5);
+	calls = 0;
+	fail_at = 1;
+	sys_fault = nth;
+	listeners_close(&l, true);
+	sys_fault = NULL;
+	ck_assert_int_eq(unlink(path), 0);
+}
+END_TEST
+
 START_TEST(many)
 {
 	char name[16], at[128];
@@ -800,6 +835,7 @@ int main(void)
 	tcase_add_test(t, each_call_fails);
 	tcase_add_test(t, each_call_at_a_stale_path_fails);
 	tcase_add_test(t, each_call_of_an_adoption_fails);
+	tcase_add_test(t, each_call_at_an_adopted_path_fails);
 	tcase_add_test(t, trial);
 	tcase_add_test(t, trial_of_what_is_in_use);
 	tcase_add_test(t, each_call_of_a_trial_fails);

@@ -1,4 +1,5 @@
-/* sdnotify: what a service manager would receive, at a path and at an abstract name. */
+/* sdnotify, fdstore: what a service manager would receive, at a path and at an abstract name, and what
+ * comes back from it. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "handoffd/fdstore.h"
 #include "handoffd/sdnotify.h"
 #include "leak.h"
 
@@ -179,6 +181,138 @@ START_TEST(each_call_fails)
 }
 END_TEST
 
+/* ---- its descriptor store ---- */
+
+static void manage(void)
+{
+	listen_at("@handoff-test-store");
+	ck_assert_int_eq(sdnotify_open(), 1);
+}
+
+START_TEST(stored_and_removed)
+{
+	const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	char stored[FDSTORE_NAME], text[FDSTORE_NAME + 40], listener[FDSTORE_NAME];
+	struct stat st;
+	unsigned n;
+	int copy;
+
+	fdstore_put("resp", fd);   /* there is no manager yet */
+	fdstore_remove("resp", fd);
+	manage();
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	snprintf(stored, sizeof stored, "resp.%ju", (uintmax_t)st.st_ino);
+	fdstore_put("resp", fd);
+	snprintf(text, sizeof text, "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", stored);
+	ck_assert_str_eq(heard(&copy, &n), text);
+	ck_assert_uint_eq(n, 1);
+	ck_assert(fdstore_used());
+	ck_assert(fdstore_listener(stored, copy, listener));
+	ck_assert_str_eq(listener, "resp");
+	ck_assert(!fdstore_listener(stored, manager, listener));
+	ck_assert(!fdstore_listener("resp", copy, listener));
+	close(copy);
+	fdstore_remove("resp", fd);
+	snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s", stored);
+	says(text);
+	/* what fails is in the log; the next one is tried */
+	for (unsigned i = 0; i < 2; i++) {
+		fault_set(i ? SYS_C_SENDMSG : SYS_C_FSTAT, 0, -ENOBUFS);
+		fdstore_put("resp", fd);
+		ck_assert_int_eq(fault_off(), 1);
+		fault_set(i ? SYS_C_SENDMSG : SYS_C_FSTAT, 0, -ENOBUFS);
+		fdstore_remove("resp", fd);
+		ck_assert_int_eq(fault_off(), 1);
+		says("nothing");
+	}
+	close(fd);
+}
+END_TEST
+
+static unsigned waits;
+
+/* A manager whose queue stays full; a wait is counted, and over. */
+static int hangs(enum sys_call call)
+{
+	waits += call == SYS_C_POLL;
+	return call == SYS_C_POLL ? -EINTR : call == SYS_C_SENDMSG ? -EAGAIN : 0;
+}
+
+START_TEST(a_manager_that_hangs)
+{
+	manage();
+	sys_fault = hangs;
+	waits = 0;
+	fdstore_put("resp", manager);
+	ck_assert_uint_ge(waits, 100);
+	waits = 0;
+	fdstore_put("http", manager);   /* not once more, for each listener; the log looks at stderr */
+	ck_assert_uint_le(waits, 1);
+	fault_off();
+	says("nothing");
+}
+END_TEST
+
+static unsigned came;
+
+static bool take_none(void *arg, const char *name_, int fd)
+{
+	ck_assert_ptr_eq(arg, &came);
+	ck_assert_int_eq(fd, 3 + (int)came);
+	ck_assert_str_eq(name_, came == 0 ? "a" : came == 1 ? "b\nFDSTORE=1" : "");
+	came++;
+	return false;
+}
+
+/* The variables are somebody else's, or damaged: no descriptor of this process is taken for one. */
+START_TEST(nothing_came)
+{
+	static const char *const count[] = { "", "x", "-1", "1x", "99999999999", "0" };
+	char pid[20];
+
+	snprintf(pid, sizeof pid, "%d", (int)getpid());
+	for (unsigned i = 0; i <= sizeof count / sizeof *count; i++) {
+		const bool others = i == sizeof count / sizeof *count;
+
+		setenv("LISTEN_PID", others ? "1" : pid, 1);
+		setenv("LISTEN_FDS", others ? "1" : count[i], 1);
+		came = 0;
+		fdstore_receive();
+		fdstore_restore(take_none, &came);
+		ck_assert_uint_eq(came, 0);
+		ck_assert_ptr_null(getenv("LISTEN_FDS"));
+	}
+}
+END_TEST
+
+/* A count that is too large ends at the first one that is not open. What nobody takes is removed,
+ * if it has a name that is one. */
+START_TEST(nobody_takes_what_came)
+{
+	char pid[20];
+	unsigned open_ = 0;
+	int more[3];
+
+	manage();
+	for (unsigned i = 0; i < 3; i++)   /* then 3 to 5 are open, whatever they are */
+		ck_assert_int_ge(more[i] = open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+	while (fcntl(3 + (int)open_, F_GETFD) >= 0)
+		open_++;
+	snprintf(pid, sizeof pid, "%d", (int)getpid());
+	setenv("LISTEN_PID", pid, 1);
+	setenv("LISTEN_FDS", "10000", 1);
+	setenv("LISTEN_FDNAMES", "a:b\nFDSTORE=1", 1);
+	came = 0;
+	fdstore_receive();
+	fdstore_restore(take_none, &came);
+	ck_assert_uint_eq(came, open_);
+	says("FDSTOREREMOVE=1\nFDNAME=a");
+	says("nothing");
+	for (unsigned i = 0; i < 3; i++)
+		close(more[i]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("sdnotify");
@@ -193,6 +327,10 @@ int main(void)
 	tcase_add_test(t, manager_gone);
 	tcase_add_test(t, full_queue);
 	tcase_add_test(t, each_call_fails);
+	tcase_add_test(t, stored_and_removed);
+	tcase_add_test(t, a_manager_that_hangs);
+	tcase_add_test(t, nothing_came);
+	tcase_add_test(t, nobody_takes_what_came);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
