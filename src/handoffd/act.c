@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 #include "handoffd/service.h"
+#include "handoffd/transient.h"
 
 /* --------------------------------------------------------------- journal --- */
 
@@ -238,7 +239,7 @@ static enum s_event spawn(struct service *s, bool cold)
 	    keep_cold(&s->keep, c, s->journal.binary, s->asked, &s->exe, err, sizeof err))
 		goto failed;
 	if ((e = sys_socketpair(SOCK_STREAM, pair))) {
-		snprintf(err, sizeof err, "socketpair: %s", strerror(-e));
+		snprintf(err, sizeof err, "cannot make the daemon's channel: %s%s", strerror(-e), transient_hint(e));
 		goto failed;
 	}
 	a.channel = pair[1];

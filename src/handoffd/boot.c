@@ -18,6 +18,7 @@
 #include "handoffd/callers.h"
 #include "handoffd/room.h"
 #include "handoffd/service.h"
+#include "handoffd/transient.h"
 #include "handoffd/version.h"
 
 /* --------------------------------------------------------------- signals --- */
@@ -317,11 +318,11 @@ static int boot(struct service *s, char *err, size_t size)
 	adopt_copy(s);
 	/* after a stop in this boot; neither a crash nor a reboot has been asked for */
 	s->asked = !s->journal.incumbent.pid && !strcmp(s->keep.c.boot, s->store.boot);
-	if (!s->o && !s->n && keep_cold(&s->keep, s->conf, s->journal.binary, s->asked, &s->exe, err, size)) {
+	if (!s->o && !s->n && (e = keep_cold(&s->keep, s->conf, s->journal.binary, s->asked, &s->exe, err, size))) {
 		if (!s->journal.binary[0])
 			conf_check_command(s->conf, err, size);   /* says where it is written */
 		if (!s->journal.incumbent.pid)
-			return -ENOEXEC;
+			return transient(e) ? e : s->store.unread ? s->store.unread : -ENOEXEC;
 		/* a service that was served until it crashed is not given up */
 		log_error("%s", err);
 	}

@@ -13,6 +13,7 @@
 #include "handoffd/conf_scan.h"
 #include "handoffd/conf_value.h"
 #include "handoffd/ids.h"
+#include "handoffd/transient.h"
 #include "proto/slot.h"
 
 #define TEXT_AT_FIRST 4096   /* bytes; most files have less */
@@ -45,7 +46,8 @@ fail(struct reader *r, int line, const char *fmt, ...)
 /* The mistake came with no line: nothing is wrong in the file. */
 static int trouble(struct reader *r, int error, const char *what)
 {
-	snprintf(r->err, r->err_size, "%s: %s: %s", r->file, what, strerror(-error));
+	snprintf(r->err, r->err_size, "%s: %s: %s%s", r->file, what, strerror(-error),
+		 transient_hint(error));
 	return error;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "handoffd/transient.h"
 
 /* The file's path from / on, a NUL, the text. */
 static const char *absolute(const char *path, char out[PATH_MAX])
@@ -86,56 +87,58 @@ static bool is_own(int fd, mode_t type)
 
 static int open_own(int dir)
 {
-	int fd = is_own(dir, S_IFDIR) ? sys_openat(dir, "config", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0) : -1;
+	int fd = is_own(dir, S_IFDIR) ? sys_openat(dir, "config", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0) : -ENOENT;
 
-	if (fd >= 0 && !is_own(fd, S_IFREG))
-		sys_closep(&fd);
-	return fd;
+	if (fd < 0 || is_own(fd, S_IFREG))
+		return fd;
+	sys_close(fd);
+	return -ENOENT;
 }
 
-/* The text that is kept in dir, if it is that file's: the caller's, or NULL. */
-static char *find_in(int dir, const char *path)
+/* The text that is kept in dir, if it is that file's: the caller's. 0 or -errno. */
+static int find_in(int dir, const char *path, char **ret)
 {
 	const int fd = open_own(dir);
 	const size_t size = PATH_MAX + CONF_FILE_MAX + 1;
-	char *all = fd < 0 ? NULL : malloc(size), *text = NULL;
+	char *all = fd < 0 ? NULL : malloc(size);
 	size_t got = 0, n;
-	ssize_t r = 1;
+	ssize_t r = fd < 0 ? fd : -ENOMEM;
 
 	while (all && got < size - 1 && (r = sys_read(fd, all + got, size - 1 - got)) > 0)
 		got += (size_t)r;
-	if (all && r == 0) {
+	if (all && r >= 0) {
 		all[got] = '\0';
 		n = strlen(all);
-		if (n < got && !strcmp(all, path))
-			text = strdup(all + n + 1);
+		r = r > 0 || n == got || strcmp(all, path) ? -ENOENT : (*ret = strdup(all + n + 1)) ? 0 : -ENOMEM;
 	}
 	free(all);
 	if (fd >= 0)
 		sys_close(fd);
-	return text;
+	return (int)r;
 }
 
-static char *find_below(int dir, const char *path)
+/* -ENOENT only if each could be looked at. */
+static int find_below(int dir, const char *path, char **ret)
 {
 	const int fd = sys_openat(dir, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	char *text = NULL;
+	int e = fd < 0 ? fd : d ? -ENOENT : -ENOMEM, r = e;
 
 	if (!d && fd >= 0)
 		sys_close(fd);
-	for (struct dirent *e; d && !text && (e = readdir(d)); ) {
-		const int sub = conf_name_ok(e->d_name) ? sys_openat(dir, e->d_name,
-		                O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) : -1;
+	for (struct dirent *entry; d && r && (entry = readdir(d)); ) {
+		const int sub = conf_name_ok(entry->d_name) ? sys_openat(dir, entry->d_name,
+		                O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) : -ENOENT;
 
-		if (sub < 0)
-			continue;
-		text = find_in(sub, path);
-		sys_close(sub);
+		r = sub < 0 ? sub : find_in(sub, path, ret);
+		if (transient(r))
+			e = r;
+		if (sub >= 0)
+			sys_close(sub);
 	}
 	if (d)
 		closedir(d);
-	return text;
+	return r ? e : 0;
 }
 
 /* systemd names one service's directory: what lies below that is not all the supervisor's. */
@@ -146,10 +149,16 @@ int conf_read_kept(const char *path, struct conf **ret, char *err, size_t err_si
 
 	if (e)
 		return -ENOENT;
-	if ((fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0)) < 0)
-		return -ENOENT;
-	e = dirs_runtime(".", false, all, sizeof all, err, err_size);
-	text = e || strcmp(dir, all) ? find_in(fd, absolute(path, full)) : find_below(fd, absolute(path, full));
-	sys_close(fd);
-	return text ? conf_parse(path, text, ret, err, err_size) : -ENOENT;
+	if ((fd = sys_open(dir, O_RDONLY | O_DIRECTORY, 0)) >= 0) {
+		e = dirs_runtime(".", false, all, sizeof all, err, err_size);
+		e = e || strcmp(dir, all) ? find_in(fd, absolute(path, full), &text)
+		                          : find_below(fd, absolute(path, full), &text);
+		sys_close(fd);
+	} else {
+		e = fd;
+	}
+	if (transient(e))   /* there may be one, and a daemon */
+		snprintf(err, err_size, "what is kept in %.1000s cannot be read: %s%s", dir, strerror(-e),
+		         transient_hint(e));
+	return !e ? conf_parse(path, text, ret, err, err_size) : transient(e) ? e : -ENOENT;
 }

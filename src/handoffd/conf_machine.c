@@ -13,6 +13,7 @@
 #include "handoffd/conf.h"
 #include "handoffd/ids.h"
 #include "handoffd/spawn.h"
+#include "handoffd/transient.h"
 
 struct check {
 	const struct conf *c;
@@ -163,17 +164,27 @@ static int check_listener(struct check *k, const struct conf_listen *l)
 	return 0;
 }
 
+/* r; of a path of which nothing is known says only that. */
+static int looked_at(struct check *k, int line, const char *what, const char *path, int r)
+{
+	return transient(r) ? fail(k, line, r, "%s %s: cannot be looked at: %s%s", what, path,
+				   strerror(-r), transient_hint(r)) : r;
+}
+
 static int check_places(struct check *k)
 {
 	const struct conf *c = k->c;
 	int r = 0;
 
 	if (c->data_dir)
-		r = look_at_data_dir(k, c->data_dir, conf_line(c, "data-dir"));
+		r = looked_at(k, conf_line(c, "data-dir"), "data-dir", c->data_dir,
+			      look_at_data_dir(k, c->data_dir, conf_line(c, "data-dir")));
 	if (!r && c->working_dir)
-		r = check_working_dir(k, c->working_dir);
+		r = looked_at(k, conf_line(c, "working-dir"), "working-dir", c->working_dir,
+			      check_working_dir(k, c->working_dir));
 	for (unsigned i = 0; !r && i < c->nlisten; i++)
-		r = check_listener(k, &c->listen[i]);
+		r = looked_at(k, c->listen[i].line, "listen", c->listen[i].name,
+			      check_listener(k, &c->listen[i]));
 	return r;
 }
 
@@ -187,8 +198,8 @@ int conf_check_machine(const struct conf *c, char *err, size_t err_size)
 		return r;
 	r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 	if (r < 0)
-		return fail(&k, conf_line(c, "user"), r, "cannot look at the machine as %s: %s",
-			    who(&k), strerror(-r));
+		return fail(&k, conf_line(c, "user"), r, "cannot look at the machine as %s: %s%s",
+			    who(&k), strerror(-r), transient_hint(r));
 	r = check_places(&k);
 	ids_leave(&saved);
 	return r;

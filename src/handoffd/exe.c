@@ -10,6 +10,7 @@
 #include "base/sys.h"
 #include "handoffd/ids.h"
 #include "handoffd/spawn.h"
+#include "handoffd/transient.h"
 
 /* One line about a path, and -errno. */
 #define REFUSE(error, ...) (snprintf(err, err_size, __VA_ARGS__), (error))
@@ -27,16 +28,24 @@ static const char *daemon_path(const struct conf *c)
 	return path ? path : default_path;
 }
 
-/* A bare name through PATH; true: *ret is a path whose file may be executed. */
-static bool in_path(const char *list, const char *name, char ret[4096])
+/* A bare name through PATH. 0: *ret is a path whose file may be executed; -ENOENT, or the error of
+ * a directory in which it may be. */
+static int in_path(const char *list, const char *name, char ret[4096])
 {
+	int e = -ENOENT;
+
 	for (size_t n; *list; list += n + (list[n] == ':')) {
+		int r;
+
 		n = strcspn(list, ":");
-		if (snprintf(ret, 4096, "%.*s/%s", (int)n, list, name) < 4096 && *list == '/' &&
-		    sys_faccessat(AT_FDCWD, ret, X_OK, AT_EACCESS) == 0)
-			return true;
+		if (snprintf(ret, 4096, "%.*s/%s", (int)n, list, name) >= 4096 || *list != '/')
+			continue;
+		if ((r = sys_faccessat(AT_FDCWD, ret, X_OK, AT_EACCESS)) == 0)
+			return 0;
+		if (transient(r))
+			e = r;
 	}
-	return false;
+	return e;
 }
 
 /* ---- what the bytes are ---- */
@@ -98,10 +107,11 @@ static int check_elf(const struct head *h, const char *path, char *err, size_t e
 static int check_bytes(struct exe *e, char *err, size_t err_size)
 {
 	struct head h;
+	const int r = read_head(e->path, &h);
 
 	/* what may be executed need not be readable: then exec will tell */
-	if (read_head(e->path, &h) < 0)
-		return 0;
+	if (r < 0)
+		return transient(r) ? r : 0;
 	e->script = is_script(&h);
 	return e->script ? check_script(&h, e->path, err, err_size)
 			 : check_elf(&h, e->path, err, err_size);
@@ -177,13 +187,15 @@ static int check_file(struct exe *e, char *err, size_t err_size)
 static int resolve(const struct conf *c, const char *path, struct exe *e, char *err,
 		   size_t err_size)
 {
+	int r;
+
 	if (strchr(path, '/')) {
 		if (snprintf(e->path, sizeof e->path, "%s", path) >= (int)sizeof e->path)
 			return REFUSE(-ENAMETOOLONG,
 				      "%.64s...: the path is too long; use a shorter one", path);
-	} else if (!in_path(daemon_path(c), path, e->path)) {
+	} else if ((r = in_path(daemon_path(c), path, e->path))) {
 		return REFUSE(
-			-ENOENT,
+			r,
 			"%s: not found in the daemon's PATH (%s); install it, or write its path",
 			path, daemon_path(c));
 	}
@@ -197,10 +209,12 @@ int exe_open(const struct conf *c, const char *path, struct exe *ret, char *err,
 	int r = ids_enter(c->uid, c->gid, c->gids, c->ngids, &saved);
 
 	if (r < 0)
-		return REFUSE(r, "%s: cannot look at it as the daemon's user: %s", path,
-			      strerror(-r));
+		return REFUSE(r, "%s: cannot look at it as the daemon's user: %s%s", path,
+			      strerror(-r), transient_hint(r));
 	r = resolve(c, path, &e, err, err_size);
 	ids_leave(&saved);
+	if (transient(r))   /* then nothing is known of the file that could be mended */
+		r = REFUSE(r, "%s: cannot be looked at: %s%s", path, strerror(-r), transient_hint(r));
 	if (r < 0)
 		exe_close(&e);
 	else

@@ -15,6 +15,7 @@
 #include "base/proc.h"
 #include "base/sys.h"
 #include "handoffd/answerer.h"
+#include "handoffd/transient.h"
 
 #define TIMEOUT_MS 5000
 #define GIDS_MAX   65536          /* NGROUPS_MAX of Linux */
@@ -44,9 +45,12 @@ static bool by_number(const char *name, unsigned *ret)
 	return !errno && !*end && n < (uid_t)-1;
 }
 
-static int wrong(struct answer *a, const char *option, const char *what, const char *name,
+/* error: errno of a look-up, whose modules may not be able to answer; 0: there is none of that name. */
+static int wrong(struct answer *a, int error, const char *option, const char *what, const char *name,
 		 const char *hint)
 {
+	if (transient(-error))
+		return -error;
 	snprintf(a->option, sizeof a->option, "%s", option);
 	snprintf(a->why, sizeof a->why, "%s = %.64s: no such %s; %s", option, name, what, hint);
 	return -EINVAL;
@@ -54,31 +58,39 @@ static int wrong(struct answer *a, const char *option, const char *what, const c
 
 static int group(struct answer *a, const char *option, const char *name, gid_t *ret)
 {
-	const struct group *g = getgrnam(name);
+	const struct group *g;
+	int error;
 
+	errno = 0;
+	g = getgrnam(name);
+	error = errno;
 	if (g)
 		*ret = g->gr_gid;
 	else if (!by_number(name, ret))
-		return wrong(a, option, "group", name,
+		return wrong(a, error, option, "group", name,
 			     "create it with addgroup, or name one that exists");
 	return 0;
 }
 
 static int user(struct answer *a, const struct conf *c, gid_t *gids)
 {
-	struct passwd *p = getpwnam(c->user);
-	int n = GIDS_MAX;
+	struct passwd *p;
+	int n = GIDS_MAX, error;
 	uid_t uid;
 
+	errno = 0;
+	p = getpwnam(c->user);
+	error = errno;
 	if (!p && by_number(c->user, &uid)) {
+		errno = 0;
 		p = getpwuid(uid);
-		if (!p && !c->group)
-			return wrong(a, "user", "user", c->user,
+		if (!p && (!c->group || transient(-errno)))
+			return wrong(a, errno, "user", "user", c->user,
 				     "a number without an account needs group = as well");
 		a->uid = uid;
 	}
 	if (!p && a->uid == (uid_t)-1)
-		return wrong(a, "user", "user", c->user,
+		return wrong(a, error, "user", "user", c->user,
 			     "create it with adduser --system, or name one that exists");
 	a->has_gids = true;
 	if (!p)

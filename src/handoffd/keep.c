@@ -10,6 +10,7 @@
 
 #include "base/sys.h"
 #include "handoffd/log.h"
+#include "handoffd/transient.h"
 
 #define NAME_SIZE 24   /* of a number in decimal */
 
@@ -227,7 +228,7 @@ int keep_cold(const struct keep *k, const struct conf *c, const char *binary, bo
 		          strerror(-e));
 		if (!r)
 			*ret = there;
-		return r;
+		return r && transient(e) ? e : r;
 	}
 	log_warning("%s%s: the kept copy of the one that has served is started; 'handoffctl upgrade' takes what "
 	            "lies at the path", r ? err : w->path, r ? "" : " is another file by now");

@@ -11,6 +11,7 @@
 #include "base/sys.h"
 #include "handoffd/fdstore.h"
 #include "handoffd/listen_unix.h"
+#include "handoffd/transient.h"
 
 static void clear(struct listener *l)
 {
@@ -109,10 +110,8 @@ static void explain(const struct conf *c, const struct conf_listen *cl, int erro
 		snprintf(why, size, "not permitted: let %s write its directory", who);
 	else if (error == -ENOENT || error == -ENOTDIR)
 		snprintf(why, size, "its directory does not exist; create it for %s", who);
-	else if (error == -EMFILE || error == -ENFILE)
-		snprintf(why, size, "%s; raise LimitNOFILE=", strerror(-error));
 	else
-		snprintf(why, size, "%s", strerror(-error));
+		snprintf(why, size, "%s%s", strerror(-error), transient_hint(error));
 }
 
 static const struct conf_listen *configured(const struct conf *c, const char *name)

@@ -24,6 +24,7 @@ libhandoffd_la_SOURCES = \
 	src/handoffd/sdnotify.c src/handoffd/sdnotify.h \
 	src/handoffd/spawn.c src/handoffd/spawn.h \
 	src/handoffd/sums.c src/handoffd/sums.h \
+	src/handoffd/transient.c src/handoffd/transient.h \
 	src/handoffd/version.c src/handoffd/version.h
 
 sbin_PROGRAMS += handoffd

@@ -15,6 +15,7 @@
 #include "handoffd/log.h"
 #include "handoffd/reap.h"
 #include "handoffd/service.h"
+#include "handoffd/transient.h"
 #include "handoffd/version.h"
 
 static const char usage[] =
@@ -89,13 +90,21 @@ static int parse(int argc, char **argv, struct arguments *a)
 	return -1;
 }
 
+/* Of a configuration that cannot be used. 2 is final for a service manager, and so it is only for
+ * what stays wrong until somebody corrects it. */
+static int status_of(int error)
+{
+	return transient(error) ? 1 : 2;
+}
+
 static int check_only(const struct conf *c)
 {
 	char err[1200];
+	int e = conf_check_machine(c, err, sizeof err);
 
-	if (conf_check_machine(c, err, sizeof err) || conf_check_command(c, err, sizeof err)) {
+	if (e || (e = conf_check_command(c, err, sizeof err))) {
 		fprintf(stderr, "handoffd: %s\n", err);
-		return 2;
+		return status_of(e);
 	}
 	return check_print(c, stdout) ? 1 : 0;
 }
@@ -154,16 +163,17 @@ static int find_carried_conf(const struct arguments *a, const struct carried *ca
 static int find_conf(const struct arguments *a, struct conf **ret, char *ret_broken, size_t size)
 {
 	char err[1200];
-	int e;
+	int e, wrong;
 
 	*ret_broken = '\0';
-	if (!conf_read(a->config, ret, ret_broken, size) && (a->check || !conf_check_machine(*ret, ret_broken, size)))
+	if (!(wrong = conf_read(a->config, ret, ret_broken, size)) &&
+	    (a->check || !(wrong = conf_check_machine(*ret, ret_broken, size))))
 		return -1;
 	*ret = conf_free(*ret);
 	fprintf(stderr, "handoffd: %s\n", ret_broken);
 	e = a->check ? -ENOENT : conf_read_kept(a->config, ret, err, sizeof err);
 	if (e == -ENOENT)
-		return 2;
+		return status_of(wrong);
 	if (!e && !conf_check_machine(*ret, err, sizeof err))
 		return -1;
 	*ret = conf_free(*ret);

@@ -156,7 +156,7 @@ struct service {
  * never written to, and has no pages then). carried: goes on where an
  * earlier life of this process has stopped (reexec.h); NULL: there was none. conf is taken
  * over. 0, or -errno with one line in err; -ENOEXEC: nobody runs, and there is nothing to
- * start: command is wrong. The loop is the caller's: event_base_dispatch.
+ * start: command is wrong, and not only out of reach for the moment. The loop is the caller's: event_base_dispatch.
  */
 int service_start(struct service *s, struct event_base *base, struct conf *conf, const struct carried *carried,
                   char *err, size_t err_size);

@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "handoffd/log.h"
 #include "handoffd/output.h"
+#include "handoffd/transient.h"
 
 #define CHANNEL 3                 /* HANDOFF_FD: the child's end of the channel */
 
@@ -424,15 +425,13 @@ int spawn_daemon(const struct spawn_args *a, struct child *ret, char *err, size_
 	if (r >= 0)
 		r = fork_child(&p, ret);
 	free_plan(&p);
-	if (r == -EMFILE || r == -ENFILE)
-		snprintf(err, err_size,
-			 "cannot start a process: %s; raise LimitNOFILE=", strerror(-r));
-	else if (r == -EAGAIN)
+	if (r == -EAGAIN)
 		snprintf(err, err_size,
 			 "cannot start a process: the limit of processes is reached; "
 			 "raise TasksMax= or LimitNPROC=");
 	else if (r < 0)
-		snprintf(err, err_size, "cannot start a process: %s", strerror(-r));
+		snprintf(err, err_size, "cannot start a process: %s%s", strerror(-r),
+			 transient_hint(r));
 	return r;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/sys.h"
 #include "handoffd/service.h"
+#include "handoffd/transient.h"
 
 const char *service_name(const struct service *s)
 {
@@ -85,19 +86,26 @@ bool service_serves(const struct service *s)
 	       (s->s.served || s_in_handoff(&s->s));
 }
 
+/* The exit code of what is wrong with the configuration or the executable, or could not be found out. */
+static int code_of(int error)
+{
+	return !error ? 0 : transient(error) ? 1 : 2;
+}
+
 /* The data directory must be the one that the incumbent has open. */
 static int check_data_dir(struct service *s, const struct conf *c, char *err, size_t size)
 {
 	struct stat st;
+	int e;
 
 	if (!c->data_dir || !s->o || !s->o->has_data)
 		return 0;
-	if (!sys_stat(c->data_dir, &st) && st.st_dev == s->o->dev && st.st_ino == s->o->ino)
+	if (!(e = sys_stat(c->data_dir, &st)) && st.st_dev == s->o->dev && st.st_ino == s->o->ino)
 		return 0;
 	snprintf(err, size, "data-dir %s is not the directory that the running daemon has open; "
 	         "an upgrade keeps the data where it is (use 'handoffctl restart %s' to move)", c->data_dir,
 	         service_name(s));
-	return 2;
+	return e ? code_of(e) : 2;
 }
 
 static int check_user(struct service *s, const struct conf *c, char *err, size_t size)
@@ -138,10 +146,10 @@ static int choose_exe(struct service *s, const struct attempt *a, const struct c
 	if (restart && s->keep.c.now.held && !same_exe(&s->exe, &s->keep.c.now, ret))
 		return 0;
 	if (restart && s->keep.c.now.held)
-		return keep_cold(&s->keep, c, a->binary, true, ret, err, size) ? 2 : 0;
+		return code_of(keep_cold(&s->keep, c, a->binary, true, ret, err, size));
 	if (a->binary[0])
-		return exe_open(c, a->binary, ret, err, size) ? 2 : 0;
-	return conf_open_command(c, ret, err, size) ? 2 : 0;   /* it says where it is written */
+		return code_of(exe_open(c, a->binary, ret, err, size));
+	return code_of(conf_open_command(c, ret, err, size));   /* it says where it is written */
 }
 
 /* Without a restart the daemon goes on with the directory that it has open. */
@@ -149,14 +157,14 @@ static int prepare_conf(struct service *s, const struct attempt *a, bool restart
                         struct exe *ret_exe, char *err, size_t size)
 {
 	struct conf *c;
-	int code = 2;
+	int code = 2, e = conf_read(s->conf->file, &c, err, size);
 
-	if (conf_read(s->conf->file, &c, err, size))
-		return 2;
+	if (e)
+		return code_of(e);
 	if (strcmp(c->name, s->conf->name))
 		snprintf(err, size, "%s: the service is called %s there, this supervisor runs %s", c->file, c->name, s->conf->name);
-	else if (!conf_check_machine(c, err, size) &&
-	         (restart || !(check_data_dir(s, c, err, size) || check_user(s, c, err, size))) &&
+	else if (!(code = code_of(conf_check_machine(c, err, size))) &&
+	         (restart || !((code = check_data_dir(s, c, err, size)) || (code = check_user(s, c, err, size)))) &&
 	         !(code = choose_exe(s, a, c, restart, ret_exe, err, size))) {
 		*ret_conf = c;
 		return 0;
@@ -207,13 +215,12 @@ static int admit(struct service *s, const struct attempt *a, const struct conf *
 	int code;
 
 	if (a->plan)
-		return listeners_try(&s->listeners, c, err, size) ? 2 : 0;
+		return code_of(listeners_try(&s->listeners, c, err, size));
 	if ((code = service_check_stall(s, a, err, size)))
 		return code;
-	if (!listeners_open(&s->listeners, c, err, size))
-		return 0;
-	listeners_prune(&s->listeners, s->conf);
-	return 2;
+	if ((code = code_of(listeners_open(&s->listeners, c, err, size))))
+		listeners_prune(&s->listeners, s->conf);
+	return code;
 }
 
 int service_begin(struct service *s, const struct attempt *a, struct conf *c, struct exe *exe,
@@ -275,11 +282,11 @@ int service_restart(struct service *s, bool back, char *err, size_t size)
 	}
 	if ((code = prepare_conf(s, &same, true, &c, &exe, err, size)))
 		return nobody ? 5 : code;
-	if (listeners_open(&s->listeners, c, err, size)) {
+	if ((code = code_of(listeners_open(&s->listeners, c, err, size)))) {
 		listeners_prune(&s->listeners, s->conf);
 		exe_close(&exe);
 		conf_free(c);
-		return nobody ? 5 : 2;
+		return nobody ? 5 : code;
 	}
 	conf_free(s->conf);
 	if (s->exe_served && !exe_is(&exe, s->exe.path, &s->exe.id)) {

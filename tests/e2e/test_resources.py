@@ -4,6 +4,7 @@ call in tests/fault/."""
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -93,7 +94,7 @@ class Limits(HandoffCase):
             pid = s.daemon_pid()
             with limited(supervisor, "as", memory_of(supervisor) + left * 1024):
                 u = s.upgrade()
-            self.assertIn(u.code, (0, 1, 2, 3), u.lines)
+            self.assertIn(u.code, (0, 1, 3), u.lines)
             if u.code:
                 said.add(u.lines[-1]["message"])
                 self.assertIn("Cannot allocate memory", u.lines[-1]["message"])
@@ -101,6 +102,40 @@ class Limits(HandoffCase):
         self.assertEqual(u.code, 0, said)
         self.assertTrue(said)
         self.assert_serves(s, "1.0")
+
+    def test_start_without_memory(self):
+        """Not 2, which a service manager takes for final."""
+        s = self.kvd(start=False)
+        for kib in range(2048, 65536, 256):
+            s.launcher = ["prlimit", "--as=%d" % (kib * 1024)]
+            s.launch()
+            harness.wait_until(lambda: s.supervisor.poll() is not None or "starting the daemon" in s.log(), "how it goes")
+            if s.supervisor.poll() is None:
+                break
+            self.assertNotEqual(s.supervisor.returncode, 2, s.log())
+            s.ended(s.supervisor.returncode)
+        self.assertIn("/kvd.conf: cannot read the configuration: Cannot allocate memory; "
+                      "free memory, or raise MemoryMax=\n", s.log())
+        s.stop()
+
+    def test_start_without_descriptors(self):
+        """The same; and once it is up, it tries to start the daemon again and again, and says what to do."""
+        s = self.kvd(start=False)
+        for n in range(4, 200):
+            s.launcher = ["prlimit", "--nofile=%d" % n]
+            since = len(s.log())
+            s.launch()
+            harness.wait_until(lambda: s.supervisor.poll() is not None or   # pylint: disable=cell-var-from-loop
+                               re.search(r"is tried again in a moment$|^kvd\[", s.log()[since:], re.M), "how it goes")
+            if s.supervisor.poll() is None:
+                s.stop()
+            else:
+                s.ended(1)
+            if re.search(r"^kvd\[", s.log(), re.M):
+                break
+        for what in ("/kvd.conf:2: command: %s: cannot be looked at" % s.binary, "error: cannot make the daemon's channel",
+                     "error: cannot start a process"):
+            self.assertIn(what + ": Too many open files; raise LimitNOFILE=\n", s.log())
 
     def test_no_processes_left(self):
         if not ROOT:

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <grp.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,7 @@
 #include "handoffd/check.h"
 #include "handoffd/conf.h"
 #include "handoffd/conf_kept.h"
+#include "handoffd/transient.h"
 #include "fault.h"
 #include "leak.h"
 
@@ -566,17 +569,93 @@ START_TEST(resolving_without_descriptors)
 	for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
 		failing = each[i];
 		sys_fault = fail_one;
-		ck_assert_int_lt(conf_read(file, &c, err, sizeof err), 0);
+		ck_assert(transient(conf_read(file, &c, err, sizeof err)));
 		sys_fault = NULL;
 		snprintf(said, sizeof said, "%s:3: cannot look up users and groups: %s; try again", file,
 		         strerror(failing == SYS_C_WRITE ? EPIPE : EMFILE));
 		ck_assert_str_eq(err, said);
 	}
 	sys_fault = time_out;
-	ck_assert_int_lt(conf_read(file, &c, err, sizeof err), 0);
+	ck_assert(transient(conf_read(file, &c, err, sizeof err)));
 	sys_fault = NULL;
 	ck_assert_ptr_nonnull(strstr(err, ":3: the name service did not answer within 5 s; use numbers for user and "
 	                             "groups, or repair it (getent passwd)"));
+}
+END_TEST
+
+/* In place of libc's: a name service that cannot answer is not one without that name. */
+static int no_answer;
+
+struct passwd *getpwnam(const char *name)
+{
+	static struct passwd p;
+	static char buf[4096];
+	struct passwd *found = NULL;
+
+	errno = no_answer ? no_answer : getpwnam_r(name, &p, buf, sizeof buf, &found);
+	return found;
+}
+
+struct group *getgrnam(const char *name)
+{
+	static struct group g;
+	static char buf[4096];
+	struct group *found = NULL;
+
+	errno = no_answer ? no_answer : getgrnam_r(name, &g, buf, sizeof buf, &found);
+	return found;
+}
+
+START_TEST(a_name_service_that_cannot_answer)
+{
+	static const char *const each[] = { SERVICE("user = nobody"), SERVICE("group = nogroup"),
+	                                    SERVICE("operators = nogroup") };
+	struct conf *c = NULL;
+
+	for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+		put(each[i], strlen(each[i]));
+		no_answer = EIO;
+		ck_assert_int_eq(conf_read(file, &c, err, sizeof err), -EIO);
+		ck_assert_ptr_nonnull(strstr(err, ": cannot look up users and groups: Input/output error; try again"));
+		no_answer = ENOENT;
+		ck_assert_int_eq(conf_read(file, &c, err, sizeof err), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(err, ": no such "));
+		no_answer = 0;
+		conf_free(read_good(each[i]));
+	}
+}
+END_TEST
+
+/* What the file says is wrong until somebody corrects it; what the machine lacks is not. */
+START_TEST(which_errors_pass)
+{
+	static const struct { int error; const char *hint; } each[] = {
+		{ -EMFILE, "; raise LimitNOFILE=" }, { -ENFILE, "; raise fs.file-max" },
+		{ -ENOMEM, "; free memory, or raise MemoryMax=" }, { -ENOBUFS, "; free memory, or raise MemoryMax=" },
+		{ -EAGAIN, "; raise TasksMax= or LimitNPROC=" }, { -ENOSPC, "; make room there" },
+		{ -EDQUOT, "; make room there" }, { -EIO, "; look at the disk" },
+		{ -ESTALE, "; look at the file server" }, { -ETIMEDOUT, "; look at the file server" },
+		{ -EHOSTDOWN, "; look at the file server" }, { -ENOTCONN, "; mount that file system again" },
+		{ -EPIPE, "; try again" },
+		{ 0, "" }, { -EINVAL, "" }, { -ENOENT, "" }, { -EACCES, "" }, { -EPERM, "" }, { -ENOEXEC, "" },
+		{ -EROFS, "" }, { -EADDRINUSE, "" }, { -4095, "" }, { 1, "" },
+	};
+	struct conf *c = NULL;
+	char said[200];
+
+	put(SERVICE(""), strlen(SERVICE("")));
+	for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+		ck_assert_str_eq(transient_hint(each[i].error), each[i].hint);
+		ck_assert_int_eq(transient(each[i].error), *each[i].hint != '\0');
+		if (each[i].error >= 0)
+			continue;
+		fault_set(SYS_C_OPEN, 0, each[i].error);
+		ck_assert_int_eq(conf_read(file, &c, err, sizeof err), each[i].error);
+		fault_off();
+		snprintf(said, sizeof said, "%s: cannot open the configuration: %s%s", file,
+		         strerror(-each[i].error), each[i].hint);
+		ck_assert_str_eq(err, said);
+	}
 }
 END_TEST
 
@@ -645,6 +724,20 @@ START_TEST(data_dirs)
 }
 END_TEST
 
+/* Nothing is known of the place, so nothing is said to be wrong with it. */
+START_TEST(places_that_do_not_answer)
+{
+	fault_set(SYS_C_STAT, 0, -EIO);
+	machine("data-dir = /tmp", -EIO, "data-dir /tmp: cannot be looked at: Input/output error; look at the disk");
+	fault_set(SYS_C_STAT, 0, -EIO);
+	machine("working-dir = /tmp", -EIO, "working-dir /tmp: cannot be looked at: Input/output error; look at the disk");
+	fault_set(SYS_C_STAT, 2, -EIO);   /* behind those of working-dir */
+	machine("listen a { address = unix:/tmp/x }", -EIO,
+	        "listen a: cannot be looked at: Input/output error; look at the disk");
+	fault_off();
+}
+END_TEST
+
 /* The same for somebody who is not root. */
 static void machine_of_nobody(const char *option, int error, const char *said)
 {
@@ -679,7 +772,8 @@ START_TEST(of_somebody)
 	if (geteuid() != 0)
 		return;
 	sys_fault = no_groups;
-	machine("user = nobody", -ENOMEM, "cannot look at the machine as nobody: Cannot allocate memory");
+	machine("user = nobody", -ENOMEM, "cannot look at the machine as nobody: Cannot allocate memory; "
+	        "free memory, or raise MemoryMax=");
 	sys_fault = NULL;
 }
 END_TEST
@@ -787,6 +881,31 @@ static void kept_of_others(const char kvd[100])
 	setenv("HANDOFF_RUNTIME_DIR", dir, 1);
 }
 
+/* A daemon may live, and what it runs with be kept: this is not the answer that there is none. */
+static void kept_and_out_of_reach(void)
+{
+	int calls, failed = 0;
+
+	fault_set(SYS_C_OPEN, -1, 0);
+	ck_assert_str_eq(kept_command(file), "/bin/two");
+	calls = fault_off();
+	ck_assert_int_ge(calls, 4);
+	for (int at = 0; at < calls; at++) {
+		struct conf *c = NULL;
+		int e;
+
+		fault_set(SYS_C_OPEN, at, -EMFILE);
+		e = conf_read_kept(file, &c, err, sizeof err);
+		fault_off();
+		conf_free(c);
+		ck_assert(e == -EMFILE || !e);   /* found all the same, behind another service's */
+		failed += e != 0;
+		ck_assert(!e || strstr(err, "what is kept in ") == err);
+		ck_assert(!e || strstr(err, " cannot be read: Too many open files; raise LimitNOFILE="));
+	}
+	ck_assert_int_ge(failed, 3);
+}
+
 /* What is kept is whole at any time, and another file's is not taken for it. */
 START_TEST(kept)
 {
@@ -827,6 +946,7 @@ START_TEST(kept)
 		ck_assert_str_eq(kept_command(file), "/bin/two");
 	}
 	kept_of_others(kvd);
+	kept_and_out_of_reach();
 	conf_keep_nothing(kvd);
 	ck_assert_str_eq(kept_command(file), "none");
 	ck_assert_int_eq(rmdir(kvd), 0);
@@ -892,8 +1012,11 @@ int main(void)
 	tcase_add_test(t, variables_are_expanded);
 	tcase_add_test(t, too_many_listeners);
 	tcase_add_test(t, resolving_without_descriptors);
+	tcase_add_test(t, a_name_service_that_cannot_answer);
+	tcase_add_test(t, which_errors_pass);
 	tcase_add_test(t, names);
 	tcase_add_test(t, data_dirs);
+	tcase_add_test(t, places_that_do_not_answer);
 	tcase_add_test(t, of_somebody);
 	tcase_add_test(t, places);
 	tcase_add_test(t, print);

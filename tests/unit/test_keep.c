@@ -224,6 +224,21 @@ START_TEST(changed_since_it_was_started)
 }
 END_TEST
 
+/* Nothing lies at the path, and whether there is a copy cannot be found out for the moment: that is
+ * no reason to give the service up. */
+START_TEST(a_copy_out_of_reach)
+{
+	struct exe e;
+
+	serve();
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_str_eq(cold(false), "copy");
+	fault_set(SYS_C_OPEN, 1, -EMFILE);
+	ck_assert_int_eq(keep_cold(&k, &conf, "", false, &e, err, sizeof err), -EMFILE);
+	fault_off();
+}
+END_TEST
+
 /* Each call of the child's fails in turn: there is a whole copy, or an error and none. */
 START_TEST(each_call_fails)
 {
@@ -268,7 +283,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		nothing_yet, cold_start, overwritten, there_and_back, sweeps, changed_since_it_was_started,
-		each_call_fails,
+		a_copy_out_of_reach, each_call_fails,
 	};
 	Suite *suite = suite_create("keep");
 	TCase *t = tcase_create("keep");

@@ -572,7 +572,8 @@ START_TEST(as_the_daemons_user)
 	conf.gids = &group;
 	conf.ngids = 1;
 	sys_fault = no_groups;
-	REFUSED(-ENOMEM, "cannot look at it as the daemon's user: Cannot allocate memory");
+	REFUSED(-ENOMEM, "cannot look at it as the daemon's user: Cannot allocate memory; "
+			 "free memory, or raise MemoryMax=");
 	sys_fault = NULL;
 }
 END_TEST

@@ -1,0 +1,32 @@
+#include "handoffd/transient.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+static const char *const hint[] = {
+	[EMFILE] = "; raise LimitNOFILE=",
+	[ENFILE] = "; raise fs.file-max",
+	[ENOMEM] = "; free memory, or raise MemoryMax=",
+	[ENOBUFS] = "; free memory, or raise MemoryMax=",
+	[EAGAIN] = "; raise TasksMax= or LimitNPROC=",
+	[ENOSPC] = "; make room there",
+	[EDQUOT] = "; make room there",
+	[EIO] = "; look at the disk",
+	[ESTALE] = "; look at the file server",
+	[ETIMEDOUT] = "; look at the file server",
+	[EHOSTDOWN] = "; look at the file server",
+	[ENOTCONN] = "; mount that file system again",   /* FUSE: who served it has died */
+	[EPIPE] = "; try again",                          /* a child that was to find out has died */
+};
+
+const char *transient_hint(int error)
+{
+	const size_t i = error < 0 ? -(size_t)error : 0;
+
+	return i < sizeof hint / sizeof *hint && hint[i] ? hint[i] : "";
+}
+
+bool transient(int error)
+{
+	return *transient_hint(error);
+}
