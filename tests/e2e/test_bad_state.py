@@ -483,7 +483,7 @@ class Disks(Case):
 
     def setUp(self):
         self.s = self.service(start=False)
-        self.holder = None
+        self.holder = self.mount = None
 
     def mounted(self, *commands):
         """handoffd and handoffctl run where these mounts are; self.at(path) sees them."""
@@ -496,6 +496,7 @@ class Disks(Case):
         self.addCleanup(self.holder.kill)
         self.assertEqual(self.holder.stdout.readline(), b"ready\n")
         enter = ["nsenter", "--mount=/proc/%d/ns/mnt" % self.holder.pid, "--"]
+        self.mount = lambda how: subprocess.run(enter + how.split(), check=True)
         s = self.s
 
         def launch():
@@ -617,6 +618,38 @@ class Disks(Case):
                              "mkdir -m 711 %s/kvd" % directory,
                              "mount -o remount,ro %s" % directory)
                 self.ended("%s/kvd: Read-only file system" % directory)
+
+    def test_read_only_under_a_daemon(self):
+        """Paths lead to what cannot be written: an upgrade writes to what is open, and what it cannot write
+        is said. A supervisor that is started then ends, and says why; later it adopts the daemon."""
+        places = [self.s.path(x) for x in ("run", "state")]
+        self.mounted(*["mount -t tmpfs none %s" % x for x in places])
+        self.s.start()
+        self.s.wait_status(lambda x: x["binary_kept"], "it is copied")
+        for x in places:
+            self.mount("mount --bind %s %s" % (x, x))
+            self.mount("mount -o remount,bind,ro %s" % x)
+        self.s.configure(drain_grace="9s")   # so that there is something to be kept
+        with self.unharmed(self.s, same_daemon=False):
+            code, text = self.upgrade("--binary", harness.program("kvd-v2"))
+            self.assertEqual(code, 0, text)
+            self.wait_line(self.s, "error: the configuration could not be kept in %s: Read-only file system; a supervisor "
+                           "that is started again needs the file to be in order" % self.s.path("run", "kvd"))
+        self.s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "no child is left that could write")
+        self.s.wait_copied()
+        pid = self.s.daemon_pid()
+        self.s.kill_supervisor()
+        for x in places:
+            self.mount("umount -l %s" % x)
+        for x in places:
+            self.mount("mount -o remount,ro %s" % x)
+            self.ended("%s/kvd: Read-only file system" % x)
+            self.second(self.s)
+            self.mount("mount -o remount,rw %s" % x)
+        self.s.start()
+        self.assertEqual(self.s.daemon_pid(), pid)
+        self.assertEqual(self.upgrade()[0], 0, self.s.log())
+        self.second(self.s)
 
     def test_name_service_is_slow(self):
         """As one that is only about to come up: not 2, with which nobody would start it again."""

@@ -3,15 +3,20 @@ processes are suspended. Disks and handoffd's descriptors are in test_bad_state.
 call in tests/fault/."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import harness
 from badinput import NOBODY, ROOT
-from handoffs import HandoffCase
+from handoffs import PATIENT, HandoffCase
+
+sys.path.append(os.path.join(harness.TOP, "tests", "fault"))
+import fault  # noqa: E402  pylint: disable=wrong-import-position
 
 SHIM = os.path.join(harness.BUILD, "tests/fault/shim.so")
 
@@ -206,6 +211,74 @@ class Limits(HandoffCase):
         self.assertEqual((status["pid"], status["warning"]), (pid, None))
         self.assertEqual(status["last"]["outcome"], "committed")
         self.assert_clean_upgrade(s, "kvd-v1")
+
+
+class ReadOnly(HandoffCase):
+    """The disk of the journal becomes read-only under its open files, as ext4 makes it when it meets an
+    error. (mount(2) does not, while a file is open for writing: what it does is in test_bad_state.py.)"""
+
+    def shimmed(self, *names, **kwargs):
+        """A service, and what makes its writes fail from a moment on."""
+        s = self.kvd(*names, start=False, **kwargs)
+        control = fault.Control(s.path("control"))
+        self.addCleanup(control.close)
+        s.env.update(LD_PRELOAD=SHIM, FAULT_SHIM=control.path)
+        s.start()
+        s.wait_status(lambda x: x["binary_kept"] and x["sha256"], "nothing is written any more")
+        return s, control
+
+    @staticmethod
+    def make_read_only(control):
+        control.arm(role=fault.ROLES.index("S"), call=control.names().index("pwrite"), error=errno.EROFS)
+
+    def assert_mends(self, s, control, binary):
+        """It is told, and over with the next handoff, when the disk can be written again."""
+        self.assertEqual(s.status()["warning"], "the journal could not be written")
+        self.assertTrue(control.disarm())
+        self.assert_clean_upgrade(s, binary)
+        self.assertIsNone(s.status()["warning"])
+
+    def assert_aborted_for_it(self, s, u, pid):
+        self.assert_outcome(u, 1, "aborted")
+        self.assertIn("the journal could not be written: Read-only file system; the incumbent (pid %d) serves, no client "
+                      "met the successor" % pid, u.result["message"])
+        self.assertEqual(s.daemon_pid(), pid)
+        self.assert_serves(s, "1.0")
+
+    def test_read_only_before_an_upgrade(self):
+        s, control = self.shimmed()
+        pid = s.daemon_pid()
+        self.make_read_only(control)
+        self.use(s, "kvd-v2")
+        self.assert_aborted_for_it(s, s.upgrade(), pid)
+        self.assert_mends(s, control, "kvd-v2")
+
+    def test_read_only_before_the_decision(self):
+        """The successor is there, warm, and must not be told to serve."""
+        s, control = self.shimmed(options=PATIENT)
+        pid = s.daemon_pid()
+        self.use(s, "kvd-v2", "warmup:stop")
+        u = s.start_upgrade()
+        self.await_stop(s, u)
+        self.make_read_only(control)
+        self.let_go(u)
+        u.wait()
+        self.assert_aborted_for_it(s, u, pid)
+        self.assertIn("ready", u.phases())
+        self.assert_mends(s, control, "kvd-v2")
+
+    def test_read_only_after_the_decision(self):
+        """It is finished from memory; the old one has only to go."""
+        s, control = self.shimmed("exit:stop", options=PATIENT)
+        self.use(s, "kvd-v2")
+        u = s.start_upgrade()
+        self.await_stop(s, u)
+        self.make_read_only(control)
+        self.let_go(u)
+        u.wait()
+        self.assert_outcome(u, 0, "committed")
+        self.assert_serves(s, "2.0")
+        self.assert_mends(s, control, "kvd-v1")
 
 
 class Signals(HandoffCase):
