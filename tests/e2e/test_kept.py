@@ -21,6 +21,8 @@ import fault  # noqa: E402  pylint: disable=wrong-import-position
 
 NEW, OLD = "kvd-v2", "kvd-v1"
 GARBAGE = b"\x7fELF, cut off in the middle"
+# The first page of memory is there and cannot be read: so neither can the record of the executables.
+UNREAD = ["unshare", "-m", "sh", "-c", 'mount --bind /proc/$$/mem state/kvd/current && exec "$@"', "sh"]
 
 
 class KeptCase(HandoffCase):
@@ -475,8 +477,7 @@ class Copies(KeptCase):
         s, words = self.two()
         kept = self.kept(s)
         self.crash(s)
-        # the first page of memory is there and cannot be read
-        s.launcher = ["unshare", "-m", "sh", "-c", 'mount --bind /proc/$$/mem state/kvd/current && exec "$@"', "sh"]
+        s.launcher = UNREAD
         s.start()
         self.assertIn(words, s.log())
         self.upgrade(s, OLD)
@@ -490,6 +491,21 @@ class Copies(KeptCase):
         self.assertIsNone(s.status()["warning"])
         s.install("kvload")
         self.assert_rolled(s, "2.0")
+
+    @unittest.skipUnless(mount_namespaces(), "needs root and mount namespaces")
+    def test_a_record_that_cannot_be_read_and_no_file(self):
+        """That is no mistake of the configuration: there are copies, and the next supervisor finds them."""
+        s, words = self.two()
+        self.crash(s)
+        shutil.rmtree(s.path("run", s.name))   # as after a reboot
+        os.unlink(s.binary)
+        s.launcher = UNREAD
+        s.launch()
+        s.ended(1)
+        self.assertIn(words, s.log())
+        s.launcher = []
+        s.start()
+        self.assert_serves(s, "2.0")
 
     def test_a_record_that_cannot_be_read_at_first(self):
         """It is read again before something is recorded."""
