@@ -24,6 +24,7 @@ class Units(systemd.TestCase):
         self.assertEqual(u.state(), "active/running")
         self.assertEqual(u.show("StatusText"), "pid %d, version 1.0 serves" % u.daemon_pid())
         self.assertEqual(u.show("ActiveState", u.guard), "active")
+        self.assertIn("nss-user-lookup.target", u.show("After").split())
 
     def test_reload(self):
         """`systemctl reload` is a handoff: it returns when that has ended, with its result."""
