@@ -235,7 +235,7 @@ check-stops: all
 		sh $(srcdir)/tests/systemd/run.sh . test_units.Stop.test_race
 
 # ---- what operators look at (run by tests/run.sh)
-EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_kept.py \
+EXTRA_DIST += tests/e2e/test_history.py tests/e2e/test_explain.py tests/e2e/test_hung.py tests/e2e/test_kept.py \
 	tests/e2e/test_disruption.py tests/e2e/test_watch.py tests/e2e/test_log.py tests/e2e/test_context.py tests/e2e/test_pin.py tests/e2e/test_json.py tests/e2e/test_plan.py
 
 # ---- how much of the code the tests execute: make coverage

@@ -159,7 +159,7 @@ SANITIZED="test_exporter.Web test_exporter.Traces test_bad_binaries test_bad_con
 	test_ctl_fake test_exit_codes test_fdstore test_httpd test_kvd_alone test_leftovers test_mend test_minimal test_reexec
 	test_redis_clients test_rules test_lying_daemon test_daemon_user
 	test_supervisor_dies test_moving.InTheMiddle test_moving.SomebodyFails test_upgrade test_history test_explain test_disruption test_watch test_log
-	test_pin test_plan test_sdnotify test_json test_asked"
+	test_pin test_plan test_sdnotify test_json test_asked test_hung"
 
 # compare.py finds a table whose guards are others.
 guard_mutants() # DIRECTORY

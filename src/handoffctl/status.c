@@ -347,7 +347,7 @@ static void show_state(const struct out *o, const struct msg *m)
 
 	out_text(stdout, s->service);
 	printf(": ");
-	out_color(stdout, o->color, HAS(m, pid) ? OUT_GOOD : OUT_BAD);
+	out_color(stdout, o->color, (HAS(m, serves) ? s->serves : HAS(m, pid)) ? OUT_GOOD : OUT_BAD);
 	out_text(stdout, s->state);
 	if (HAS(m, serves))
 		printf(", %s", s->serves ? "served" : "NOT served");

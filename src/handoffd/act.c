@@ -40,7 +40,7 @@ static void begin_attempt(struct service *s)
 	j->id = s->s.id;
 	j->new_copy = s->new_exe.copy;
 	snprintf(j->new_binary, sizeof j->new_binary, "%s", s->attempt.binary);
-	s->awake = s->in_vain = false;
+	s->awake = s->in_vain = s->stuck = false;
 	if (!s->attempt.plan)
 		disruption_begin(&s->disruption);
 	history_begin(s);

@@ -30,7 +30,8 @@ libhandoffd_la_SOURCES = \
 sbin_PROGRAMS += handoffd
 handoffd_SOURCES = src/handoffd/main.c \
 	src/handoffd/service.c src/handoffd/service.h \
-	src/handoffd/boot.c src/handoffd/upgrade.c src/handoffd/candidate.c src/handoffd/planned.c src/handoffd/planned.h \
+	src/handoffd/boot.c src/handoffd/upgrade.c src/handoffd/served.c src/handoffd/candidate.c \
+	src/handoffd/planned.c src/handoffd/planned.h \
 	src/handoffd/copier.c src/handoffd/copier.h \
 	src/handoffd/act.c src/handoffd/greet.c src/handoffd/register.c \
 	src/handoffd/ops.c src/handoffd/ops.h src/handoffd/ops_tell.c src/handoffd/ops_state.c \

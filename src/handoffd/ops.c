@@ -122,6 +122,7 @@ static bool is_candidate(const struct service *s, const struct hid *id)
 static void on_abort(struct caller *o, const struct msg *m)
 {
 	struct service *s = o->all->service;
+	char stuck[300];
 
 	if (s->candidate && (!MSG_HAS(m, op_abort, id) || is_candidate(s, &m->op_abort.id))) {
 		candidate_drop(s, "the abort was asked for before it had begun");
@@ -137,6 +138,8 @@ static void on_abort(struct caller *o, const struct msg *m)
 		return;
 	}
 	wait_for(o, WAITS_ABORT, &s->s.id);
+	if (service_stuck(s, stuck, sizeof stuck))
+		ops_phase(s, ops_state_name(s), stuck);
 	if (m->op_abort.reason.n && s->s.state < S_ABORT && !s->attempt.why[0]) {
 		snprintf(s->attempt.why, sizeof s->attempt.why, ": %.*s", (int)m->op_abort.reason.n, m->op_abort.reason.p);
 		utf8_mend(s->attempt.why);

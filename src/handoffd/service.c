@@ -509,6 +509,7 @@ void service_on_timer(evutil_socket_t fd, short what, void *arg)
 		beat(s);
 		s->next_beat = 0;
 	}
+	service_look_stuck(s);
 	service_settle(s);
 }
 

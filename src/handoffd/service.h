@@ -5,6 +5,7 @@
  *   service.c   what happens becomes events of the machine; time
  *   boot.c      the beginning and the end of a supervisor's life
  *   upgrade.c   what can be refused before anything is begun
+ *   served.c    whether somebody serves
  *   act.c       the machine's actions, one function each
  *   greet.c     Hello, the sockets' way to a daemon and back
  *   register.c  daemon.sock: a daemon that outlived a supervisor
@@ -131,6 +132,7 @@ struct service {
 	int transfer;                  /* the incumbent's end of the transfer channel; -1: none */
 	bool awake, in_vain;           /* behind what was sent in a handoff: stays_awake() */
 	bool reported;                 /* the outcome waits for the cold start that follows it */
+	bool stuck;                    /* who waits for the handoff knows that it waits for a daemon that hangs */
 	struct event *timer, *child, *term, *interrupt, *hangup;
 	uint64_t next_beat;            /* ms; 0: no heartbeats now */
 	enum s_event pending[PENDING_MAX];  /* what an action brought, in order */
@@ -231,10 +233,17 @@ void service_binary_back(const struct service *s, const struct conf *c, const st
 const char *service_refuses(struct service *s);
 /* How handoffctl finds it, whatever the configuration calls it. */
 const char *service_name(const struct service *s);
+
+/* served.c */
 /* The daemon is dead, or has never served. */
 bool service_nobody_serves(const struct service *s);
-/* A daemon lives that has been told to serve, or is between two such in a handoff. */
+/* A daemon lives that has been told to serve; or is between two such in a handoff, and the pause is no longer
+ * than was accepted. */
 bool service_serves(const struct service *s);
+/* A handoff waits for an incumbent that hangs, and nobody serves: what gets out of that, in words. */
+bool service_stuck(const struct service *s, char *ret, size_t size);
+/* ... and tells it, once. */
+void service_look_stuck(struct service *s);
 
 /*
  * candidate.c. Has what a would start hashed, and copied if it is pinned; takes c and exe

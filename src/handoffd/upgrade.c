@@ -30,9 +30,12 @@ static const char *named(struct service *s, const char *fmt, ...)
 const char *service_refuses(struct service *s)
 {
 	const char *name = service_name(s);
+	char stuck[300];
 
 	if (s->s.stop)
 		return "the supervisor is being stopped, and the service with it";
+	if (service_stuck(s, stuck, sizeof stuck))
+		return named(s, "another handoff is under way: %s", stuck);
 	if (s_in_handoff(&s->s))
 		return "another handoff is under way";
 	if (s->candidate)
@@ -64,11 +67,6 @@ const char *service_refuses(struct service *s)
 	return NULL;
 }
 
-bool service_nobody_serves(const struct service *s)
-{
-	return s->s.state >= S_COLD && s->s.state <= S_COLD_TAKE;
-}
-
 /* The exit code of what service_refuses() says. In R_IDLE it may never have served: the supervisor
  * before died in a cold start. */
 static int refusal(const struct service *s)
@@ -76,14 +74,6 @@ static int refusal(const struct service *s)
 	if (s_in_handoff(&s->s) || s->candidate)
 		return 4;
 	return service_nobody_serves(s) || (s->s.state == S_R_IDLE && !s->s.served) ? 5 : 1;
-}
-
-bool service_serves(const struct service *s)
-{
-	const bool alive = (s->o && !peer_dead(s->o)) || (s->n && !peer_dead(s->n) && s_in_handoff(&s->s));
-
-	return alive && !service_nobody_serves(s) && s->s.state != S_STOPPED &&
-	       (s->s.served || s_in_handoff(&s->s));
 }
 
 /* The exit code of what is wrong with the configuration or the executable, or could not be found out. */

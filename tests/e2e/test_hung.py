@@ -1,0 +1,144 @@
+"""A hung incumbent: what is told of it while it hangs, what gets out of it, what is remembered."""
+
+import json
+import os
+import re
+import signal
+import unittest
+
+import harness
+from badinput import D_STATUS, RESUME
+from handoffs import HandoffCase, PATIENT
+from test_rules import RuleCase, SOON
+
+NEW = "kvd-v2"
+# The pause has an end, what follows it has none: the daemon comes back, or goes, when the test wants it.
+ENDLESS = {"start-timeout": "10min"}
+SERVES = re.compile("^handoff_serving{.*} ([01])$", re.M)
+
+
+class HungCase(HandoffCase):
+    def hung(self, options, phase):
+        """A service whose daemon is stopped, and an upgrade of it that has come to this phase."""
+        s = self.kvd(options=options)
+        self.use(s, NEW)
+        s.hung = s.daemon_pid()
+        os.kill(s.hung, signal.SIGSTOP)
+        self.addCleanup(self.go_on, s)
+        u = s.start_upgrade()
+        u.wait_phase(phase)
+        return s, u
+
+    @staticmethod
+    def go_on(s):
+        if harness.is_alive(s.hung):
+            os.kill(s.hung, signal.SIGCONT)
+
+    def served(self, s):
+        """What each of them says; they must not differ."""
+        said = s.status()["serves"]
+        first = s.ctl("status", "kvd").stdout.splitlines()[0]
+        number = SERVES.search(s.ctl("metrics").stdout)[1]
+        self.assertEqual((first.endswith(", served"), number), (said, "01"[said]), first)
+        return said
+
+    def last(self, s):
+        return json.loads(s.ctl("--json", "history", "kvd", "-n", "1").stdout)
+
+
+class Told(HungCase):
+    def test_nobody_serves(self):
+        """It was told to serve again, and says nothing: the service is not served, however long that lasts."""
+        s, u = self.hung(ENDLESS, "resume")
+        s.wait_status(lambda x: not x["serves"], "it is not served")
+        self.assertFalse(self.served(s))
+        self.assertTrue(s.status()["handoff"])
+        self.go_on(s)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted", s.log())
+        self.assert_serves(s, "1.0")
+        self.assertTrue(self.served(s))
+
+    def test_a_pause_is_served(self):
+        """As long as it is none that is too long."""
+        s, u = self.hung(dict(PATIENT, **{"drain-grace": "10min"}), "drain")
+        self.assertTrue(self.served(s))
+        self.go_on(s)
+        u.wait()
+        self.assert_outcome(u, 0, "committed", s.log())
+        self.assertTrue(self.served(s))
+
+    def test_a_successor_in_place_of_the_dead(self):
+        """It does its slow work, and nobody serves meanwhile."""
+        s = self.kvd(options=ENDLESS)
+        self.use(s, NEW, "warmup:stop")
+        u = s.start_upgrade()
+        self.await_stop(s, u)
+        self.assertTrue(self.served(s))
+        os.kill(s.daemon_pid(), signal.SIGKILL)
+        s.wait_status(lambda x: not x["serves"], "it is not served")
+        self.assertFalse(self.served(s))
+        self.let_go(u)
+        u.wait()
+        self.assert_outcome(u, 0, "committed", s.log())
+        self.assertTrue(self.served(s))
+
+
+class WayOut(HungCase):
+    """What ends it is told where somebody looks: in the state, in each refusal, to who waits, in the log."""
+
+    def assert_way_out(self, s, text):
+        self.assertIn("the incumbent (pid %d) was told to serve again and does not say that it does, the service is "
+                      "NOT served; if it is stopped, 'kill -CONT %d'" % (s.hung, s.hung), text)
+
+    def abort(self, s):
+        """It waits, too."""
+        a = harness.Upgrade([harness.program("handoffctl"), "--json", "abort", "kvd"], s.env, s.path("abort.err"))
+        s.background.append(a)
+        return a
+
+    def told(self, waiting):
+        return waiting.wait_line(lambda x: x.get("phase") == "resume" and x["text"], "it is told")["text"]
+
+    def test_it_is_told(self):
+        s, u = self.hung(ENDLESS, "resume")
+        self.assert_way_out(s, self.told(u))
+        self.assert_way_out(s, s.log())
+        self.assert_way_out(s, s.status()["refused"])
+        self.assertRegex(s.ctl("status", "kvd").stdout, "refuses +another handoff is under way: the incumbent ")
+        for command in ("upgrade", "rollback", "restart", "plan", "reexec"):
+            p = s.ctl(command, "kvd")
+            self.assertEqual(p.returncode, 4, command)
+            self.assertIn("refused: another handoff is under way: the incumbent ", p.stderr)
+            self.assert_way_out(s, p.stderr)
+        a = self.abort(s)
+        self.assert_way_out(s, self.told(a))
+        os.kill(s.hung, signal.SIGKILL)   # the other way
+        for waiting, code in ((u, 1), (a, 0)):
+            self.assertEqual(waiting.wait()["outcome"], "aborted")
+            self.assertEqual(waiting.code, code)
+        self.assert_serves(s, "1.0")
+        self.assertEqual(s.log().count("does not say that it does"), 1)
+
+
+class Played(RuleCase):
+    """The incumbent is a puppet."""
+
+    def test_an_earlier_supervisor_has_asked_it(self):
+        """The next one does not know since when nobody serves, and counts from its own beginning."""
+        s, o = self.puppet_o(deadline="2s", drain_grace="2s", **SOON)
+        u = self.upgrade_to_kvd(s)
+        self.prepared(o)
+        s.kill_supervisor()
+        s.launch()
+        harness.wait_until(lambda: s.status() is not None, "the new supervisor")
+        self.again(s, o, "DRAINED")
+        o.receive(RESUME)
+        s.wait_status(lambda x: not x["serves"], "it is not served")
+        self.say(o, D_STATUS, serving=True)
+        self.ends(u, s, 1, "aborted")
+        self.assertTrue(s.status()["serves"])
+
+
+if __name__ == "__main__":
+    unittest.main()
