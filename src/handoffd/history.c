@@ -259,16 +259,27 @@ void history_step(struct service *s, const char *who, const char *what)
 	h->nsteps++;
 }
 
-void history_message(struct service *s, bool from_n, enum msg_type type)
+/* What is started when both have died is no successor. */
+static const char *role_of(const struct service *s, const struct peer *p)
+{
+	return p != s->n ? "incumbent" : s_in_handoff(&s->s) ? "successor" : "daemon";
+}
+
+void history_message(struct service *s, const struct peer *p, enum msg_type type)
 {
 	if (type != MSG_heartbeat && type != MSG_sockets && type != MSG_sockets_ack &&
 	    type != MSG_seal_progress && s->history.nsteps < STEPS_OF_MESSAGES)
-		history_step(s, from_n ? "successor" : "incumbent", msg_name(type));
+		history_step(s, role_of(s, p), msg_name(type));
+}
+
+void history_gone(struct service *s, const struct peer *p, const char *end)
+{
+	history_step(s, role_of(s, p), end);
 }
 
 void history_successor(struct service *s)
 {
-	if (s->history.begun && s->n)
+	if (s->history.begun && s->n && s_in_handoff(&s->s))
 		look_at(&s->history.to, s->n);
 }
 

@@ -59,11 +59,13 @@ void history_flush(struct service *s);
 
 /* An attempt begins; plans are not remembered. */
 void history_begin(struct service *s);
-/* A phase, a message or an end: "phase" "drain", "successor" "exited with 1". */
+/* A phase, or what becomes of the supervisor: "phase" "drain". */
 void history_step(struct service *s, const char *who, const char *what);
 /* A message that a daemon has sent in it. */
-void history_message(struct service *s, bool from_n, enum msg_type type);
-/* The successor, as far as it is known by now. */
+void history_message(struct service *s, const struct peer *p, enum msg_type type);
+/* ... and its end. */
+void history_gone(struct service *s, const struct peer *p, const char *end);
+/* The successor, as far as it is known by now; none in a cold start. */
 void history_successor(struct service *s);
 /* What it came to is decided, and why. */
 void history_cause(struct service *s);

@@ -246,7 +246,7 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 	struct service *s = arg;
 	bool from_n = p == s->n;
 
-	history_message(s, from_n, m->type);
+	history_message(s, p, m->type);
 	switch (m->type) {
 	case MSG_hello: greet_hello(s, p, m); return;
 	case MSG_sockets: greet_sockets(s, p, m); return;
@@ -348,7 +348,7 @@ static void on_gone(void *arg, struct peer *p)
 	if (p == s->n || (p == s->o && s->s.state != S_RESTARTING))
 		note_cold_error(s, p, end);
 	if (p == s->n || p == s->o)
-		history_step(s, p == s->n ? "successor" : "incumbent", end);
+		history_gone(s, p, end);
 	if (p == s->o && s->s.state == S_IDLE)
 		log_event(LOG_E_DIED, LOG_L_ERROR, "the daemon (pid %d) %s: it is started again", (int)p->pid, end);
 	else

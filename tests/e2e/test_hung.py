@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import unittest
 
@@ -119,6 +120,34 @@ class WayOut(HungCase):
             self.assertEqual(waiting.code, code)
         self.assert_serves(s, "1.0")
         self.assertEqual(s.log().count("does not say that it does"), 1)
+
+
+class Remembered(HungCase):
+    def test_both_die(self):
+        """What is started again is no successor: the one that it was to be is remembered."""
+        s = self.kvd(options=ENDLESS)
+        new = s.path("bin", "new")
+        shutil.copy(harness.program(NEW), new)
+        s.hung = s.daemon_pid()
+        os.kill(s.hung, signal.SIGSTOP)
+        self.addCleanup(self.go_on, s)
+        u = s.start_upgrade("--binary", new)
+        u.wait_phase("resume")
+        os.kill(s.hung, signal.SIGKILL)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted", s.log())
+        self.assert_serves(s, "1.0")
+        successor = int(re.search(r"the successor \(pid (\d+)\) is sent SIGKILL", s.log())[1])
+        r = self.last(s)
+        self.assertEqual((r["from"]["pid"], r["from"]["version"]), (s.hung, "1.0"))
+        self.assertEqual((r["to"]["pid"], r["to"]["version"], r["to"]["binary"]), (successor, "2.0", new))
+        self.assertNotEqual(r["to"]["build"], r["from"]["build"])
+        self.assertIn("1.0 -> 2.0", s.ctl("history", "kvd").stdout)
+        what = {who: [x["what"] for x in r["steps"] if x["who"] == who] for who in ("incumbent", "successor", "daemon")}
+        self.assertEqual(what["successor"], ["Hello", "was killed by signal 9 (KILL)"])
+        self.assertEqual(what["daemon"], ["Hello", "Ready", "Status"])
+        self.assertEqual(what["incumbent"][-1], "was killed by signal 9 (KILL)")
+        self.assertNotIn("kvd[%d]" % successor, r["log"] or "")   # which is not at fault
 
 
 class Played(RuleCase):
