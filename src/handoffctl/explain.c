@@ -67,9 +67,25 @@ static bool fits(const char *wanted, const char *is)
 	return !wanted || !strcmp(wanted, is);
 }
 
+/* An incumbent that was late said nothing for a while, or had to be killed: it was not busy. */
+static bool hung(const json_t *r, const json_t *failed)
+{
+	const json_t *step;
+	size_t i;
+
+	if (strcmp(record_text(failed, "role"), "incumbent") || !*record_text(failed, "timer"))
+		return false;
+	json_array_foreach(json_object_get(r, "steps"), i, step)
+		if (!strcmp(record_text(step, "who"), "incumbent") &&
+		    (!strncmp(record_text(step, "what"), "silent", 6) || strstr(record_text(step, "what"), "was killed")))
+			return true;
+	return false;
+}
+
 static const char *advice(const json_t *r)
 {
 	const json_t *f = json_object_get(r, "failed");
+	const char *timer = hung(r, f) ? "presumed-dead" : record_text(f, "timer");
 	const struct advice *a = advices;
 
 	if (record_uint(r, "code") == 5)
@@ -77,7 +93,7 @@ static const char *advice(const json_t *r)
 		       "hinders a start; '" NAME " restart@' reads the configuration again and tries at once, '"
 		       NAME " rollback@' starts the previous executable.";
 	while (!fits(a->outcome, record_text(r, "outcome")) || !fits(a->role, record_text(f, "role")) ||
-	       !fits(a->phase, record_text(f, "phase")) || !fits(a->timer, record_text(f, "timer")))
+	       !fits(a->phase, record_text(f, "phase")) || !fits(a->timer, timer))
 		a++;
 	return a->words;
 }

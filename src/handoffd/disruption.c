@@ -58,18 +58,24 @@ uint64_t disruption_longest(const struct disruption *d)
 
 void disruption_over(struct disruption *d)
 {
+	if (!d->from_us)
+		return;
 	d->longest_us = disruption_longest(d);
 	d->from_us = 0;
+	disruption_look(d);   /* who came since somebody was told to serve */
 }
 
 void disruption_end(struct disruption *d)
 {
 	struct queue now;
 
+	if (d->from_us)   /* both daemons have died: who waits waits on */
+		disruption_look(d);
 	for (unsigned i = 0; i < d->n; i++) {
 		struct disruption_queue *q = &d->q[i];
 
 		q->deepest.drops = queue_look(q->fd, d->diag, &now) ? 0 : now.drops - q->before;
+		q->fd = -1;   /* from here on it may be somebody else's */
 	}
 	sys_closep(&d->diag);
 }

@@ -1,10 +1,11 @@
 /*
  * disruption: what a handoff cost its clients: how long nobody accepted, how deep the
- * listeners' queues were when that ended, how many connections they dropped.
+ * listeners' queues were meanwhile, how many connections they dropped.
  *
  * The queues are looked at when whoever is to serve has been told so, and not before: it
- * wakes up meanwhile. They are few, so that many listeners lengthen no pause: TCP's take a
- * microsecond each, unix ones ten.
+ * wakes up meanwhile. Then at each heartbeat, since one that hangs lets them grow, and at the end,
+ * when the first of them may be accepted already. They are few, so that many listeners lengthen
+ * no pause: TCP's take a microsecond each, unix ones ten.
  */
 #ifndef HANDOFF_DISRUPTION_H
 #define HANDOFF_DISRUPTION_H
@@ -21,7 +22,7 @@
 struct disruption {
 	unsigned n;
 	struct disruption_queue {
-		int fd;                      /* the listeners', who stay in hand until disruption_end */
+		int fd;                      /* the listeners', who stay in hand until disruption_end; -1 */
 		char name[CONF_MAX_NAME + 1];
 		bool known;                  /* it was looked at in time */
 		uint32_t before;             /* its drops at the beginning */
@@ -42,7 +43,7 @@ void disruption_begin(struct disruption *d);
 void disruption_watch(struct disruption *d, const struct listeners *l, const struct conf *c);
 /* From here on nobody accepts, and since the first of such calls. */
 void disruption_stall(struct disruption *d);
-/* Somebody was told to serve. */
+/* Somebody was told to serve, and may not do it yet. */
 void disruption_look(struct disruption *d);
 /* Somebody serves. */
 void disruption_over(struct disruption *d);

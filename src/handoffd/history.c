@@ -228,6 +228,7 @@ void history_begin(struct service *s)
 	history_flush(s);
 	h->begun = h->fd >= 0 && !s->attempt.plan;
 	h->nsteps = 0;
+	h->silent = false;
 	h->failed = NULL;
 	h->base_us = s->attempt.asked_us;
 	h->from = h->to = (struct history_daemon){ 0 };
@@ -275,6 +276,17 @@ void history_message(struct service *s, const struct peer *p, enum msg_type type
 void history_gone(struct service *s, const struct peer *p, const char *end)
 {
 	history_step(s, role_of(s, p), end);
+}
+
+void history_silence(struct service *s)
+{
+	struct history *h = &s->history;
+	const bool heard = sys_now_ms() - s->s.heard_o < s->s.timer[TIMER_FENCE];
+
+	if (h->silent || heard || !s->s.heard_o || !s_beats_o(&s->s) || !s->o || peer_dead(s->o))
+		return;
+	h->silent = true;
+	history_step(s, "incumbent", "silent for self-fence");
 }
 
 void history_successor(struct service *s)

@@ -36,6 +36,7 @@ struct history {
 	uint64_t base_us;              /* monotonic: what the steps count from */
 	unsigned nsteps;
 	struct history_step steps[HISTORY_STEPS];
+	bool silent;                   /* the incumbent was; a step says so */
 	const struct s_row *failed;    /* the row that ended it; NULL: none */
 	char cause[1025];              /* in words; a cold start that follows forgets its own */
 	off_t mark;                    /* what the daemons have written before it ends here: tail.h; -1: not known */
@@ -65,6 +66,8 @@ void history_step(struct service *s, const char *who, const char *what);
 void history_message(struct service *s, const struct peer *p, enum msg_type type);
 /* ... and its end. */
 void history_gone(struct service *s, const struct peer *p, const char *end);
+/* All that the incumbent has sent was read: if it says nothing for as long as it would wait itself. */
+void history_silence(struct service *s);
 /* The successor, as far as it is known by now; none in a cold start. */
 void history_successor(struct service *s);
 /* What it came to is decided, and why. */

@@ -437,6 +437,8 @@ static void beat(struct service *s)
 {
 	struct msg m = { .type = MSG_heartbeat };
 
+	if (s->disruption.from_us)
+		disruption_look(&s->disruption);
 	m.heartbeat.ms = sys_now_ms();
 	if (s->n && s->n->greeted && s_beats_n(&s->s))
 		peer_send(s->n, &m, NULL, 0);
@@ -509,6 +511,7 @@ void service_on_timer(evutil_socket_t fd, short what, void *arg)
 		beat(s);
 		s->next_beat = 0;
 	}
+	history_silence(s);
 	service_look_stuck(s);
 	service_settle(s);
 }

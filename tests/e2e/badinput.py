@@ -152,16 +152,26 @@ class Puppet:
         fields.update({keys[k]: v for k, v in more.items()})
         return frame(HELLO, fields)
 
-    def warm(self, data_dir=None):
-        """Hello and the sockets."""
+    def sockets(self, data_dir=None):
+        """Hello and the sockets: these, the caller's."""
         self.send(self.hello(data_dir, role=1 if self.role == "successor" else 0))
         self.receive(HELLO_ACK)
-        self.receive(SOCKETS)
+        _, _, fds = receive(self.channel)
         self.send(frame(SOCKETS_ACK, {1: 1}))
+        return fds
+
+    def warm(self, data_dir=None):
+        """The same, without them."""
+        for fd in self.sockets(data_dir):
+            os.close(fd)
 
     def serve(self, data_dir=None):
         """A whole cold start."""
         self.warm(data_dir)
+        self.take()
+
+    def take(self):
+        """From Begin on."""
         self.receive(BEGIN)
         self.send(frame(READY, {1: [], 2: True, 3: [], 4: bytes(32)}))
         self.receive(COMMIT)

@@ -1,14 +1,17 @@
 """A hung incumbent: what is told of it while it hangs, what gets out of it, what is remembered."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
+import time
 import unittest
 
 import harness
-from badinput import D_STATUS, RESUME
+from badinput import D_STATUS, HEARTBEAT, RESUME
 from handoffs import HandoffCase, PATIENT
 from test_rules import RuleCase, SOON
 
@@ -123,9 +126,24 @@ class WayOut(HungCase):
 
 
 class Remembered(HungCase):
+    def assert_advice(self, s):
+        """Not that it was busy."""
+        text = s.ctl("explain", "kvd").stdout
+        self.assertIn("It was silent: it hung, was stopped, or", text)
+        self.assertNotIn("Upgrade when it is calmer", text)
+
+    def test_it_was_silent(self):
+        s, u = self.hung(ENDLESS, "resume")
+        s.wait_status(lambda x: not x["serves"], "it counts as dead")
+        self.go_on(s)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted", s.log())
+        self.assertIn("silent for self-fence", [x["what"] for x in self.last(s)["steps"] if x["who"] == "incumbent"])
+        self.assert_advice(s)
+
     def test_both_die(self):
         """What is started again is no successor: the one that it was to be is remembered."""
-        s = self.kvd(options=ENDLESS)
+        s = self.kvd(options=dict(ENDLESS, **{"self-fence": "5min", "presumed-dead": "10min"}))
         new = s.path("bin", "new")
         shutil.copy(harness.program(NEW), new)
         s.hung = s.daemon_pid()
@@ -148,10 +166,72 @@ class Remembered(HungCase):
         self.assertEqual(what["daemon"], ["Hello", "Ready", "Status"])
         self.assertEqual(what["incumbent"][-1], "was killed by signal 9 (KILL)")
         self.assertNotIn("kvd[%d]" % successor, r["log"] or "")   # which is not at fault
+        self.assert_advice(s)
 
 
 class Played(RuleCase):
-    """The incumbent is a puppet."""
+    """The incumbent is a puppet, which accepts nobody."""
+
+    def connect(self, s, n):
+        """So many clients wait."""
+        clients = contextlib.ExitStack()
+        self.addCleanup(clients.close)
+        for _ in range(n):
+            clients.enter_context(socket.create_connection(("127.0.0.1", s.port), harness.PATIENCE))
+        s.wait_status(lambda x: x["queues"][0]["waiting"] == n, "they wait")
+
+    def told_to_resume(self, s, o):
+        """An upgrade that has come to nothing."""
+        u = self.upgrade_to_kvd(s)
+        self.kill(self.prepared(o))
+        o.receive(RESUME)
+        s.wait_state("resume")   # who answers has looked at the queues
+        return u
+
+    def deepest(self, s):
+        r = json.loads(s.ctl("--json", "history", "kvd", "-n", "1").stdout)
+        self.assertIn("In the queue of resp %d of " % r["queues"][0]["deepest"], s.ctl("explain", "kvd").stdout)
+        return r["queues"][0]["deepest"]
+
+    def test_the_queue_at_its_end(self):
+        """Who came since it was told to serve counts."""
+        s, o = self.puppet_o(heartbeat="30s", self_fence="60s")
+        u = self.told_to_resume(s, o)
+        self.connect(s, 60)
+        self.say(o, D_STATUS, serving=True)
+        self.ends(u, s, 1, "aborted")
+        self.assertEqual(self.deepest(s), 60)
+
+    def test_the_queue_of_the_dead(self):
+        s, o = self.puppet_o(heartbeat="30s", self_fence="60s")
+        u = self.told_to_resume(s, o)
+        self.connect(s, 60)
+        o.exit(3)
+        self.puppet().serve(s.data_dir)
+        self.ends(u, s, 1, "aborted")
+        self.assertEqual(self.deepest(s), 60)
+
+    def test_the_queue_at_each_heartbeat(self):
+        """It accepts them before the supervisor has read that it does."""
+        s = self.kvd(heartbeat="100ms")
+        os.rename(self.puppets(s), s.binary)
+        s.launch()
+        o = self.puppet()
+        [fd] = o.sockets(s.data_dir)
+        listener = socket.socket(fileno=fd)
+        self.addCleanup(listener.close)
+        o.take()
+        s.wait_state("idle")
+        u = self.told_to_resume(s, o)
+        self.connect(s, 60)
+        now = time.monotonic() * 1000
+        while o.receive(HEARTBEAT)[1] <= now:
+            pass
+        for _ in range(60):
+            listener.accept()[0].close()
+        self.say(o, D_STATUS, serving=True)
+        self.ends(u, s, 1, "aborted")
+        self.assertEqual(self.deepest(s), 60)
 
     def test_an_earlier_supervisor_has_asked_it(self):
         """The next one does not know since when nobody serves, and counts from its own beginning."""
