@@ -44,10 +44,17 @@ static void be_about(struct service *s)
 	log_about(&s->about);
 }
 
+/* What the machine takes for an abort is the end of each plan. */
+static bool plan_went_well(const struct service *s)
+{
+	return s->attempt.plan && s->attempt.planned && (s->s.state == S_ABORT || s->s.state == S_BACK);
+}
+
 /* One line for each transition that people know by name. */
 static void show(struct service *s)
 {
-	const char *name = s_state_desc[s->s.state].name, *before = s_state_desc[s->shown].name;
+	const bool planned = plan_went_well(s);
+	const char *name = planned ? "plan" : s_state_desc[s->s.state].name, *before = s_state_desc[s->shown].name;
 	uint64_t now = sys_now_us();
 	char id[37];
 
@@ -63,10 +70,10 @@ static void show(struct service *s)
 		log_info("%s", name);
 	s->shown = s->s.state;
 	s->shown_at_us = now;
-	if (s->s.state != S_IDLE)
-		history_step(s, "phase", name);
-	if (s->s.state != S_IDLE)
-		ops_phase(s, name, NULL);
+	if (s->s.state == S_IDLE || planned)   /* the outcome tells of it */
+		return;
+	history_step(s, "phase", name);
+	ops_phase(s, name, NULL);
 }
 
 bool service_late_seal(const struct service *s, const struct s_row *row)

@@ -58,6 +58,14 @@ class Plans(HandoffCase):
             self.assertIn(words, p.stdout)
         self.assertEqual((s.status()["pid"], s.status()["last"]), (status["pid"], None))
 
+    def test_one_that_goes_well_aborts_nothing(self):
+        s = self.kvd()
+        p = s.ctl("--json", "plan", "kvd")
+        self.assertEqual([x["phase"] for x in map(json.loads, p.stdout.splitlines()) if x["event"] == "phase"],
+                         ["starting", "warm"])
+        self.assertNotRegex(s.ctl("plan", "kvd").stdout, "s  abort\n")
+        self.assertNotIn("abort", s.log())
+
     def test_the_start_fails(self):
         """What was known before it is told all the same."""
         s = self.kvd()

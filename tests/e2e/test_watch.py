@@ -50,6 +50,7 @@ class Watch(HandoffCase):
         end = self.wait_phase(w, "plan")
         self.assertIn("an upgrade would go ahead", end["text"])
         self.assertEqual({x["handoff"] for x in w.lines if x["phase"] in ("starting", "warm")}, {end["handoff"]})
+        self.assertEqual([x["phase"] for x in w.lines], ["idle", "starting", "warm", "plan"])
 
     def test_a_crash(self):
         s = self.kvd()
