@@ -92,8 +92,9 @@ class Limits(HandoffCase):
         self.assert_clean_upgrade(s, "kvd-v2")
 
     def test_supervisor_without_memory(self):
-        """However little is left: refused with that reason, or done; never the end of handoffd."""
-        s = self.kvd()
+        """However little is left: refused with that reason, or done; never the end of handoffd. A
+        daemon would have its limit, and need more than it."""
+        s = self.kvd(options={"limit-as": "%d" % (1 << 40)})
         supervisor, said = s.supervisor.pid, set()
         for left in list(range(0, 512, 32)) + list(range(512, 8192, 512)):
             pid = s.daemon_pid()
