@@ -10,9 +10,11 @@ import unittest
 
 import harness
 from badinput import (BEGIN, COMMIT, D_STATUS, DRAINED, HEARTBEAT, HELLO_ACK, PREPARE,
-                      READY, RESUME, SEAL_COMPLETE, SEAL_REQUEST, SOCKETS, SOCKETS_ACK, Case,
+                      READY, RESUME, SEAL_COMPLETE, SEAL_PROGRESS, SEAL_REQUEST, SOCKETS, SOCKETS_ACK, Case,
                       Second, frame)
 
+# nobody is given up, however loaded the machine is
+PATIENT = {"commit-timeout": "60s", "self-fence": "60s", "presumed-dead": "61s"}
 ENOUGH = 50  # turns of a loop in which clients and operators are served
 
 
@@ -178,6 +180,28 @@ class Successor(Case):
         with contextlib.closing(Second(self.s)) as client:
             client.use()
 
+    def test_what_cannot_be_read_may_have_been_that_it_serves(self):
+        """Once it was told to: its word may be among that, so that it is not ended for it. It
+        comes back, and says it again."""
+        self.s.options.update(PATIENT)
+        self.s.configure()
+        u, p = self.begin()
+        self.warm(p)
+        begin = p.receive(BEGIN)
+        p.send(frame(READY, {0: p.id, 1: [], 2: True, 3: begin[2], 4: begin[3]}))
+        p.receive(COMMIT)
+        p.send(b"\xff" * 64)
+        harness.wait_until(lambda: "pid %d sent what is not the protocol" % p.pid in self.s.log(),
+                           "its channel is closed")
+        p.drop()
+        p.connect()
+        p.send(p.hello(self.s.data_dir, role=2, phase=6, sockets=0))
+        p.receive(HELLO_ACK)
+        p.send(frame(D_STATUS, {0: p.id, 1: True}))
+        u.wait()
+        self.assertEqual(u.code, 0, self.s.log())
+        self.assertEqual(self.s.status()["pid"], p.pid)
+
 
 class Incumbent(Case):
     """A puppet that serves, and lies in the handoff to a real kvd. Its service is its own to
@@ -220,6 +244,19 @@ class Incumbent(Case):
             self.o.send(frame(D_STATUS, {0: self.o.id, 1: True}))
             u.wait()
         self.mended(u, 1)
+
+    def test_tells_how_far_its_seal_is(self):
+        """Who waits sees it; what is said outside of a seal nobody does."""
+        u = self.upgrade()
+        self.prepared()
+        self.o.send(frame(SEAL_PROGRESS, {0: self.o.id, 1: 1, 2: 3, 3: 7}))
+        self.o.send(frame(DRAINED, {0: self.o.id, 1: 0, 2: True}))
+        self.o.receive(SEAL_REQUEST)
+        self.o.send(frame(SEAL_PROGRESS, {0: self.o.id, 1: 2, 2: 3, 3: 7}))
+        self.o.exit(1)
+        self.mended(u, 0)
+        self.assertEqual([x["text"] for x in u.lines if "shards sealed" in (x.get("text") or "")],
+                         ["2 of 3 shards sealed"], u.lines)
 
     def test_says_sealed_in_the_drain(self):
         """What is said before it was asked for is not heard."""
