@@ -27,5 +27,5 @@ figures src/proto 95 95
 BUILD_DIR=$PWD /usr/bin/python3 "$TOP/tests/e2e/run.py" -j "$(nproc)" >e2e.log 2>&1 ||
 	{ grep -a '^not ok' e2e.log; echo "end-to-end tests failed: $PWD/e2e.log"; }
 echo "and end to end:"
-figures src/base 85 - src/lib 85 - src/handoffd 85 - src/handoffctl 85 - src/exporter 85 -
+figures src/base 85 85 src/lib 85 85 src/handoffd 85 85 src/handoffctl 85 85 src/exporter 85 85
 exit $failed
