@@ -81,6 +81,9 @@ ERRORS = {
     "asprintf": MEMORY,
 }
 
+# With these a start does not end as if the configuration were wrong.
+PASSING = "EAGAIN EDQUOT EIO EMFILE ENFILE ENOBUFS ENOMEM ENOSPC".split()
+
 TIMERS = {"start-timeout": "2s", "drain-grace": "500ms", "deadline": "1500ms",
           "commit-timeout": "700ms", "exit-timeout": "700ms", "heartbeat": "200ms",
           "self-fence": "600ms", "presumed-dead": "900ms", "stop-timeout": "1s"}
@@ -789,6 +792,8 @@ def run(st, scenario, arm):
         s.act(st)
     finally:
         struck = st.ctl.disarm()
+    if isinstance(s, Cold) and s.code == 2 and errno.errorcode.get(arm[3]) in PASSING:
+        raise Wrong("handoffd ended with 2, which is final, for an error that passes")
     s.judge(st)
     # one that could not be moved, or not be taken, ends with the incumbent
     may_end = struck and ROLES[arm[0]] in ("O", "N") and st.idle()["pid"] != o_pid
