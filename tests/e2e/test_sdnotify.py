@@ -1,6 +1,7 @@
 """What a service manager is told about the service, in order: sd_notify(3)."""
 
 import os
+import signal
 import time
 
 import harness
@@ -46,6 +47,23 @@ class Told(HandoffCase):
         self.assertEqual(s.upgrade().result["outcome"], "aborted")
         self.assert_told(s, "READY", "RELOADING", "READY", "RELOADING", "READY")
         self.assertIn("the last handoff was aborted", self.phases(s)[-1][1]["STATUS"])
+
+    def test_a_handoff_that_waits_for_who_hangs(self):
+        """Its status says that nobody serves, as long as that is so."""
+        s = self.kvd(options={"start-timeout": "10min"})
+        pid = s.daemon_pid()
+        self.use(s, "kvd-v2")
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+
+        def last():
+            return [t["STATUS"] for t in list(s.manager.told) if "STATUS" in t][-1]
+        u = s.start_upgrade()
+        harness.wait_until(lambda: last().endswith(" is under way, NOT served"), last)
+        os.kill(pid, signal.SIGCONT)
+        u.wait()
+        self.assert_outcome(u, 1, "aborted", s.log())
+        harness.wait_until(lambda: last().startswith("pid %d, version 1.0 serves" % pid), last)
 
     def test_stopped_in_a_handoff(self):
         """Behind STOPPING=1 nothing is ready any more."""
