@@ -315,6 +315,9 @@ static int take_operand(struct parser *p, const char *word)
 	}
 	if (!c->command->takes_name)
 		return wrong(c, "%s takes no NAME ('%s')", c->command->name, word);
+	if (c->name && c->command->takes_id && !c->id)
+		return wrong(c, "'%s' is no ID; write the one that handoffctl history shows, or its beginning, eight "
+		             "characters at least", word);
 	if (c->name)
 		return wrong(c, "'%s' is one word too many after %s %s; one service at a time",
 		             word, c->command->name, c->name);
@@ -352,6 +355,8 @@ static int check_options(struct parser *p)
 	const struct ctl *c = p->c;
 	const unsigned bit = 1u << (c->command - ctl_commands);
 
+	if (c->json && c->command->prints)
+		return wrong(p->c, "%s has no option --json: it prints %s", c->command->name, c->command->prints);
 	for (const struct ctl_option *o = ctl_options; o->name; o++)
 		if (p->given & 1u << (o - ctl_options) && !(o->commands & bit))
 			return wrong(p->c, "%s has no option --%s; see handoffctl %s --help",

@@ -62,7 +62,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"A supervisor that does not answer within 2 seconds has one row, handoff_up 0.",
 		"metrics >/var/lib/node_exporter/handoff.prom\0for the textfile collector\0"
 		"metrics --openmetrics\0the newer format\0",
-		ctl_metrics },
+		ctl_metrics, .prints = "what Prometheus reads" },
 	[CTL_HISTORY] = { "history", true,
 		"the handoffs that are remembered: when, outcome, pause, versions, who and why",
 		"The newest is the last line. The supervisor remembers 128, over reboots too.",
@@ -78,7 +78,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"explain kvd\0of the last one\0"
 		"explain kvd 4df3c158\0of one that history shows\0"
 		"--json explain kvd | jq .failed\0for a script\0",
-		ctl_explain, true },
+		ctl_explain, .takes_id = true },
 	[CTL_WATCH] = { "watch", true,
 		"what happens, as it happens: phases with their durations, crashes, starts",
 		"Until the supervisor ends, or you do. Who reads slowly misses events, and costs nobody\n"
@@ -91,7 +91,7 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 		"NAME is the shell: bash or fish. Where they are not installed:",
 		"completion bash >/etc/bash_completion.d/handoffctl\0\0"
 		"completion fish >~/.config/fish/completions/handoffctl.fish\0\0",
-		ctl_completion },
+		ctl_completion, .prints = "what a shell reads" },
 	[CTL_ABORT] = { "abort", true,
 		"end the handoff that is under way; the running daemon serves on",
 		"After the commit it is too late, and the answer says so.",
@@ -120,12 +120,13 @@ const struct ctl_command ctl_commands[CTL_COMMANDS + 1] = {
 
 #define BIT(id) (1u << CTL_##id)
 #define EVERY   (BIT(COMMANDS) - 1)
+#define PRINTS  (BIT(METRICS) | BIT(COMPLETION))
 #define ATTEMPT (BIT(UPGRADE) | BIT(ROLLBACK))
 #define AT(field) offsetof(struct ctl, field)
 
 const struct ctl_option ctl_options[] = {
-	{ "json", 0, NULL, EVERY & ~BIT(METRICS), CTL_FLAG, AT(json), 0, "objects, one a line, for scripts" },
-	{ "socket", 'S', "SOCKET", EVERY & ~(BIT(LIST) | BIT(METRICS)), CTL_PATH, AT(socket), 0,
+	{ "json", 0, NULL, EVERY & ~PRINTS, CTL_FLAG, AT(json), 0, "objects, one a line, for scripts" },
+	{ "socket", 'S', "SOCKET", EVERY & ~(BIT(LIST) | PRINTS), CTL_PATH, AT(socket), 0,
 	  "the supervisor's control.sock, in place of NAME" },
 	{ "help", 'h', NULL, EVERY, CTL_FLAG, AT(help), 0,
 	  "this text; after a command, that command's" },

@@ -47,6 +47,7 @@ struct ctl_command {
 	const char *details;             /* a paragraph of its --help */
 	const char *examples;            /* "command\0what it does\0" ... */
 	int (*run)(struct ctl *c);       /* returns the exit code */
+	const char *prints;              /* another format than text for people, or --json's; NULL: none */
 	bool takes_id;                   /* [ID], of a handoff */
 	bool acts;                       /* its exit code is true even where nothing can be printed */
 };

@@ -70,8 +70,8 @@ void ctl_help(const struct ctl_command *command)
 	       "Commands:\n");
 	for (const struct ctl_command *c = ctl_commands; c->name; c++)
 		printf("    %-10s %s\n", c->name, c->what);
-	printf("\nOptions of every command, but for list and metrics, which take no NAME:\n");
-	option_lines(((1u << CTL_COMMANDS) - 1) & ~(1u << CTL_LIST) & ~(1u << CTL_METRICS));
+	printf("\nOptions of every command that takes the NAME of a service:\n");
+	option_lines(((1u << CTL_COMMANDS) - 1) & ~(1u << CTL_LIST) & ~(1u << CTL_METRICS) & ~(1u << CTL_COMPLETION));
 	printf("\nA command's own options, with examples: handoffctl COMMAND --help\n\nExamples:\n");
 	for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
 		printf("    handoffctl %s\n", ctl_commands[shown[i]].examples);   /* the first one */

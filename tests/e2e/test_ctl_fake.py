@@ -164,7 +164,7 @@ class Stdout(Case):
     def each(self, stdout, launcher=()):
         """(command, how, code, stderr) of each command, without --json and with it."""
         for command in self.ACT + self.ASK:
-            for how in ((), ("--json",))[:1 if command == "metrics" else 2]:
+            for how in ((), ("--json",))[:1 if command in ("metrics", "completion") else 2]:
                 p = self.start(*how, command, *self.OPERAND.get(command, ("kvd",)), stdout=stdout,
                                launcher=launcher)
                 yield command, how, p.wait(harness.PATIENCE), p.stderr.read()
@@ -851,6 +851,11 @@ class Usage(Case):
            for x in NO_TRACE},
         ("upgrade", "--json=yes"): "--json takes no value",
         ("upgrade", "a", "b"): "'b' is one word too many after upgrade a; one service at a time",
+        ("explain", "kvd", "f"): "'f' is no ID; write the one that handoffctl history shows, or its beginning, "
+        "eight characters at least",
+        ("explain", "kvd", ""): "'' is no ID; write the one that handoffctl history shows, or its beginning, "
+        "eight characters at least",
+        ("explain", "kvd", "4df3c158", "b"): "'b' is one word too many after explain kvd; one service at a time",
         ("list", "kvd"): "list takes no NAME ('kvd')",
         ("status", "../x"): "'../x' is no service's name; use letters, digits, _ . @ -, at most "
         "64, a letter, digit or _ first",
@@ -874,6 +879,16 @@ class Usage(Case):
                     if lines is not None:
                         self.assertEqual((code, lines), (2, [
                             {"event": "error", "code": 2, "message": text}]))
+
+    def test_another_format(self):
+        """What prints one has no --json, says so, and offers it to no shell."""
+        for command, prints in (("metrics",), "Prometheus"), (("completion", "bash"), "a shell"):
+            with self.subTest(command=command):
+                code, lines = self.json(*command)
+                self.assertEqual((code, lines), (2, [{
+                    "event": "error", "code": 2,
+                    "message": "%s has no option --json: it prints what %s reads" % (command[0], prints)}]))
+                self.assertNotIn("--json", self.ctl(command[0], "--help")[1])
 
     def test_bytes_that_are_no_text(self):
         p = subprocess.run([harness.program("handoffctl"), "--json", b"x\xff\x1b"], env=self.env,

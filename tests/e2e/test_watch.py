@@ -209,7 +209,8 @@ class Completion(HandoffCase):
     def test_no_service_is_a_shell(self):
         s = self.kvd()
         self.assertEqual(self.complete(s, "handoffctl", "completion", ""), {
-            "--json", "--help", "--version", "--socket", "bash", "fish"})
+            "--help", "--version", "bash", "fish"})
+        self.assertEqual(self.complete(s, "handoffctl", "metrics", "--j"), set())
         self.assertEqual(self.complete(s, "handoffctl", "-S", "/x", "sta"), {"status"})
 
     def test_fish(self):
@@ -238,6 +239,8 @@ class Completion(HandoffCase):
                 ("handoffctl upgrade --dr", {"--drain-grace"}),
                 ("handoffctl --so", {"--socket"}),
                 ("handoffctl list --dr", set()),
+                ("handoffctl completion --j", set()),
+                ("handoffctl metrics --j", set()),
                 ("handoffctl status -S %s" % s.conf[:-2], {s.conf})):
             with self.subTest(line):
                 self.assertEqual(self.fish(s, line), expected)
