@@ -86,3 +86,14 @@ void json_put_sum(json_t *j, const char *key, bool has, const struct fprint *val
 		fprint_format(value, text);
 	json_put_text(j, key, has ? text : NULL);
 }
+
+void json_put_counts(json_t *j, const struct msg *m)
+{
+	const struct msg_op_event *e = &m->op_event;
+
+	json_put_uint(j, "connections_left", MSG_HAS(m, op_event, left), e->left);
+	json_put_uint(j, "shards_sealed", MSG_HAS(m, op_event, sealed), e->sealed);
+	json_put_uint(j, "shards", MSG_HAS(m, op_event, shards), e->shards);
+	json_put_uint(j, "connections_moved", MSG_HAS(m, op_event, moved), e->moved);
+	json_put_uint(j, "connections_stayed", MSG_HAS(m, op_event, stayed), e->stayed);
+}

@@ -26,5 +26,6 @@ void json_put_uint(json_t *j, const char *key, bool has, uint64_t value);
 void json_put_bool(json_t *j, const char *key, bool has, bool value);
 void json_put_sum(json_t *j, const char *key, bool has, const struct fprint *value);
 void json_put_hid(json_t *j, const char *key, bool has, const struct hid *value);
+void json_put_counts(json_t *j, const struct msg *op_event);   /* how far its phase is */
 
 #endif

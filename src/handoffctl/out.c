@@ -160,6 +160,7 @@ static void json_event(struct out *o, const struct msg *m)
 	json_put_uint(j, "us", true, m->op_event.us);
 	json_put_uint(j, "ms", true, m->op_event.us / 1000);
 	json_put_span(j, "text", MSG_HAS(m, op_event, text), m->op_event.text);
+	json_put_counts(j, m);
 	out_json(o, j);
 }
 

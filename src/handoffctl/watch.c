@@ -28,6 +28,7 @@ static void print_json(struct out *o, const struct msg *m)
 	json_put_span(j, "phase", true, m->op_event.phase);
 	json_put_uint(j, "us", true, m->op_event.us);
 	json_put_span(j, "text", MSG_HAS(m, op_event, text), m->op_event.text);
+	json_put_counts(j, m);
 	json_put_uint(j, "missed", MSG_HAS(m, op_event, missed), m->op_event.missed);
 	json_put_span(j, "reason", MSG_HAS(m, op_event, reason), m->op_event.reason);
 	json_put_span(j, "trace_parent", MSG_HAS(m, op_event, trace_parent), m->op_event.trace_parent);

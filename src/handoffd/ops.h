@@ -14,6 +14,7 @@ struct later {
 	struct hid id;
 	const char *phase;
 	char text[300];         /* "": none */
+	struct msg counts;      /* an op_event with these only */
 	bool watch;             /* only for those who watch */
 	uint64_t us, at_ms;
 };

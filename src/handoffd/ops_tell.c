@@ -10,7 +10,7 @@
 static void tell_one(struct ops *ops, const struct later *l)
 {
 	const struct attempt *a = &ops->callers.service->attempt;
-	struct msg m = { .type = MSG_op_event };
+	struct msg m = l->counts;
 
 	if (!hid_none(&l->id))
 		MSG_SET(&m, op_event, id, l->id);
@@ -87,7 +87,7 @@ void ops_refuse(struct caller *o, int code, const char *message)
 	ops_answer(o, code, "refused", message);
 }
 
-static void note(struct service *s, const char *phase, const char *text, bool watch)
+void ops_progress(struct service *s, const char *phase, const char *text, const struct msg *counts, bool watch)
 {
 	struct later *l;
 
@@ -96,7 +96,7 @@ static void note(struct service *s, const char *phase, const char *text, bool wa
 	if (s->ops->nlater == MAX_LATER)
 		tell(s->ops);
 	l = &s->ops->later[s->ops->nlater++];
-	*l = (struct later){ .phase = phase, .watch = watch, .at_ms = sys_wall_ms() };
+	*l = (struct later){ .phase = phase, .watch = watch, .at_ms = sys_wall_ms(), .counts = *counts };
 	snprintf(l->text, sizeof l->text, "%s", text ? text : "");
 	if (!s->attempt.told) {
 		l->id = s->attempt.id;
@@ -106,14 +106,16 @@ static void note(struct service *s, const char *phase, const char *text, bool wa
 	event_active(s->ops->tell, EV_TIMEOUT, 0);
 }
 
+static const struct msg no_counts = { .type = MSG_op_event };
+
 void ops_phase(struct service *s, const char *phase, const char *text)
 {
-	note(s, phase, text, false);
+	ops_progress(s, phase, text, &no_counts, false);
 }
 
 void ops_watchers(struct service *s, const char *phase, const char *text)
 {
-	note(s, phase, text, true);
+	ops_progress(s, phase, text, &no_counts, true);
 }
 
 static void add_up(struct service *s, const struct times *t)

@@ -212,24 +212,30 @@ static void note_ready(struct service *s, const struct msg *m)
 
 static void show_remaining(struct service *s, const struct msg *m)
 {
+	struct msg counts = { .type = MSG_op_event };
 	char text[100];
 
 	snprintf(text, sizeof text, "%u connections are open", (unsigned)m->drained.connections);
-	ops_watchers(s, "drain", text);
+	MSG_SET(&counts, op_event, left, m->drained.connections);
+	ops_progress(s, "drain", text, &counts, true);
 }
 
 static void show_progress(struct service *s, const struct msg *m)
 {
+	struct msg counts = { .type = MSG_op_event };
 	char text[100];
 
 	snprintf(text, sizeof text, "%u of %u shards sealed", (unsigned)m->seal_progress.done,
 	         (unsigned)m->seal_progress.total);
-	ops_phase(s, "seal", text);
+	MSG_SET(&counts, op_event, sealed, m->seal_progress.done);
+	MSG_SET(&counts, op_event, shards, m->seal_progress.total);
+	ops_progress(s, "seal", text, &counts, false);
 }
 
 static void note_moved(struct service *s, const struct msg *m)
 {
 	struct disruption *d = &s->disruption;
+	struct msg counts = { .type = MSG_op_event };
 	char text[100];
 
 	if (!MSG_HAS(m, seal_complete, moved))
@@ -238,7 +244,9 @@ static void note_moved(struct service *s, const struct msg *m)
 	d->moved = m->seal_complete.moved;
 	d->stayed = MSG_HAS(m, seal_complete, stayed) ? m->seal_complete.stayed : 0;
 	snprintf(text, sizeof text, "%u connections move, %u stay", (unsigned)d->moved, (unsigned)d->stayed);
-	ops_watchers(s, "seal", text);
+	MSG_SET(&counts, op_event, moved, d->moved);
+	MSG_SET(&counts, op_event, stayed, d->stayed);
+	ops_progress(s, "seal", text, &counts, true);
 }
 
 void service_heard_serving(struct service *s, const struct peer *p)

@@ -299,6 +299,8 @@ void ops_close(struct service *s);
 void ops_phase(struct service *s, const char *phase, const char *text);
 /* Something for those who watch only; text may be NULL. */
 void ops_watchers(struct service *s, const char *phase, const char *text);
+/* How far the phase is: what text counts is set in an op_event, too, for programs. */
+void ops_progress(struct service *s, const char *phase, const char *text, const struct msg *counts, bool watch);
 /* The end of the attempt: exit code and message, as in handoffctl(1), EXIT STATUS. */
 void ops_result(struct service *s, int code, const char *outcome, const char *message);
 /* An attempt that had to wait for its beginning has none. */

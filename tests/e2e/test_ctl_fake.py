@@ -18,8 +18,8 @@ import uuid
 
 import harness
 from fakesupervisor import (
-    ABORT, BINARY, CORRELATION, Case, DEADLINE, DEFAULTS, DRAIN, HANDOFF, HISTORY, OUTCOME, PLAN, REASON, REEXEC, RESTART,
-    RESULT, STATUS, STOP, TENANT, TIMERS, TRACE, UPGRADE, answer, event, frame, result, state)
+    ABORT, BINARY, CORRELATION, Case, DEADLINE, DEFAULTS, DRAIN, EVENT, HANDOFF, HISTORY, OUTCOME, PLAN, REASON, REEXEC,
+    RESTART, RESULT, STATUS, STOP, TENANT, TIMERS, TRACE, UPGRADE, answer, event, frame, result, state)
 
 
 class Upgrade(Case):
@@ -58,15 +58,18 @@ class Upgrade(Case):
     def test_json_contract(self):
         def handle(connection, _kind, fields):
             self.handoff = fields[0]
-            connection.send(event("drain", 1234, "text é", fields[0]), event("seal", 2000),
+            connection.send(event("drain", 1234, "text é", fields[0]),
+                            frame(EVENT, {1: "seal", 2: 2000, 6: 3, 7: 1, 8: 4, 9: 2, 10: 0}),
                             result(0, "committed", "yes", fields[0], pause_us=1, serving_us=2,
                                    total_us=3, pid=4, build="b", version="v"))
         self.supervisor(handle)
         code, lines = self.json("upgrade", "kvd")
         self.assertEqual(code, 0)
         self.assertEqual(lines, [
-            {"event": "phase", "phase": "drain", "us": 1234, "ms": 1, "text": "text é"},
-            {"event": "phase", "phase": "seal", "us": 2000, "ms": 2, "text": None},
+            {"event": "phase", "phase": "drain", "us": 1234, "ms": 1, "text": "text é", "connections_left": None,
+             "shards_sealed": None, "shards": None, "connections_moved": None, "connections_stayed": None},
+            {"event": "phase", "phase": "seal", "us": 2000, "ms": 2, "text": None, "connections_left": 3,
+             "shards_sealed": 1, "shards": 4, "connections_moved": 2, "connections_stayed": 0},
             {"event": "result", "outcome": "committed", "handoff": str(uuid.UUID(bytes=self.handoff)),
              "message": "yes", "pause_us": 1, "serving_us": 2, "total_us": 3, "stall_us": None,
              "connections_moved": None, "connections_stayed": None,

@@ -21,8 +21,9 @@ RECORD = """handoff number kind asked_ms uid outcome code message reason trace_p
     tenant from to pause_us serving_us total_us stall_us connections_left connections_moved connections_stayed
     queues failed steps
     log""".split()
-PHASE = "event phase us ms text".split()
-WATCH = "event at_ms handoff phase us text missed reason trace_parent correlation_id tenant".split()
+COUNTS = "connections_left shards_sealed shards connections_moved connections_stayed".split()
+PHASE = "event phase us ms text".split() + COUNTS
+WATCH = "event at_ms handoff phase us text missed reason trace_parent correlation_id tenant".split() + COUNTS
 RESULT = """event outcome handoff message pause_us serving_us total_us stall_us connections_moved
     connections_stayed pid build version code""".split()
 PLAN = """event handoff starts changed sha256 from to protocol capabilities start_us deadline_ms
@@ -152,6 +153,15 @@ class Types(JsonCase):
         s.ended()
         self.assertEqual(set(RESULT) - set(self.seen), set())
 
+    def test_how_far_a_seal_is(self):
+        """Told in numbers to who upgrades, too."""
+        s = self.kvd("seal:progress")
+        self.use(s, NEW)
+        lines = self.lines(s, "upgrade", "kvd")
+        self.assert_lines(lines, {"phase": PHASE, "result": RESULT})
+        self.assertEqual([(x["phase"], x["shards_sealed"], x["shards"]) for x in lines
+                          if x["event"] == "phase" and x["shards"]], [("seal", 0, 4)])
+
     def test_unchanged_and_failed(self):
         s = self.kvd()
         s.wait_status(lambda x: x["sha256"], "what runs is hashed")
@@ -199,15 +209,20 @@ class Types(JsonCase):
         self.assertEqual(set(RECORD) - set(self.seen), {"log"} - set(self.seen))
 
     def test_watch(self):
-        s = self.kvd()
+        s = self.kvd("seal:progress")
         w = harness.JsonProcess([harness.program("handoffctl"), "--json", "watch", "kvd"], s.env, s.path("watch.err"))
         s.background.append(w)
         w.wait_line(lambda x: x["phase"] == "idle", "it watches")
         self.use(s, NEW)
-        self.assert_outcome(s.upgrade("--reason", "a", "--trace-parent", harness.TRACE_PARENT, "--correlation-id", "c",
-                                      "--tenant", "d"), 0, "committed")
+        with s.client() as c:
+            c.ping()   # it is there, and moves
+            self.assert_outcome(s.upgrade("--reason", "a", "--trace-parent", harness.TRACE_PARENT, "--correlation-id",
+                                          "c", "--tenant", "d"), 0, "committed")
         w.wait_line(lambda x: x["phase"] == "committed", "its end")
         self.assert_lines(w.lines, {"watch": WATCH})
+        counted = [{k: x[k] for k in COUNTS if x[k] is not None} for x in w.lines]
+        self.assertEqual([x for x in counted if x], [
+            {"connections_left": 1}, {"shards_sealed": 0, "shards": 4}, {"connections_moved": 1, "connections_stayed": 0}])
         self.assertEqual(set(WATCH) - set(self.seen), {"missed"})   # test_watch has one that is
 
     def test_plan(self):
