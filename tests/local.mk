@@ -115,7 +115,7 @@ TESTS += tests/unit/test_exporter
 tests_unit_test_exporter_SOURCES = tests/unit/test_exporter.c tests/unit/leak.h tests/unit/fault.h \
 	src/exporter/query.c src/exporter/everybody.c src/exporter/web.c src/exporter/span.c src/exporter/traces.c
 tests_unit_test_exporter_CFLAGS = $(AM_CFLAGS) $(EXTRA_EVENT_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_exporter_LDFLAGS = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+tests_unit_test_exporter_LDFLAGS = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=free
 tests_unit_test_exporter_LDADD = $(handoff_exporter_LDADD) $(CHECK_LIBS)
 endif
 

@@ -35,6 +35,8 @@ static struct event_base *base;
 
 static int memory_at = -1, memory_seen;   /* at -1: nothing fails */
 static bool spares_libevent;              /* its evhttp dies of a connection without memory (2.1.12) */
+static void *large;                       /* the last block of more than LARGE, as long as it is there */
+#define LARGE (2u << 20)
 
 /* Check's own words need memory, and it has no other than what fails. */
 #define MUST(so) do { \
@@ -48,10 +50,12 @@ void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
 char *__real_strdup(const char *s);
+void __real_free(void *p);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 char *__wrap_strdup(const char *s);
+void __wrap_free(void *p);
 
 static bool starved(void)
 {
@@ -60,7 +64,18 @@ static bool starved(void)
 
 void *__wrap_malloc(size_t n)
 {
-	return starved() ? NULL : __real_malloc(n);
+	void *p = starved() ? NULL : __real_malloc(n);
+
+	if (n > LARGE)
+		large = p;
+	return p;
+}
+
+void __wrap_free(void *p)
+{
+	if (p == large)
+		large = NULL;
+	__real_free(p);
 }
 
 static void *libevent_malloc(size_t n)
@@ -80,7 +95,12 @@ void *__wrap_calloc(size_t n, size_t size)
 
 void *__wrap_realloc(void *p, size_t n)
 {
-	return starved() ? NULL : __real_realloc(p, n);
+	const bool was_large = p && p == large;
+	void *q = starved() ? NULL : __real_realloc(p, n);
+
+	if (q && was_large)
+		large = n > LARGE ? q : NULL;
+	return q;
 }
 
 char *__wrap_strdup(const char *s)
@@ -432,6 +452,53 @@ START_TEST(test_traces_memory)
 }
 END_TEST
 
+#define FILLER (9 << 20)   /* more than is read of a file */
+
+static size_t size_of_spans(void)
+{
+	struct stat st;
+
+	MUST(!stat(spans, &st));
+	return (size_t)st.st_size;
+}
+
+static size_t long_file;
+
+static bool has_grown(void)
+{
+	return size_of_spans() >= long_file;
+}
+
+/* Behind what others have written all but the last one are there: that is added, and no text is kept. */
+START_TEST(test_traces_in_a_long_file)
+{
+	static char text[FILLER];
+	char err[200], *last;
+	struct traces *t;
+	FILE *f;
+
+	learn_whole();
+	memset(text, 'x', sizeof text);
+	text[sizeof text - 1] = '\n';
+	last = strrchr(whole, '\n');
+	while (last > whole && last[-1] != '\n')
+		last--;
+	f = fopen(spans, "we");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(text, sizeof text, 1, f), 1);
+	ck_assert_uint_eq(fwrite(whole, (size_t)(last - whole), 1, f), 1);
+	ck_assert_int_eq(fclose(f), 0);
+	long_file = sizeof text + strlen(whole);
+	t = trace(err);
+	ck_assert_ptr_nonnull(t);
+	ck_assert_ptr_null(large);
+	loop_until(has_grown, "the last one");
+	ck_assert_uint_eq(size_of_spans(), long_file);
+	traces_close(t);
+	unlink(spans);
+}
+END_TEST
+
 /* ---- over HTTP ---- */
 
 static struct web *web;
@@ -571,6 +638,7 @@ int main(void)
 	add(s, "everybody-memory", test_everybody_memory);
 	add(s, "traces-calls", test_traces_calls);
 	add(s, "traces-memory", test_traces_memory);
+	add(s, "traces-long", test_traces_in_a_long_file);
 	add(s, "web-calls", test_web_calls);
 	add(s, "web-memory", test_web_memory);
 	r = srunner_create(s);
