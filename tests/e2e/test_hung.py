@@ -65,7 +65,7 @@ class Told(HungCase):
 
     def test_a_pause_is_served(self):
         """As long as it is none that is too long."""
-        s, u = self.hung(dict(PATIENT, **{"drain-grace": "10min"}), "drain")
+        s, u = self.hung(dict(PATIENT, **{"drain-grace": "10min", "self-fence": "5min"}), "drain")
         self.assertTrue(self.served(s))
         self.go_on(s)
         u.wait()
