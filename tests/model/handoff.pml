@@ -310,7 +310,9 @@ bit jserves = 1;		/* the incumbent of the journal has said that it serves */
 #define O_ABORTED    2
 #define O_ROLLEDBACK 3
 #define O_UNBORN    4	/* its STARTED is not written, nothing is reported yet */
+#define O_UNKNOWN   5	/* and S has died before that: nobody knows of it      */
 byte jout[NHAND+1];	/* outcome, as reported to the operator		*/
+#define REPORTED(k) (jout[k] != O_NONE && jout[k] != O_UNBORN)
 
 /* --------------------------------------------------------------- ghosts -- */
 byte ncr = NCRASH;
@@ -1181,7 +1183,11 @@ end:	do
 		FAULTY
 		fi;
 		RULE("IDLE start: SPAWNED") }
+#ifdef M_MUTE_FORK
+	:: atomic { sst == S_SPAWNING && !sok -> to(S_IDLE) }
+#else
 	:: atomic { sst == S_SPAWNING && !sok -> to(S_ABORT); RULE("IDLE start: SPAWN_FAILED") }
+#endif
 	:: atomic { sst == S_NAMING && sok -> to(S_WARM); release(ssucc); ACT(A_RELEASE); RULE("IDLE start: JOURNALED") }
 	:: atomic { sst == S_NAMING && !sok -> give_up(); RULE("IDLE start: JOURNAL_FAILED") }
 
@@ -1564,6 +1570,10 @@ proctype Crash()
 #ifndef NOCR_S
 	:: atomic { ncr && F && sst != S_DOWN && sst != S_STOPPED ->
 		LOG(("*** S crashes\n"));
+		if
+		:: jph == J_IDLE && jout[jh] == O_UNBORN -> jout[jh] = O_UNKNOWN
+		:: else
+		fi;
 		sst = S_DOWN; sinc = NONE; ssucc = NONE; sh = 0; srev = 0;
 		scold = 0; smay = 0; sL = 0; soc = 0; sstand = 0; sprep = 0; sok = 0; sstop = 0; ncr--;
 		sc[0] = 0; purge(d2s[0]);
@@ -1600,7 +1610,7 @@ proctype Check()
 		:: sst == S_STOPPED ->
 			k = 1;
 			do
-			:: k <= NHAND -> assert(jout[k] != O_NONE || k > jh); k++
+			:: k <= NHAND -> assert(REPORTED(k) || k > jh); k++
 			:: else -> break
 			od;
 			assert(jph == J_IDLE); goto done
@@ -1611,7 +1621,7 @@ proctype Check()
 		k = 1;
 		do
 		:: k <= NHAND ->
-			assert(jout[k] != O_NONE || k > jh);		/* reported  */
+			assert(REPORTED(k) || k > jh);			/* reported  */
 			assert(!(jout[k] == O_ABORTED && nserv[k]));	/* invisible */
 			if
 			:: jout[k] == O_COMMITTED -> exp = k

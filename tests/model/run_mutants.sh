@@ -13,6 +13,7 @@ m "N keeps the flock and waits on EOF before Commit"    "-DM_N_STAYS"
 echo "## other rules"
 m "'committed' journaled only after N serves"           "-DM_JOURNAL_LATE"
 m "no STARTED record in the journal"                    "-DM_NO_STARTED"
+m "a successor that could not be forked is not reported" "-DM_MUTE_FORK -DJFAULT"
 verify "cold-started pid journaled only when it serves (cycle)" handoff.pml "-DM_COLD_NOPID -DM_COLD_STRANGER" "-DNP -DCOLLAPSE -DNOREDUCE" "-l -m400000" VIOLATED
 verify "the same, found by its flock" handoff.pml "-DM_COLD_NOPID" "-DNP -DCOLLAPSE -DNOREDUCE" "-l -m400000" holds
 m "O obeys Commit also when it has resumed"             "-DM_COMMIT_ANY"

@@ -303,8 +303,8 @@ void check_end(struct world *w)
 	struct proc *p = who_serves(w, &alive, &serving);
 
 	for (unsigned h = 1; h <= w->nhand; h++)
-		if (w->begun[h] && !w->out[h] && !w->lost[h])
-			violated(w, "h%u was begun and never reported", h);
+		if (!w->out[h] && !w->lost[h])
+			violated(w, "h%u was asked for and never reported", h);
 	if (w->sup.ended) {
 		check_stop(w);
 		return;

@@ -370,6 +370,7 @@ void sup_die(struct world *w)
 
 	if (u->writing)
 		journal_landed(w, (unsigned)rnd(w, w->jlen + 1));
+	w->lost[u->hand] |= w->j.phase == BOOT_IDLE && !w->out[u->hand];
 	u->alive = u->stopped = u->booted = u->writing = u->listens = false;
 	u->cont_at = u->kill_n_at = NEVER;
 	for (unsigned i = 0; i < w->nproc; i++) {

@@ -141,6 +141,11 @@ static void gate_unnamed(struct s_row *t)
 	*s_find(t, S_NAMING, S_E_JOURNALED) = S_ROW(NAMING, JOURNALED, ALWAYS, WARM, S_A_NONE);
 }
 
+static void mute_fork(struct s_row *t)
+{
+	*s_find(t, S_SPAWNING, S_E_SPAWN_FAILED) = S_ROW(SPAWNING, SPAWN_FAILED, ALWAYS, IDLE, S_A_NONE);
+}
+
 static void no_ack(struct s_row *t)
 {
 	for (struct s_row *r = t; r->rule; r++)
@@ -259,6 +264,7 @@ const struct mutant mutants[] = {
 	{ "journal-late", "'committed' journaled after N serves", .s = journal_late },
 	{ "no-started-record", "no STARTED in the journal", .s = no_started },
 	{ "gate-before-record", "N goes through its gate before its pid is in the journal", .s = gate_unnamed },
+	{ "mute-fork", "a successor that could not be forked is not reported", .s = mute_fork },
 	{ "aborted-without-ack", "'aborted' without O's Status", .s = no_ack },
 	{ "lock-once", "N tries the flock of the dead once", .d = lock_once },
 	{ "begin-at-eof", "goes on at EOF of O; N tries the flock once", .d = lock_once,

@@ -184,7 +184,7 @@ struct world {
 	unsigned left;          /* pid that had the lock when S ended, and had not come to register */
 	uint64_t struck_at, hang_end, begun_at[MAX_HAND + 1];
 	bool decided[MAX_HAND + 1], said[MAX_HAND + 1], served[MAX_HAND + 1], sealed[MAX_HAND + 1];
-	bool lost[MAX_HAND + 1];      /* with the journal: nobody can report it */
+	bool lost[MAX_HAND + 1];      /* with the journal, or with S before it was there: nobody can report it */
 	bool unheard;           /* O has ended its channel itself */
 	bool prepared[MAX_HAND + 1];  /* O was sent Prepare */
 	bool begun[MAX_HAND + 1], badbin[MAX_HAND + 1];
