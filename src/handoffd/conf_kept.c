@@ -117,6 +117,17 @@ static int find_in(int dir, const char *path, char **ret)
 	return (int)r;
 }
 
+/* NULL: that was the last, or *ret_error is why the next cannot be read. */
+static struct dirent *next_entry(DIR *d, int *ret_error)
+{
+	struct dirent *entry;
+
+	errno = 0;   /* it tells the one from the other, readdir(3) */
+	if (!(entry = readdir(d)) && errno)
+		*ret_error = -errno;
+	return entry;
+}
+
 /* -ENOENT only if each could be looked at. */
 static int find_below(int dir, const char *path, char **ret)
 {
@@ -126,7 +137,7 @@ static int find_below(int dir, const char *path, char **ret)
 
 	if (!d && fd >= 0)
 		sys_close(fd);
-	for (struct dirent *entry; d && r && (entry = readdir(d)); ) {
+	for (struct dirent *entry; d && r && (entry = next_entry(d, &e)); ) {
 		const int sub = conf_name_ok(entry->d_name) ? sys_openat(dir, entry->d_name,
 		                O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) : -ENOENT;
 
