@@ -90,12 +90,16 @@ static int check_data_dir(struct service *s, const struct conf *c, char *err, si
 
 	if (!c->data_dir || !s->o || !s->o->has_data)
 		return 0;
-	if (!(e = sys_stat(c->data_dir, &st)) && st.st_dev == s->o->dev && st.st_ino == s->o->ino)
+	if ((e = sys_stat(c->data_dir, &st))) {
+		snprintf(err, size, "data-dir %s: cannot be looked at: %s%s", c->data_dir, strerror(-e), transient_hint(e));
+		return code_of(e);
+	}
+	if (st.st_dev == s->o->dev && st.st_ino == s->o->ino)
 		return 0;
 	snprintf(err, size, "data-dir %s is not the directory that the running daemon has open; "
 	         "an upgrade keeps the data where it is (use 'handoffctl restart %s' to move)", c->data_dir,
 	         service_name(s));
-	return e ? code_of(e) : 2;
+	return 2;
 }
 
 static int check_user(struct service *s, const struct conf *c, char *err, size_t size)

@@ -250,6 +250,14 @@ class Moments(Case):
             "Too many open files; this one goes on"))
         self.assertEqual(s.status()["supervisor_pid"], s.supervisor.pid)
 
+    def test_data_dir_of_which_nothing_is_known(self):
+        """That it is another directory would be a guess, and no advice for a disk."""
+        s, _p, fail = self.faulty()
+        fail("stat", 2, errno.EIO)   # the first is of the working directory
+        u = s.upgrade()
+        self.assertEqual((u.code, u.result["outcome"], u.result["message"]), (
+            1, "refused", "data-dir %s: cannot be looked at: Input/output error; look at the disk" % s.data_dir))
+
     def test_what_an_upgrade_has_met(self):
         """... is not why nobody serves when the daemon dies later."""
         s, p, fail = self.faulty()
