@@ -193,8 +193,8 @@ static int run(struct conf *c, const struct carried *carried, const char *broken
 		return 1;
 	}
 	if (*broken)
-		log_error("%s; the configuration that was in use is used; correct the file, 'handoffctl upgrade' "
-		          "reads it again", broken);
+		log_error("%s; the configuration that was in use is used; mend that, 'handoffctl upgrade' reads the "
+		          "file again", broken);
 	e = service_start(&service, base, c, carried, err, sizeof err);
 	snprintf(service.conf_error, sizeof service.conf_error, "%s", broken);
 	if (e)

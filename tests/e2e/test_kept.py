@@ -635,7 +635,8 @@ class Configuration(KeptCase):
         warning = s.wait_state("idle")["warning"]
         self.assertIn(s.conf, warning)
         self.assertIn("; the configuration that was in use is used, and an upgrade reads the file again", warning)
-        self.assertIn("the configuration that was in use is used", s.log())
+        self.assertIn("; the configuration that was in use is used; mend that, 'handoffctl upgrade' reads the file again",
+                      s.log())
 
     def mended(self, s):
         self.assertEqual(s.upgrade().code, 2)
