@@ -164,11 +164,12 @@ static int check_listener(struct check *k, const struct conf_listen *l)
 	return 0;
 }
 
-/* r; of a path of which nothing is known says only that. */
+/* r; of a path of which nothing is known, or only that its disk is read-only, says that. */
 static int looked_at(struct check *k, int line, const char *what, const char *path, int r)
 {
-	return transient(r) ? fail(k, line, r, "%s %s: cannot be looked at: %s%s", what, path,
-				   strerror(-r), transient_hint(r)) : r;
+	return transient(r) ? fail(k, line, r, "%s %s: cannot be %s: %s%s", what, path,
+				   r == -EROFS ? "written" : "looked at", strerror(-r),
+				   transient_hint(r)) : r;
 }
 
 static int check_places(struct check *k)

@@ -662,14 +662,14 @@ class Disks(Case):
                          "user and groups, or repair it (getent passwd)\n" % self.s.conf)
 
     def test_data_directory_is_read_only(self):
-        """Refused before anything is begun, with file and line."""
+        """Refused before anything is begun, with file and line; not for good: a disk that has met an error is so
+        until it is remounted."""
         self.mounted("mount -t tmpfs none %s" % self.s.data_dir,
                      "mount -o remount,ro %s" % self.s.data_dir)
         self.s.launch()
-        self.s.ended(2)
-        self.assertEqual(self.s.log(), "handoffd: %s:3: data-dir %s: handoffd's user may not "
-                         "write it (Read-only file system); chown or chmod it\n" %
-                         (self.s.conf, self.s.data_dir))
+        self.s.ended(1)
+        self.assertEqual(self.s.log(), "handoffd: %s:3: data-dir %s: cannot be written: Read-only file system; look at "
+                         "the disk, remount it\n" % (self.s.conf, self.s.data_dir))
 
 
 if __name__ == "__main__":

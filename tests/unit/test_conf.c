@@ -1,5 +1,7 @@
 /* Every mistake of a configuration, and the one line that is said about it. */
 #include <arpa/inet.h>
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -632,13 +634,15 @@ START_TEST(which_errors_pass)
 	static const struct { int error; const char *hint; } each[] = {
 		{ -EMFILE, "; raise LimitNOFILE=" }, { -ENFILE, "; raise fs.file-max" },
 		{ -ENOMEM, "; free memory, or raise MemoryMax=" }, { -ENOBUFS, "; free memory, or raise MemoryMax=" },
-		{ -EAGAIN, "; raise TasksMax= or LimitNPROC=" }, { -ENOSPC, "; make room there" },
+		{ -EAGAIN, "; try again" }, { -ENOSPC, "; make room there" },
 		{ -EDQUOT, "; make room there" }, { -EIO, "; look at the disk" },
+		{ -EUCLEAN, "; look at the disk" }, { -EROFS, "; look at the disk, remount it" },
+		{ -EHOSTUNREACH, "; look at the file server" }, { -ENETUNREACH, "; look at the file server" },
 		{ -ESTALE, "; look at the file server" }, { -ETIMEDOUT, "; look at the file server" },
 		{ -EHOSTDOWN, "; look at the file server" }, { -ENOTCONN, "; mount that file system again" },
 		{ -EPIPE, "; try again" },
 		{ 0, "" }, { -EINVAL, "" }, { -ENOENT, "" }, { -EACCES, "" }, { -EPERM, "" }, { -ENOEXEC, "" },
-		{ -EROFS, "" }, { -EADDRINUSE, "" }, { -4095, "" }, { 1, "" },
+		{ -EADDRINUSE, "" }, { -4095, "" }, { 1, "" },
 	};
 	struct conf *c = NULL;
 	char said[200];
@@ -881,9 +885,23 @@ static void kept_of_others(const char kvd[100])
 	setenv("HANDOFF_RUNTIME_DIR", dir, 1);
 }
 
+/* In front of libc's: a directory whose entries cannot be read is not an empty one. */
+static int no_entries;
+
+struct dirent *readdir(DIR *d)
+{
+	struct dirent *(*real)(DIR *) = (struct dirent *(*)(DIR *))dlsym(RTLD_NEXT, "readdir");
+
+	if (!no_entries)
+		return real(d);
+	errno = no_entries;
+	return NULL;
+}
+
 /* A daemon may live, and what it runs with be kept: this is not the answer that there is none. */
 static void kept_and_out_of_reach(void)
 {
+	struct conf *none = NULL;
 	int calls, failed = 0;
 
 	fault_set(SYS_C_OPEN, -1, 0);
@@ -904,6 +922,10 @@ static void kept_and_out_of_reach(void)
 		ck_assert(!e || strstr(err, " cannot be read: Too many open files; raise LimitNOFILE="));
 	}
 	ck_assert_int_ge(failed, 3);
+	no_entries = EIO;
+	ck_assert_int_eq(conf_read_kept(file, &none, err, sizeof err), -EIO);
+	no_entries = 0;
+	ck_assert_ptr_nonnull(strstr(err, " cannot be read: Input/output error; look at the disk"));
 }
 
 /* What is kept is whole at any time, and another file's is not taken for it. */
