@@ -333,7 +333,7 @@ static int boot(struct service *s, char *err, size_t size)
 	s->attempt.plan = s->journal.plan && s->journal.phase != BOOT_IDLE;
 	s->attempt.told = s->journal.phase == BOOT_IDLE;
 	s->attempt.back = s->journal.back && s->journal.phase != BOOT_IDLE;
-	if (b.phase != BOOT_IDLE)   /* for all that this life knows */
+	if (b.phase != BOOT_IDLE && !s->attempt.plan)   /* for all that this life knows */
 		disruption_stall(&s->disruption);
 	s_boot(&s->s, &b, sys_now_ms(), &out);
 	s->shown = s->s.state;

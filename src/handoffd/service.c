@@ -32,6 +32,17 @@ static enum s_event next_pending(struct service *s)
 	return e;
 }
 
+/* What the machine takes for an abort is the end of each plan. */
+static bool plan_went_well(const struct service *s)
+{
+	return s->attempt.plan && s->attempt.planned && s->s.state == S_ABORT;
+}
+
+static const char *phase_name(const struct service *s)
+{
+	return plan_went_well(s) ? "plan" : s_state_desc[s->s.state].name;
+}
+
 static void be_about(struct service *s)
 {
 	const struct attempt *a = &s->attempt;
@@ -39,22 +50,15 @@ static void be_about(struct service *s)
 	if (!s_in_handoff(&s->s))
 		return;
 	hid_format(&s->s.id, s->about_id);
-	s->about = (struct log_about){ s->about_id, s_state_desc[s->s.state].name, a->trace_parent,
+	s->about = (struct log_about){ s->about_id, phase_name(s), a->trace_parent,
 	                               a->correlation_id, a->tenant };
 	log_about(&s->about);
-}
-
-/* What the machine takes for an abort is the end of each plan. */
-static bool plan_went_well(const struct service *s)
-{
-	return s->attempt.plan && s->attempt.planned && (s->s.state == S_ABORT || s->s.state == S_BACK);
 }
 
 /* One line for each transition that people know by name. */
 static void show(struct service *s)
 {
-	const bool planned = plan_went_well(s);
-	const char *name = planned ? "plan" : s_state_desc[s->s.state].name, *before = s_state_desc[s->shown].name;
+	const char *name = phase_name(s), *before = s_state_desc[s->shown].name;
 	uint64_t now = sys_now_us();
 	char id[37];
 
@@ -70,7 +74,7 @@ static void show(struct service *s)
 		log_info("%s", name);
 	s->shown = s->s.state;
 	s->shown_at_us = now;
-	if (s->s.state == S_IDLE || planned)   /* the outcome tells of it */
+	if (s->s.state == S_IDLE || plan_went_well(s))   /* the outcome tells of it */
 		return;
 	history_step(s, "phase", name);
 	ops_phase(s, name, NULL);
@@ -249,11 +253,18 @@ static void note_moved(struct service *s, const struct msg *m)
 	ops_progress(s, "seal", text, &counts, true);
 }
 
+static bool told_to_serve(const struct service *s)
+{
+	return (s->s.state >= S_TAKE && s->s.state <= S_OEXIT) || s->s.state == S_R_COMMITTED ||
+	       s->s.state == S_COLD_TAKE;
+}
+
 void service_heard_serving(struct service *s, const struct peer *p)
 {
 	if (p == s->n && !s->attempt.serving_us)
 		s->attempt.serving_us = sys_now_us();
-	disruption_over(&s->disruption);
+	if (p != s->n || told_to_serve(s))   /* else it is being ended, whatever it says */
+		disruption_over(&s->disruption);
 }
 
 static void on_message(void *arg, struct peer *p, const struct msg *m)
@@ -298,12 +309,6 @@ static void on_message(void *arg, struct peer *p, const struct msg *m)
 		service_heard_serving(s, p);
 	if (e != S_NOW)
 		service_event(s, e, m);
-}
-
-static bool told_to_serve(const struct service *s)
-{
-	return (s->s.state >= S_TAKE && s->s.state <= S_OEXIT) || s->s.state == S_R_COMMITTED ||
-	       s->s.state == S_COLD_TAKE;
 }
 
 /* Who exits closes its channel, too: then the kill finds nobody, and its status is its own. */

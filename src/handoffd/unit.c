@@ -84,7 +84,9 @@ static void describe(const struct service *s, char *out, size_t size)
 	if (s->s.stop)
 		snprintf(out, size, "stopping");
 	else if (s_in_handoff(&s->s))
-		snprintf(out, size, "handoff %.8s is under way%s", id, s->stuck ? ", NOT served" : "");
+		snprintf(out, size, "handoff %.8s is under way%s", id, service_serves(s) ? "" : ", NOT served");
+	else if (s->s.o_standby)
+		snprintf(out, size, "NOT served: pid %d was told to serve again", pid);
 	else if (s->s.state == S_IDLE && !s->s.o_connected)
 		snprintf(out, size, "pid %d serves, not registered", pid);
 	else if (s->s.state == S_IDLE)

@@ -73,7 +73,7 @@ static int refusal(const struct service *s)
 {
 	if (s_in_handoff(&s->s) || s->candidate)
 		return 4;
-	return service_nobody_serves(s) || (s->s.state == S_R_IDLE && !s->s.served) ? 5 : 1;
+	return service_nobody_serves(s) || s->s.o_standby || (s->s.state == S_R_IDLE && !s->s.served) ? 5 : 1;
 }
 
 /* The exit code of what is wrong with the configuration or the executable, or could not be found out. */

@@ -11,7 +11,7 @@ import time
 import unittest
 
 import harness
-from badinput import D_STATUS, HEARTBEAT, RESUME
+from badinput import BEGIN, D_STATUS, HEARTBEAT, READY, RESUME, frame
 from handoffs import HandoffCase, PATIENT
 from test_rules import RuleCase, SOON
 
@@ -233,6 +233,57 @@ class Played(RuleCase):
         self.say(o, D_STATUS, serving=True)
         self.ends(u, s, 1, "aborted")
         self.assertEqual(self.deepest(s), 60)
+
+    def test_a_successor_that_was_too_late(self):
+        """It says that it serves while it is being ended, and the incumbent that is to serve again hangs."""
+        s = self.started(deadline="2s", drain_grace="2s", **SOON)
+        s.hung = s.daemon_pid()
+        u, n = self.upgrade_to_puppet(s)
+        begin = n.receive(BEGIN)
+        os.kill(s.hung, signal.SIGSTOP)
+        self.addCleanup(HungCase.go_on, s)
+        n.send(frame(READY, {0: n.id, 1: [], 2: False, 3: begin[2], 4: begin[3]}),
+               frame(D_STATUS, {0: n.id, 1: True}))
+        s.wait_status(lambda x: x["state"] == "resume" and not x["serves"], "it is not served")
+        HungCase.go_on(s)
+        u.wait()
+        self.assertEqual(u.code, 1, u.result)
+        self.assertTrue(s.status()["serves"])
+
+    def test_who_is_slow_is_not_offered_for_killing(self):
+        """It beats while it opens its data again, also where the deadline is over."""
+        s, o = self.puppet_o(deadline="1s", drain_grace="500ms", **SOON)
+        u = self.upgrade_to_kvd(s)
+        self.prepared(o)
+        o.receive(RESUME)
+        s.wait_status(lambda x: not x["serves"], "it is not served")
+        for _ in range(10):
+            o.send(frame(HEARTBEAT, {1: int(time.monotonic() * 1000)}))
+            o.receive(HEARTBEAT)
+        self.assertEqual(s.status()["refused"], "another handoff is under way")
+        self.say(o, D_STATUS, serving=True)
+        self.ends(u, s, 1, "aborted")
+        self.assertNotIn("does not say that it does", s.log())
+
+    def test_a_plan_of_an_earlier_supervisor(self):
+        """Its incumbent was not asked: it serves."""
+        s, o = self.puppet_o(deadline="1s", drain_grace="1s")
+        self.use(s, NEW, "warmup:stop")
+        plan = harness.Upgrade([harness.program("handoffctl"), "--json", "plan", "kvd", "--binary",
+                                harness.program(NEW)], s.env, s.path("plan.err"))
+        s.background.append(plan)
+        s.wait_state("warm")
+        s.kill_supervisor()
+        begun = time.monotonic()
+        s.launch()
+        harness.wait_until(s.status, "the new supervisor")
+        harness.wait_until(lambda: not s.status()["serves"] or time.monotonic() > begun + 3, "longer than a pause")
+        self.assertTrue(s.status()["serves"], s.status())
+        o.id = bytes(16)
+        self.again(s, o, "SERVE")
+        o.id = o.receive(RESUME)[0]
+        self.say(o, D_STATUS, serving=True)
+        s.wait_state("idle")
 
     def test_an_earlier_supervisor_has_asked_it(self):
         """The next one does not know since when nobody serves, and counts from its own beginning."""
