@@ -430,6 +430,7 @@ int service_start(struct service *s, struct event_base *base, struct conf *conf,
 		s->keep.dirty = true;
 		snprintf(s->keep.why, sizeof s->keep.why, "%.200s/current: %s", s->state_dir, strerror(-s->store.unread));
 	}
+	s->keep.stray = s->store.stray;
 	keep_open(&s->keep, s->state_dir, s->journal.phase != BOOT_IDLE ? s->journal.new_copy : 0);
 	if ((s->store.fresh || !s->journal.incumbent.pid) && s->keep.c.now.named)
 		memcpy(s->journal.binary, s->keep.c.now.path, sizeof s->journal.binary);

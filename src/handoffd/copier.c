@@ -306,21 +306,31 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 
 /* ---- its life ---- */
 
+/* 0, or -errno and why. */
+static int prepare(struct service *s, enum copier_job job, char *why, size_t size)
+{
+	int e = job != SUM_CURRENT && job != LOOK ? keep_reopen(&s->keep, s->state_dir, why, size) : 0;
+
+	if (!e && job == PIN && s->keep.dirty) {
+		e = -EROFS;
+		snprintf(why, size, "%s", strerror(-e));
+	}
+	return e;
+}
+
 static void start(struct service *s, enum copier_job job)
 {
-	int e = 0;
+	char why[400];
+	int e;
 
 	s->copier.job = job;
-	if (job != SUM_CURRENT && job != LOOK)
-		e = keep_reopen(&s->keep, s->state_dir);
-	if (job == PIN && s->keep.dirty)
-		e = -EROFS;
+	e = prepare(s, job, why, sizeof why);
 	s->copier.number = keep_number(&s->keep);
 	s->copier.ended = false;
-	if (!e)
-		e = answerer_start(&s->copier.child, s->base, child, s, s->conf->timer[TIMER_START], on_end, s);
+	if (!e && (e = answerer_start(&s->copier.child, s->base, child, s, s->conf->timer[TIMER_START], on_end, s)))
+		snprintf(why, sizeof why, "%s", strerror(-e));
 	if (e)
-		failed(s, strerror(-e));
+		failed(s, why);
 }
 
 /* Is e what the record calls w, and is there no copy of it yet? */

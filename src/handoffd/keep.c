@@ -162,7 +162,7 @@ static void check_copy(const struct keep *k, struct kept *w)
 void keep_open(struct keep *k, const char *state_dir, uint64_t spare)
 {
 	k->dir = -1;
-	if (keep_reopen(k, state_dir))
+	if (keep_reopen(k, state_dir, k->why, sizeof k->why))
 		return;
 	check_copy(k, &k->c.now);
 	check_copy(k, &k->c.before);
@@ -171,23 +171,30 @@ void keep_open(struct keep *k, const char *state_dir, uint64_t spare)
 		sweep(k->dir, &k->c, spare);
 }
 
-void keep_set_aside(const char *state_dir)
+int keep_set_aside(const char *state_dir)
 {
 	char from[4200], to[4200];
+	int e;
 
 	snprintf(from, sizeof from, "%s/exe", state_dir);
 	snprintf(to, sizeof to, "%s/exe.damaged", state_dir);
-	sys_rename(from, to);
+	e = sys_rename(from, to);
+	return e == -ENOENT ? 0 : e;
 }
 
-int keep_reopen(struct keep *k, const char *state_dir)
+int keep_reopen(struct keep *k, const char *state_dir, char *why, size_t size)
 {
-	int fd;
+	int fd, e;
 
 	if (k->dir >= 0)
 		return 0;
+	if (k->stray && (e = keep_set_aside(state_dir))) {
+		snprintf(why, size, "%.200s/exe.damaged: %s", state_dir, strerror(-e));
+		return e;
+	}
+	k->stray = false;
 	if ((fd = open_dir(state_dir)) < 0) {
-		snprintf(k->why, sizeof k->why, "%.200s/exe: %s", state_dir, strerror(-fd));
+		snprintf(why, size, "%.200s/exe: %s", state_dir, strerror(-fd));
 		return fd;
 	}
 	k->dir = fd;

@@ -37,17 +37,19 @@ struct keep {
 	struct current c;       /* as on disk, but if dirty */
 	bool dirty;             /* c could not be written: again at the next change */
 	bool litter;            /* a copy may lie there that c does not name */
+	bool stray;             /* what lies there nobody knows, and could not be set aside yet */
 	char why[300];          /* why a copy is missing; "" */
 };
 
-/* k: zero but for c, why and dirty. Opens the directory, removes what neither c, unless that is dirty,
+/* k: zero but for c, why, dirty and stray. Opens the directory, removes what neither c, unless that is dirty,
  * nor a handoff under way names: the copy number spare, 0 none. */
 void keep_open(struct keep *k, const char *state_dir, uint64_t spare);
-/* Nobody knows any more which copies these are; they are not removed: people may. Where some have been set
- * aside before, those stay. */
-void keep_set_aside(const char *state_dir);
-/* Opens the directory, where that has failed. 0, or -errno: there are no copies, why says it. */
-int keep_reopen(struct keep *k, const char *state_dir);
+/* Nobody knows any more which copies these are; they are not removed: people may. 0, also if there are none;
+ * -errno: where some have been set aside before, those stay, and these. */
+int keep_set_aside(const char *state_dir);
+/* Opens the directory, where that has failed; what is stray is set aside first. 0, or -errno: there are no
+ * copies, and why. */
+int keep_reopen(struct keep *k, const char *state_dir, char *why, size_t size);
 void keep_close(struct keep *k);
 
 /*

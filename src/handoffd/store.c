@@ -161,6 +161,20 @@ static int take_lock(struct store *s, const char *dir, char *err, size_t size)
 	return e;
 }
 
+static void set_aside(struct store *s, const char *state_dir)
+{
+	const int e = keep_set_aside(state_dir);
+
+	s->stray = e != 0;
+	if (!e)
+		log_error("%s/current: is damaged: a binary given by --binary and the kept executables are forgotten, "
+		          "and these set aside in exe.damaged; the configuration's command counts", state_dir);
+	else
+		log_error("%s/current: is damaged: a binary given by --binary and the kept executables are forgotten; "
+		          "these cannot be set aside in exe.damaged: %s; until they are, no copy is made, and the next "
+		          "start removes them; the configuration's command counts", state_dir, strerror(-e));
+}
+
 static int load_both(struct store *s, const char *runtime_dir, const char *state_dir, uint8_t *buf,
                      struct journal *ret_j, struct current *ret_c, char *err, size_t size)
 {
@@ -172,9 +186,7 @@ static int load_both(struct store *s, const char *runtime_dir, const char *state
 	if (e == -ENODATA && (e = slots_reserve(s->current_fd, SLOT_SIZE)))
 		return fail(err, size, e, state_dir, "current", "cannot be written");
 	if (e == -EBADMSG) {
-		keep_set_aside(state_dir);
-		log_error("%s/current: is damaged: a binary given by --binary and the kept executables are forgotten, "
-		          "and these set aside in exe.damaged; the configuration's command counts", state_dir);
+		set_aside(s, state_dir);
 	} else if (e) {
 		log_error("%s/current cannot be read: %s; it stays as it is, and so do the kept executables; as long as "
 		          "it is not known the configuration's command counts", state_dir, strerror(-e));

@@ -44,6 +44,7 @@ struct store {
 	char boot[BOOT_ID_SIZE];
 	bool dirty;                    /* the last write failed: repaired at the next */
 	bool fresh;                    /* there was no journal, or it was empty */
+	bool stray;                    /* the copies that a damaged record named are still in exe/ */
 	int unread;                    /* why what is remembered of the executables could not be read; 0 */
 };
 

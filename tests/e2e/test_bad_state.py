@@ -253,6 +253,28 @@ class State(Case):
         self.assertEqual([x for x in self.lines(self.s, since) if "damaged" in x], [])
         self.assertEqual(self.s.status()["binary"], harness.program("kvd-v2"))
 
+    def test_corrupt_current_again(self):
+        """What was set aside stays; what could not be is not swept, until there is room for it."""
+        path, copies = self.s.path("state", "kvd", "current"), self.s.path("state", "kvd", "exe")
+        self.s.wait_status(lambda x: x["binary_kept"], "a copy")
+        kept = os.listdir(copies)
+        self.s.stop()
+        damage(path)
+        os.makedirs(os.path.join(copies + ".damaged", "earlier"))
+        os.rename(os.path.join(copies, kept[0]), os.path.join(copies, "77"))   # no number that is given again
+        since = self.mark(self.s)
+        self.s.launch()
+        self.wait_line(self.s, "error: %s: is damaged: a binary given by --binary and the kept executables are "
+                       "forgotten; these cannot be set aside in exe.damaged: Directory not empty; until they are, no copy "
+                       "is made, and the next start removes them; the configuration's command counts" % path, since)
+        self.serves()
+        harness.wait_until(lambda: "could be made: %s.damaged: Directory not empty" % copies in
+                           (self.s.status()["warning"] or ""), "it is said")
+        self.assertEqual((os.listdir(copies), os.listdir(copies + ".damaged")), (["77"], ["earlier"]))
+        shutil.rmtree(copies + ".damaged")
+        self.s.wait_status(lambda x: x["binary_kept"], "a copy")
+        self.assertEqual(os.listdir(copies + ".damaged"), ["77"])
+
     def test_current_is_a_directory(self):
         path = self.s.path("state", "kvd", "current")
         self.s.stop()

@@ -212,6 +212,27 @@ START_TEST(sweeps)
 }
 END_TEST
 
+/* Copies that nobody knows are never swept: they stay until there is room to set them aside. */
+START_TEST(strays)
+{
+	serve();
+	keep_close(&k);
+	shell("mkdir -p %s/exe.damaged/1", dir);
+	k = (struct keep){ .stray = true };
+	keep_open(&k, dir, 0);
+	ck_assert_int_eq(k.dir, -1);
+	ck_assert_ptr_nonnull(strstr(k.why, "/exe.damaged: "));
+	ck_assert_uint_eq(entries(), 1);
+	shell("rmdir %s/exe.damaged/1", dir);
+	ck_assert_int_eq(keep_reopen(&k, dir, err, sizeof err), 0);
+	ck_assert_str_eq(k.why, "");
+	ck_assert_uint_eq(entries(), 0);
+	shell("test -d %s/exe.damaged/1", dir);
+	shell("rm -r %s/exe.damaged %s/exe", dir, dir);
+	ck_assert_int_eq(keep_set_aside(dir), 0);   /* there is nothing */
+}
+END_TEST
+
 START_TEST(changed_since_it_was_started)
 {
 	struct exe e = open_exe(path);
@@ -282,7 +303,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		nothing_yet, cold_start, overwritten, there_and_back, sweeps, changed_since_it_was_started,
+		nothing_yet, cold_start, overwritten, there_and_back, sweeps, strays, changed_since_it_was_started,
 		a_copy_out_of_reach, each_call_fails,
 	};
 	Suite *suite = suite_create("keep");
