@@ -82,6 +82,21 @@ static void compose(struct service *s, char *out, size_t size)
 		         s->attempt.why, (int)s->o->pid);
 }
 
+/* 0, or -errno: what is on disk is not what is known here. */
+static int record(struct service *s)
+{
+	int e;
+
+	memcpy(s->keep.c.boot, s->store.boot, sizeof s->keep.c.boot);
+	e = store_current(&s->store, &s->keep.c);
+	if (!e && s->keep.dirty)   /* what was said of that is over */
+		s->keep.why[0] = '\0';
+	s->keep.dirty = e != 0;
+	if (e)
+		snprintf(s->keep.why, sizeof s->keep.why, "%.200s/current: %s", s->state_dir, strerror(-e));
+	return e;
+}
+
 /* What serves now is what a crash and a reboot start again. */
 static void remember(struct service *s, enum keep_how how)
 {
@@ -93,16 +108,26 @@ static void remember(struct service *s, enum keep_how how)
 	changed = keep_serves(&s->keep, &s->exe, s->journal.binary, s->conf->command[0], how);
 	if (!changed && !s->keep.dirty && !strcmp(s->keep.c.boot, s->store.boot))
 		return;
-	memcpy(s->keep.c.boot, s->store.boot, sizeof s->keep.c.boot);
-	e = store_current(&s->store, &s->keep.c);
-	if (!e && s->keep.dirty)   /* what was said of that is over */
-		s->keep.why[0] = '\0';
-	s->keep.dirty = e != 0;
-	if (!e)
-		return;
-	log_error("the current binary could not be recorded in %s: %s (after a reboot the one before would start)",
-	          s->state_dir, strerror(-e));
-	snprintf(s->keep.why, sizeof s->keep.why, "%.200s/current: %s", s->state_dir, strerror(-e));
+	if ((e = record(s)))
+		log_error("the current binary could not be recorded in %s: %s (after a reboot the one before would "
+		          "start)", s->state_dir, strerror(-e));
+}
+
+int service_record(struct service *s, char *err, size_t size)
+{
+	const enum keep_how how = s->keep.c.now.held ? KEEP_ROLLED_BACK : KEEP_STARTED;
+	int e;
+
+	if (!s->keep.dirty)
+		return 0;
+	if (s->store.unread)
+		store_read_again(&s->store, &s->keep.c);
+	if (!s->store.unread && s->exe.fd >= 0)
+		keep_serves(&s->keep, &s->exe, s->journal.binary, s->conf->command[0], how);
+	if ((e = record(s)))
+		snprintf(err, size, "%.200s/current cannot be %s: %s", s->state_dir, s->store.unread ? "read" : "written",
+		         strerror(-e));
+	return e;
 }
 
 static enum s_event journal_outcome(struct service *s)
@@ -515,13 +540,11 @@ static void end(struct service *s)
 /* What is remembered on disk is so when another binary reads it, or when that dies at once. */
 static void reexec(struct service *s)
 {
-	if (s->keep.dirty) {
-		s->keep.dirty = store_current(&s->store, &s->keep.c) != 0;
-		snprintf(s->reexec.why, sizeof s->reexec.why, "%.200s/current cannot be written", s->state_dir);
-	}
-	if (!s->keep.dirty && write_journal(s, "another handoffd") == S_E_JOURNALED)
+	if (service_record(s, s->reexec.why, sizeof s->reexec.why))
+		return;
+	if (write_journal(s, "another handoffd") == S_E_JOURNALED)
 		reexec_now(s);
-	else if (!s->keep.dirty)
+	else
 		snprintf(s->reexec.why, sizeof s->reexec.why, "%.200s/journal cannot be written", s->runtime_dir);
 }
 

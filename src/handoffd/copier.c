@@ -309,13 +309,10 @@ static void on_end(evutil_socket_t fd, short what_, void *arg)
 /* 0, or -errno and why. */
 static int prepare(struct service *s, enum copier_job job, char *why, size_t size)
 {
-	int e = job != SUM_CURRENT && job != LOOK ? keep_reopen(&s->keep, s->state_dir, why, size) : 0;
+	const int e = job != SUM_CURRENT && job != LOOK ? keep_reopen(&s->keep, s->state_dir, why, size) : 0;
 
-	if (!e && job == PIN && s->keep.dirty) {
-		e = -EROFS;
-		snprintf(why, size, "%s", strerror(-e));
-	}
-	return e;
+	/* else the copies that the record on disk names would be removed */
+	return e || job != PIN ? e : service_record(s, why, size);
 }
 
 static void start(struct service *s, enum copier_job job)

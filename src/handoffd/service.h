@@ -172,6 +172,8 @@ const char *service_lock_dir(const struct service *s);
 /* In COLD: pid, which no journal named, is the incumbent if it has the lock. False: it is not, or
  * nobody can say. */
 bool service_find(struct service *s, pid_t pid);
+/* What could not be read or written of the executables is, now. 0, or -errno and a sentence. */
+int service_record(struct service *s, char *err, size_t size);
 /* c is what the daemon runs with from now on. */
 void service_keep_conf(struct service *s, struct conf *c);
 /* SIGTERM, SIGINT and SIGHUP stay held behind it. */

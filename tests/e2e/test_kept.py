@@ -484,6 +484,12 @@ class Copies(KeptCase):
         s.wait_copied()
         self.assertEqual(self.kept(s), kept)
         self.assertEqual(s.status()["warning"], s.path("state/kvd/current") + ": Input/output error")
+        why = s.path("state/kvd/current") + " cannot be read: Input/output error"
+        self.assertIn("/handoffd: %s; handoffd " % why, s.ctl("reexec", s.name).stderr)
+        u = s.upgrade("--sha256", "0" * 64)
+        self.assertEqual((u.code, u.result["message"]), (
+            1, "%s could not be copied and checked for --sha256: %s; the daemon was not asked, it serves on" %
+            (s.binary, why)))
         s.kill_supervisor()
         s.launcher = []
         s.start()
@@ -507,17 +513,46 @@ class Copies(KeptCase):
         s.start()
         self.assert_serves(s, "2.0")
 
-    def test_a_record_that_cannot_be_read_at_first(self):
-        """It is read again before something is recorded."""
+    def faulty(self):
+        """As two(), and what makes the next read of the record fail."""
         directory = tempfile.mkdtemp(prefix="handoff-test-")
         self.addCleanup(shutil.rmtree, directory)
         control = fault.Control(os.path.join(directory, "control"))
         self.addCleanup(control.close)
-        s, words = self.two(LD_PRELOAD=fault.SHIM, FAULT_SHIM=control.path)
+
+        def fail():
+            control.arm(0, fault.ROLES.index("S"), control.names().index("pread"), 1, errno.EIO)
+        return *self.two(LD_PRELOAD=fault.SHIM, FAULT_SHIM=control.path), control, fail
+
+    def test_a_record_that_can_be_read_by_then(self):
+        """Before another handoffd goes on it is read once more."""
+        s, words, control, fail = self.faulty()
+        kept, pid = self.kept(s), s.daemon_pid()
+        s.configure(presumed_dead="60s")   # that the daemon serves is not recorded without it
+        os.kill(pid, signal.SIGSTOP)
+        s.kill_supervisor()
+        fail()
+        s.launch()
+        s.wait_status(lambda x: x["state"] != "idle", "it answers: all else has been read")
+        self.assertIn(words, s.log())
+        fail()
+        os.kill(pid, signal.SIGCONT)
+        s.wait_state("idle")
+        self.assertTrue(control.disarm())
+        self.assertEqual(s.status()["warning"], s.path("state/kvd/current") + ": Input/output error")
+        p = s.ctl("reexec", s.name)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        s.wait_state("idle")
+        self.assertEqual((self.kept(s), s.daemon_pid(), s.status()["warning"]), (kept, pid, None))
+        self.assert_rolled(s, "1.0")
+
+    def test_a_record_that_cannot_be_read_at_first(self):
+        """It is read again before something is recorded."""
+        s, words, control, fail = self.faulty()
         for ends in (s.kill_supervisor, lambda: self.crash(s)):
             kept, since = self.kept(s), len(s.log())
             ends()
-            control.arm(0, fault.ROLES.index("S"), control.names().index("pread"), 1, errno.EIO)
+            fail()
             s.start()
             self.assertTrue(control.disarm())
             self.assertIn(words, s.log()[since:])
