@@ -91,7 +91,8 @@ static int check_data_dir(struct service *s, const struct conf *c, char *err, si
 	if (!c->data_dir || !s->o || !s->o->has_data)
 		return 0;
 	if ((e = sys_stat(c->data_dir, &st))) {
-		snprintf(err, size, "data-dir %s: cannot be looked at: %s%s", c->data_dir, strerror(-e), transient_hint(e));
+		snprintf(err, size, "data-dir %s: cannot be looked at: %s%s", c->data_dir, strerror(-e),
+		         transient_hint(e));
 		return code_of(e);
 	}
 	if (st.st_dev == s->o->dev && st.st_ino == s->o->ino)

@@ -265,8 +265,8 @@ class State(Case):
         since = self.mark(self.s)
         self.s.launch()
         self.wait_line(self.s, "error: %s: is damaged: a binary given by --binary and the kept executables are "
-                       "forgotten; these cannot be set aside in exe.damaged: Directory not empty; until they are, no copy "
-                       "is made, and the next start removes them; the configuration's command counts" % path, since)
+                       "forgotten; these cannot be set aside in exe.damaged: Directory not empty; until they are, no "
+                       "copy is made, and the next start removes them; the configuration's command counts" % path, since)
         self.serves()
         harness.wait_until(lambda: "could be made: %s.damaged: Directory not empty" % copies in
                            (self.s.status()["warning"] or ""), "it is said")
