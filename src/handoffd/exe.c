@@ -109,9 +109,10 @@ static int check_bytes(struct exe *e, char *err, size_t err_size)
 	struct head h;
 	const int r = read_head(e->path, &h);
 
-	/* what may be executed need not be readable: then exec will tell */
+	/* what may be executed need not be readable, and who has a lease on it (fcntl(2), EAGAIN without
+	 * waiting) gives that up: then exec will tell */
 	if (r < 0)
-		return transient(r) ? r : 0;
+		return transient(r) && r != -EAGAIN ? r : 0;
 	e->script = is_script(&h);
 	return e->script ? check_script(&h, e->path, err, err_size)
 			 : check_elf(&h, e->path, err, err_size);
