@@ -115,6 +115,7 @@ static void remember(struct service *s, enum keep_how how)
 
 int service_record(struct service *s, char *err, size_t size)
 {
+	/* whether a rollback holds it a handoff has decided: what is read again does not undo that */
 	const enum keep_how how = s->keep.c.now.held ? KEEP_ROLLED_BACK : KEEP_STARTED;
 	int e;
 

@@ -161,11 +161,12 @@ static const struct listener *former(const struct listeners *l, const struct con
 static int rename_one(struct listeners *l, const struct conf *c, const struct conf_listen *cl)
 {
 	const struct listener *old = former(l, c, cl);
-	const int backlog = old ? old->backlog : 0, fd = old ? sys_dup(old->fd, 3) : -1;
-	int r;
+	int fd, backlog, r;
 
 	if (!old)
 		return 0;
+	backlog = old->backlog;   /* take() moves them */
+	fd = sys_dup(old->fd, 3);
 	r = fd < 0 ? fd : take(l, c, cl, fd);
 	if (r >= 0) {
 		l->v[l->n - 1].backlog = backlog;
