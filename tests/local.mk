@@ -3,6 +3,7 @@
 check_LTLIBRARIES =
 
 # ---- the wire: codec, golden vectors, and that table, CDDL and manual agree
+noinst_HEADERS += tests/unit/suite.h
 EXTRA_DIST += tests/wire/vectors.txt tests/wire/msgdef.py \
 	tests/wire/check_vectors.py tests/wire/check_wire.py
 TESTS += tests/wire/check_vectors.py tests/wire/check_wire.py

@@ -3,7 +3,6 @@
  * says, and what it leaves behind. Here the daemon is this very program, and the test is its
  * supervisor besides: what one waits for the other has said before.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -17,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../unit/suite.h"
 #include "base/sys.h"
 #include "handoff.h"
 #include "proto/move.h"
@@ -633,7 +633,6 @@ int main(void)
 	};
 	Suite *suite = suite_create("faults");
 	TCase *c = tcase_create("faults");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_set_timeout(c, 120);
@@ -642,8 +641,5 @@ int main(void)
 	for (size_t i = 0; i < sizeof loops / sizeof *loops; i++)
 		tcase_add_loop_test(c, loops[i].test, 0, loops[i].n);
 	suite_add_tcase(suite, c);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -1,5 +1,4 @@
 /* The library's limits: of time, when the supervisor is silent, and of use. */
-#include <check.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../unit/suite.h"
 #include "handoff.h"
 #include "stage.h"
 
@@ -215,7 +215,6 @@ int main(void)
 	};
 	Suite *suite = suite_create("limits");
 	TCase *t = tcase_create("limits");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -224,8 +223,5 @@ int main(void)
 	for (size_t i = 0; i < sizeof loops / sizeof *loops; i++)
 		tcase_add_loop_test(t, loops[i].test, 0, loops[i].n);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

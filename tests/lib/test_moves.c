@@ -1,5 +1,4 @@
 /* Live connections through the library: the test is the supervisor, and the other daemon. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -14,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../unit/suite.h"
 #include "handoff.h"
 #include "proto/daemon.h"
 #include "proto/move.h"
@@ -1062,7 +1062,6 @@ int main(void)
 	};
 	Suite *s = suite_create("moves");
 	TCase *c = tcase_create("moves");
-	SRunner *r = srunner_create(s);
 
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_set_timeout(c, 120);
@@ -1074,8 +1073,5 @@ int main(void)
 	tcase_add_loop_test(c, the_incumbent_dies, 0, 3);
 	tcase_add_loop_test(c, no_descriptors, 0, 2);
 	suite_add_tcase(s, c);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -1,6 +1,5 @@
 /* The library and the process around it: parents, forks, users, roots, restarted supervisors,
  * wake-ups, descriptors. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../unit/suite.h"
 #include "handoff.h"
 #include "proto/daemon.h"
 #include "stage.h"
@@ -593,7 +593,6 @@ int main(void)
 	};
 	Suite *suite = suite_create("process");
 	TCase *t = tcase_create("process");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -602,8 +601,5 @@ int main(void)
 	for (size_t i = 0; i < sizeof loops / sizeof *loops; i++)
 		tcase_add_loop_test(t, loops[i].test, 0, loops[i].n);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

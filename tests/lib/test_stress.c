@@ -1,12 +1,12 @@
 /* The daemon's thread and the library's through many reconnects, heartbeats and handoffs: a
  * test for ThreadSanitizer and valgrind, and for what only shows after a while. */
-#include <check.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../unit/suite.h"
 #include "proto/daemon.h"
 #include "stage.h"
 
@@ -119,15 +119,11 @@ int main(void)
 {
 	Suite *suite = suite_create("stress");
 	TCase *t = tcase_create("stress");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, rounds, 0, 2);
 	tcase_add_test(t, open_and_close);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

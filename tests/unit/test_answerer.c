@@ -8,6 +8,7 @@
 #include "fault.h"
 #include "leak.h"
 #include "starved.h"
+#include "suite.h"
 
 static struct event_base *base;
 static struct answerer a;
@@ -145,8 +146,6 @@ int main(void)
 {
 	Suite *s = suite_create("answerer");
 	TCase *t = tcase_create("answerer");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -155,8 +154,5 @@ int main(void)
 	tcase_add_test(t, it_cannot_be_had);
 	tcase_add_test(t, its_parent_has_ended);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* What one handoffd hands to the next: whole, of this version, or refused with a reason. */
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include "handoffd/version.h"
 #include "fault.h"
 #include "leak.h"
+#include "suite.h"
 
 static struct carry carry;
 static struct carried carried;
@@ -172,8 +172,6 @@ int main(void)
 {
 	Suite *s = suite_create("carry");
 	TCase *t = tcase_create("carry");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, comes_as_it_went);
@@ -182,8 +180,5 @@ int main(void)
 	tcase_add_loop_test(t, descriptors_survive_or_not, 0, 2);
 	tcase_add_test(t, calls_fail);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -1,8 +1,8 @@
 /* Every row that ends an attempt has somebody to name. */
-#include <check.h>
 #include <string.h>
 
 #include "proto/cause.h"
+#include "suite.h"
 
 static const struct s_row *row(enum s_state state, enum s_event event)
 {
@@ -78,14 +78,9 @@ int main(void)
 {
 	Suite *s = suite_create("cause");
 	TCase *t = tcase_create("cause");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_test(t, the_known);
 	tcase_add_test(t, each_row);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

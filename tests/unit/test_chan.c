@@ -1,5 +1,4 @@
 /* Frames over sockets: their bounds, their descriptors, their ends, and bad input. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +15,7 @@
 #include "proto/move.h"
 #include "fault.h"
 #include "leak.h"
+#include "suite.h"
 
 static struct chan a, b;   /* a is tested, b is its peer */
 static struct msg got;
@@ -896,7 +896,6 @@ int main(void)
 	};
 	Suite *s = suite_create("chan");
 	TCase *t = tcase_create("chan");
-	SRunner *r = srunner_create(s);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -909,8 +908,5 @@ int main(void)
 	tcase_add_loop_test(t, descriptors_in_another_life, 0, 2);
 	tcase_add_loop_test(t, bad_frames, 0, NFRAMES);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -23,6 +23,7 @@
 #include "handoffd/transient.h"
 #include "fault.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[64], file[96];
 static char err[1024];
@@ -1016,8 +1017,6 @@ int main(void)
 {
 	Suite *s = suite_create("conf");
 	TCase *t = tcase_create("conf");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -1045,9 +1044,5 @@ int main(void)
 	tcase_add_test(t, directories);
 	tcase_add_test(t, kept);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -16,6 +16,7 @@
 #include "base/sys.h"
 #include "handoffctl/ctl.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[] = "/tmp/handoff-ctl-XXXXXX", socket_path[100];
 static pid_t supervisor;
@@ -201,17 +202,11 @@ int main(void)
 	const int n = sizeof commands / sizeof *commands;
 	Suite *s = suite_create("ctl_faults");
 	TCase *t = tcase_create("faults");
-	SRunner *r;
-	int bad;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, each_call_fails, 0, n);
 	tcase_add_loop_test(t, a_byte_at_a_time, 0, n);
 	tcase_set_timeout(t, 120);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	bad = srunner_ntests_failed(r);
-	srunner_free(r);
-	return bad ? 1 : 0;
+	return suite_run(s);
 }

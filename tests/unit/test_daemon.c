@@ -1,9 +1,9 @@
 /* N and O: the table is sane, each rule by a short script, time. */
-#include <check.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
 #include "proto/daemon.h"
+#include "suite.h"
 
 static struct d d;
 static struct d_out out;
@@ -544,8 +544,6 @@ int main(void)
 {
 	Suite *suite = suite_create("daemon");
 	TCase *t = tcase_create("table"), *r = tcase_create("rules"), *x = tcase_create("time");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_test(t, table_reaches_every_state);
 	tcase_add_test(t, table_uses_every_event);
@@ -579,9 +577,5 @@ int main(void)
 	suite_add_tcase(suite, t);
 	suite_add_tcase(suite, r);
 	suite_add_tcase(suite, x);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -8,6 +8,7 @@
 #include "fault.h"
 #include "handoffd/conf.h"
 #include "leak.h"
+#include "suite.h"
 
 #define NOBODY 65534
 
@@ -161,8 +162,6 @@ int main(void)
 {
 	Suite *s = suite_create("dirs");
 	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	if (geteuid() == 0)
@@ -171,9 +170,5 @@ int main(void)
 	tcase_add_test(t, what_is_there);
 	tcase_add_loop_test(t, each_call_fails, 0, 2);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_run(s);
 }

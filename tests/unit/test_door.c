@@ -11,6 +11,7 @@
 #include "fault.h"
 #include "leak.h"
 #include "starved.h"
+#include "suite.h"
 
 static char dir[64], err[200];
 static struct event_base *base;
@@ -135,8 +136,6 @@ int main(void)
 {
 	Suite *s = suite_create("door");
 	TCase *t = tcase_create("door");
-	SRunner *sr;
-	int bad;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -144,9 +143,5 @@ int main(void)
 	tcase_add_test(t, no_door);
 	tcase_add_test(t, a_door_without_descriptors);
 	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	bad = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return bad != 0;
+	return suite_run(s);
 }

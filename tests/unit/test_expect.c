@@ -1,8 +1,8 @@
 /* What earlier handoffs say about the next one. */
-#include <check.h>
 #include <stdlib.h>
 
 #include "handoffctl/expect.h"
+#include "suite.h"
 
 START_TEST(pauses)
 {
@@ -43,14 +43,10 @@ int main(void)
 {
 	Suite *suite = suite_create("expect");
 	TCase *t = tcase_create("expect");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_test(t, pauses);
 	tcase_add_test(t, rates);
 	tcase_add_test(t, queues);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

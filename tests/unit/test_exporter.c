@@ -23,6 +23,7 @@
 #include "fault.h"
 #include "handoffctl/json.h"
 #include "leak.h"
+#include "suite.h"
 
 #define HANDOFFS 11   /* more than one answer has */
 #define LIMIT_S  30   /* for whatever is waited for */
@@ -631,8 +632,6 @@ static void add(Suite *s, const char *name, const TTest *test)
 int main(void)
 {
 	Suite *s = suite_create("exporter");
-	SRunner *r;
-	int failed;
 
 	add(s, "everybody-calls", test_everybody_calls);
 	add(s, "everybody-memory", test_everybody_memory);
@@ -641,9 +640,5 @@ int main(void)
 	add(s, "traces-long", test_traces_in_a_long_file);
 	add(s, "web-calls", test_web_calls);
 	add(s, "web-memory", test_web_memory);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_run(s);
 }

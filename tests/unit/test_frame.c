@@ -1,9 +1,9 @@
 /* The frame's header and the choice of a version. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "msgtools.h"
+#include "suite.h"
 
 START_TEST(header_bytes)
 {
@@ -106,7 +106,6 @@ int main(void)
 {
 	Suite *s = suite_create("frame");
 	TCase *t = tcase_create("frame");
-	SRunner *r = srunner_create(s);
 
 	suite_add_tcase(s, t);
 	tcase_set_timeout(t, 120);
@@ -116,8 +115,5 @@ int main(void)
 	tcase_add_loop_test(t, negotiate, 0, sizeof ranges / sizeof *ranges);
 	tcase_add_test(t, negotiate_all);
 	tcase_add_test(t, own_range);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

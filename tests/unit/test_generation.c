@@ -11,6 +11,7 @@
 #include "fault.h"
 #include "leak.h"
 #include "starved.h"
+#include "suite.h"
 
 #define HELPERS_MAX 100   /* more than are ended at once */
 
@@ -200,8 +201,6 @@ int main(void)
 {
 	Suite *s = suite_create("generation");
 	TCase *t = tcase_create("generation");
-	SRunner *r = srunner_create(s);
-	int bad;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -214,8 +213,5 @@ int main(void)
 	tcase_add_test(t, no_memory);
 	tcase_add_test(t, who_lives_is_left_alone);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	bad = srunner_ntests_failed(r);
-	srunner_free(r);
-	return bad != 0;
+	return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* httpd's connections, moved from one server to another in the middle of everything. */
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "httpd.h"
+#include "suite.h"
 
 void log_line(const char *fmt, ...)
 {
@@ -286,8 +286,6 @@ int main(void)
 {
 	Suite *s = suite_create("httpd");
 	TCase *tc = tcase_create("connections");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
@@ -298,9 +296,5 @@ int main(void)
 	tcase_add_test(tc, bad_requests);
 	tcase_add_test(tc, bad_states);
 	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -11,6 +11,7 @@
 #include "handoffd/keep.h"
 #include "handoffd/log.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[64], path[96], err[8192];
 static struct conf conf;
@@ -308,15 +309,11 @@ int main(void)
 	};
 	Suite *suite = suite_create("keep");
 	TCase *t = tcase_create("keep");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

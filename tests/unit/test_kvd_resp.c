@@ -1,10 +1,10 @@
 /* kvd's protocol parser, fed in every way a socket may feed it; and its patterns. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd.h"
 #include "resp.h"
+#include "suite.h"
 
 /* Feeds text in pieces of `step` bytes; writes each command as "a|b|c;" */
 static int feed(const char *text, size_t n, size_t step, char *out)
@@ -143,8 +143,6 @@ int main(void)
 {
 	Suite *s = suite_create("kvd_resp");
 	TCase *t = tcase_create("all");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, every_step, 0, COUNT(cases));
@@ -154,8 +152,5 @@ int main(void)
 	tcase_add_loop_test(t, patterns, 0, COUNT(globs));
 	tcase_add_test(t, table_is_sorted);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_run(s);
 }

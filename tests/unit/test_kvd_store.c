@@ -2,7 +2,6 @@
  * kvd's store: a writer in one handle, a reader in another, and the damage that
  * a reader must notice. What a handoff relies on is here without a handoff.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,6 +16,7 @@
 
 #include "compact.h"
 #include "store.h"
+#include "suite.h"
 
 #define SHARDS 4
 
@@ -565,8 +565,6 @@ int main(void)
 {
 	Suite *s = suite_create("kvd_store");
 	TCase *t = tcase_create("all"), *p = tcase_create("pure");
-	SRunner *sr = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_checked_fixture(t, make_dir, remove_dir);
@@ -589,8 +587,5 @@ int main(void)
 	tcase_add_test(p, hashes);
 	tcase_add_test(p, table);
 	suite_add_tcase(s, p);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? 1 : 0;
+	return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* The library's conversation with a supervisor, state by state. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +15,7 @@
 #include "handoff.h"
 #include "proto/daemon.h"
 #include "stage.h"
+#include "suite.h"
 
 static struct puppet p;
 static int before;
@@ -723,7 +723,6 @@ int main(void)
 	};
 	Suite *suite = suite_create("lib");
 	TCase *t = tcase_create("lib");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -732,8 +731,5 @@ int main(void)
 	for (size_t i = 0; i < sizeof loops / sizeof *loops; i++)
 		tcase_add_loop_test(t, loops[i].test, 0, loops[i].n);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -13,6 +13,7 @@
 #include "handoffd/fdstore.h"
 #include "handoffd/listen.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[64], path[96], err[1024];
 static struct conf conf;
@@ -807,8 +808,6 @@ int main(void)
 {
 	Suite *s = suite_create("listen");
 	TCase *t = tcase_create("listen");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -841,9 +840,5 @@ int main(void)
 	tcase_add_test(t, each_call_of_a_trial_fails);
 	tcase_add_test(t, many);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

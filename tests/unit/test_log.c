@@ -11,6 +11,7 @@
 
 #include "handoffd/log.h"
 #include "leak.h"
+#include "suite.h"
 
 static int saved, end[2];
 
@@ -268,8 +269,6 @@ int main(void)
 {
 	Suite *s = suite_create("log");
 	TCase *t = tcase_create("log");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -283,9 +282,5 @@ int main(void)
 	tcase_add_test(t, so_many_at_once);
 	tcase_add_test(t, lines_that_others_cause);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -1,10 +1,10 @@
 /* The two ends of the transfer channel, message by message: what fits, and what breaks it. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/move.h"
+#include "suite.h"
 
 /* A message as it would come: encoded and decoded, so that its arrays are readable. */
 static struct msg *come(const struct msg *m)
@@ -336,7 +336,6 @@ int main(void)
 {
 	Suite *s = suite_create("move");
 	TCase *o = tcase_create("give"), *n = tcase_create("take");
-	SRunner *r = srunner_create(s);
 
 	suite_add_tcase(s, o);
 	tcase_add_test(o, all_is_answered);
@@ -353,8 +352,5 @@ int main(void)
 	tcase_add_test(n, other_counts);
 	tcase_add_test(n, ends_that_break);
 	tcase_add_test(n, from_the_wrong_side);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -2,12 +2,12 @@
  * The messages, by their table: what is encoded is decoded, each field is held to its
  * type and bound, and no mutation of a frame gets a second spelling accepted.
  */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "msgtools.h"
+#include "suite.h"
 
 #define ROOM      (1u << 17)
 #define MUTATIONS 200000
@@ -600,7 +600,6 @@ int main(void)
 {
 	Suite *s = suite_create("msg");
 	TCase *t = tcase_create("msg");
-	SRunner *r = srunner_create(s);
 	int types = (int)table_size();
 
 	suite_add_tcase(s, t);
@@ -621,8 +620,5 @@ int main(void)
 	tcase_add_test(t, id_of_a_message);
 	tcase_add_test(t, arrays_are_copied_in_part);
 	tcase_add_test(t, short_room_for_the_line);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

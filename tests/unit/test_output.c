@@ -11,6 +11,7 @@
 #include "base/sys.h"
 #include "handoffd/output.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[64], path[96];
 static int journal;
@@ -157,8 +158,6 @@ int main(void)
 {
 	Suite *s = suite_create("output");
 	TCase *t = tcase_create("output");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, header_then_lines);
@@ -168,9 +167,5 @@ int main(void)
 	tcase_add_test(t, no_journal);
 	tcase_add_test(t, each_call_fails);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -10,6 +10,7 @@
 #include "fault.h"
 #include "leak.h"
 #include "starved.h"
+#include "suite.h"
 
 static struct peer_owner owner;
 static struct peer *peer;
@@ -278,8 +279,6 @@ int main(void)
 {
 	Suite *s = suite_create("peer");
 	TCase *t = tcase_create("peer");
-	SRunner *sr;
-	int bad;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -293,9 +292,5 @@ int main(void)
 	tcase_add_test(t, what_it_said_last_is_heard);
 	tcase_add_test(t, how_it_ended);
 	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	bad = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return bad != 0;
+	return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* Who a process is: pid, start time and boot. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +13,7 @@
 #include "base/proc.h"
 #include "fault.h"
 #include "leak.h"
+#include "suite.h"
 
 static pid_t child;
 static int hold;
@@ -142,15 +142,11 @@ int main(void)
 	                               every_call_fails };
 	Suite *suite = suite_create("proc");
 	TCase *t = tcase_create("proc");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, leak_setup, teardown);
 	tcase_set_timeout(t, 60);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -40,6 +40,7 @@ static uint64_t leaping_ms(void)
 #define sys_execveat systemctl
 #define sys_now_ms leaping_ms
 #include "handoffd/reap.c"
+#include "suite.h"
 #undef sys_execveat
 #undef sys_now_ms
 
@@ -332,8 +333,6 @@ int main(void)
 {
 	Suite *s = suite_create("reap");
 	TCase *t = tcase_create("reap");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -347,9 +346,5 @@ int main(void)
 	tcase_add_test(t, the_deaf_are_killed);
 	tcase_add_test(t, each_call_at_a_group_fails);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

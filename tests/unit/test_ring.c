@@ -1,5 +1,4 @@
 /* A ring of record slots: what is torn, or fails, costs the record at hand and the oldest. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "fault.h"
 #include "leak.h"
 #include "proto/slot.h"
+#include "suite.h"
 
 #define SLOT  512u
 #define SLOTS 5u
@@ -180,8 +180,6 @@ int main(void)
 {
 	Suite *s = suite_create("ring");
 	TCase *t = tcase_create("ring");
-	SRunner *run = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, the_last_ones_are_there);
@@ -191,8 +189,5 @@ int main(void)
 	tcase_add_test(t, calls_fail);
 	tcase_add_test(t, garbage);
 	suite_add_tcase(s, t);
-	srunner_run_all(run, CK_NORMAL);
-	failed = srunner_ntests_failed(run);
-	srunner_free(run);
-	return failed != 0;
+	return suite_run(s);
 }

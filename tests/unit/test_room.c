@@ -1,9 +1,9 @@
 /* Room for timers: with it none fails for want of memory, and without it one does. */
-#include <check.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "handoffd/room.h"
+#include "suite.h"
 
 static bool starved;
 
@@ -64,14 +64,8 @@ int main(void)
 {
 	Suite *s = suite_create("room");
 	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, test_room);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return suite_run(s);
 }

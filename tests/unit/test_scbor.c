@@ -5,12 +5,12 @@
  * sanitizer sees a byte read too far.
  */
 #include <cbor.h>
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "msgtools.h"
+#include "suite.h"
 
 #define ROUNDS 20000
 
@@ -432,7 +432,6 @@ int main(void)
 {
 	Suite *s = suite_create("scbor");
 	TCase *t = tcase_create("scbor");
-	SRunner *r = srunner_create(s);
 
 	suite_add_tcase(s, t);
 	tcase_set_timeout(t, 300);
@@ -446,8 +445,5 @@ int main(void)
 	tcase_add_loop_test(t, lies_are_refused, 0, sizeof lies / sizeof *lies);
 	tcase_add_test(t, utf8_all);
 	tcase_add_test(t, utf8_three_bytes);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -13,6 +13,7 @@
 #include "handoffd/fdstore.h"
 #include "handoffd/sdnotify.h"
 #include "leak.h"
+#include "suite.h"
 
 static char name[64];
 static int manager;
@@ -317,8 +318,6 @@ int main(void)
 {
 	Suite *s = suite_create("sdnotify");
 	TCase *t = tcase_create("sdnotify");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, path_and_abstract, 0, 2);
@@ -332,9 +331,5 @@ int main(void)
 	tcase_add_test(t, nothing_came);
 	tcase_add_test(t, nobody_takes_what_came);
 	suite_add_tcase(s, t);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* Two record slots: whatever a crash or a failing call leaves, the last whole record counts. */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include "fault.h"
 #include "leak.h"
 #include "proto/slot.h"
+#include "suite.h"
 
 #define SLOT 512u
 
@@ -337,7 +337,6 @@ int main(void)
 	};
 	Suite *suite = suite_create("slots");
 	TCase *t = tcase_create("slots");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -345,8 +344,5 @@ int main(void)
 		tcase_add_test(t, tests[i]);
 	tcase_add_loop_test(t, torn_at_each_byte, 0, 4);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -12,6 +12,7 @@
 #include "base/sys.h"
 #include "handoffd/spawn.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[64], out[96], exe_path[96], err[8192], said[8192], text[16384];
 static struct conf conf;
@@ -732,8 +733,6 @@ int main(void)
 {
 	Suite *s = suite_create("spawn");
 	TCase *t = tcase_create("spawn");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -759,9 +758,5 @@ int main(void)
 	tcase_add_test(t, each_call_of_the_child_fails);
 	tcase_add_test(t, each_call_of_the_parent_fails);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* What a daemon is started with: which files that is, their sums, and when they count. */
-#include <check.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include "fault.h"
 #include "handoffd/keep.h"
 #include "leak.h"
+#include "suite.h"
 
 static char dir[64], program[96], file[96], option[112];
 static char *argv[4];
@@ -242,15 +242,11 @@ int main(void)
 	                               each_call_fails, on_record, pinned_again };
 	Suite *suite = suite_create("sums");
 	TCase *t = tcase_create("sums");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -1,10 +1,10 @@
 /* S: the table is sane, each rule by a short script, time. */
-#include <check.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/super.h"
+#include "suite.h"
 
 static struct s s;
 static struct s_out out;
@@ -972,8 +972,6 @@ int main(void)
 {
 	Suite *suite = suite_create("super");
 	TCase *t = tcase_create("table"), *r = tcase_create("rules"), *x = tcase_create("time");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_test(t, table_reaches_every_state);
 	tcase_add_test(t, table_uses_every_event);
@@ -1026,9 +1024,5 @@ int main(void)
 	suite_add_tcase(suite, t);
 	suite_add_tcase(suite, r);
 	suite_add_tcase(suite, x);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

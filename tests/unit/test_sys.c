@@ -16,6 +16,7 @@
 
 #include "base/sys.h"
 #include "leak.h"
+#include "suite.h"
 
 static unsigned calls[SYS_C_COUNT];
 static int answer;
@@ -413,8 +414,6 @@ int main(void)
 {
 	Suite *s = suite_create("sys");
 	TCase *t = tcase_create("sys");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, leak_setup, leak_teardown);
 	tcase_set_timeout(t, 60);
@@ -433,9 +432,5 @@ int main(void)
 	tcase_add_test(t, timer_fires);
 	tcase_add_test(t, a_close_that_would_linger);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

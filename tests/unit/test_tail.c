@@ -1,5 +1,4 @@
 /* What the daemons have said last, for people who ask why a handoff failed. */
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "handoffd/tail.h"
 #include "fault.h"
 #include "leak.h"
+#include "suite.h"
 
 #define OWN "2026-11-21T08:45:01.123Z handoffd[7]: "
 
@@ -132,8 +132,6 @@ int main(void)
 {
 	Suite *s = suite_create("tail");
 	TCase *t = tcase_create("tail");
-	SRunner *r = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, lines);
@@ -143,8 +141,5 @@ int main(void)
 	tcase_add_test(t, cannot_be_read);
 	tcase_add_test(t, of_stderr);
 	suite_add_tcase(s, t);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return suite_run(s);
 }

@@ -1,11 +1,11 @@
 /* The table of time limits: texts, bounds, order. */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/timers.h"
+#include "suite.h"
 
 #define DAY TIMER_MAX_MS
 
@@ -185,7 +185,6 @@ int main(void)
 {
 	Suite *s = suite_create("timers");
 	TCase *t = tcase_create("timers");
-	SRunner *r = srunner_create(s);
 
 	suite_add_tcase(s, t);
 	tcase_set_timeout(t, 120);
@@ -198,8 +197,5 @@ int main(void)
 	tcase_add_test(t, lowest);
 	tcase_add_test(t, bound_sentence);
 	tcase_add_loop_test(t, order_of_timers, 0, sizeof order / sizeof *order);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

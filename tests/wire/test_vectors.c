@@ -2,11 +2,11 @@
  * The golden vectors against the codec: encoding gives exactly these bytes, decoding
  * exactly this meaning, and what is bad is refused with exactly this line.
  */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../unit/suite.h"
 #include "msgtools.h"
 
 #define FRAME_ROOM 70000
@@ -259,7 +259,6 @@ int main(void)
 	const char *dir = getenv("srcdir");
 	Suite *s = suite_create("wire");
 	TCase *t = tcase_create("vectors");
-	SRunner *r = srunner_create(s);
 
 	snprintf(source, sizeof source, "%s/tests/wire/vectors.txt", dir ? dir : ".");
 	suite_add_tcase(s, t);
@@ -269,8 +268,5 @@ int main(void)
 	tcase_add_test(t, skipped);
 	tcase_add_test(t, refused);
 	tcase_add_test(t, complete);
-	srunner_run_all(r, CK_ENV);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }
