@@ -342,7 +342,9 @@ int lockfile_held_by(int dir, pid_t pid)
 	if (e <= 0)
 		return e;
 	e = ask("/proc/locks", holder_of, &p, LOCKFILE_GLANCE);
-	if (e == -E2BIG)
+	/* not to be met there is no answer, either: a read gives a page (seq_file), and who lets go of a lock
+	 * between two of them moves those behind it up, past their reader */
+	if (e == 0 || e == -E2BIG)
 		e = ask_descriptors(pid, &p);
 	if (e == -EACCES || e == -EPERM)   /* not root, and it is not dumpable: there is no shorter way */
 		e = ask("/proc/locks", holder_of, &p, 0);

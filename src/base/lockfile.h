@@ -67,8 +67,8 @@ void lockfile_close(struct lockfile *l);
 int lockfile_read(int dir, struct lock_owner *ret);
 
 /*
- * The process that holds the flock, as the kernel says (/proc/locks, proc(5)); 0: nobody does;
- * -errno: it cannot be asked. The record alone proves nothing: it survives its owner, is copied with
+ * The process that holds the flock, as the kernel says (/proc/locks, proc(5)); 0: nobody does, or it was
+ * missed, while others let go of more than a page of locks; -errno: it cannot be asked. The record alone proves nothing: it survives its owner, is copied with
  * the directory, and whoever may write the directory may write it. Who has ended is named still
  * while another has a copy of its descriptor.
  */
@@ -81,8 +81,8 @@ pid_t lockfile_holder(int dir);
 #define LOCKFILE_GLANCE (256 * 1024u)
 pid_t lockfile_glance(int dir);
 /*
- * Is it this process? 1, 0, or -errno: it cannot be asked (-ENOENT: there may be no such process). As sure
- * as the first, and where the glance does not tell it is looked for at the descriptors of pid.
+ * Is it this process? 1, 0, or -errno: it cannot be asked (-ENOENT: there may be no such process). Nobody
+ * is missed: where the glance does not tell it is looked for at the descriptors of pid.
  */
 int lockfile_held_by(int dir, pid_t pid);
 

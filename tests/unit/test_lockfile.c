@@ -1,5 +1,4 @@
 /* The lock of the data directory: one holder, an epoch that grows, a record for people. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -18,6 +17,7 @@
 #include "base/slots.h"
 #include "fault.h"
 #include "leak.h"
+#include "suite.h"
 
 static char path[64];
 static int dir;
@@ -454,28 +454,70 @@ static void who_has_it(void)
 	ck_assert_int_le(lockfile_held_by(dir, child), 0);
 }
 
-/* Many locks of others, younger than the one that is asked for: /proc/locks has them before it. */
-START_TEST(a_glance_is_short)
+/* Those who take a lock later stand before it in /proc/locks. */
+static void take_it_first(void)
 {
-	enum { FILES = 8, EACH = 1000 };
-	int fd[FILES];
 	cpu_set_t one;
 
 	CPU_ZERO(&one);
 	CPU_SET(sched_getcpu(), &one);   /* each processor has a list of its own */
 	ck_assert(!sched_setaffinity(0, sizeof one, &one));
 	ck_assert_int_eq(take(), 0);
+}
+
+static int many_locks(const char *name, int n)
+{
+	const int fd = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	for (int at = 0; at < n; at++) {
+		const struct flock one = { .l_type = F_WRLCK, .l_start = 2 * at, .l_len = 1 };
+		ck_assert(!fcntl(fd, F_SETLK, &one));
+	}
+	return fd;
+}
+
+static int many, reads_left;
+
+static int let_go(enum sys_call call)
+{
+	const struct flock all = { .l_type = F_UNLCK };
+
+	if (call == SYS_C_READ && !--reads_left)
+		ck_assert(!fcntl(many, F_SETLK, &all));
+	return 0;
+}
+
+/* Others let theirs go while the list is read, a page at a time: what is left moves up, past its reader. */
+START_TEST(a_list_that_shrinks)
+{
+	take_it_first();
+	many = many_locks("many", 500);
+	fault_set(SYS_C_READ, -1, 0);
+	ck_assert_int_eq(lockfile_glance(dir), getpid());
+	reads_left = fault_off();
+	sys_fault = let_go;
+	ck_assert_int_eq(lockfile_held_by(dir, getpid()), 1);
+	sys_fault = NULL;
+	close(many);
+	unlinkat(dir, "many", 0);
+	lockfile_close(&l);
+}
+END_TEST
+
+/* Many locks of others. */
+START_TEST(a_glance_is_short)
+{
+	enum { FILES = 8, EACH = 1000 };
+	int fd[FILES];
+
+	take_it_first();
 	ck_assert_int_eq(lockfile_glance(dir), getpid());
 	who_has_it();
 	for (int i = 0; i < FILES; i++) {
 		char name[] = "many.0";
 		name[5] += (char)i;
-		fd[i] = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		ck_assert_int_ge(fd[i], 0);
-		for (int at = 0; at < EACH; at++) {
-			const struct flock l_ = { .l_type = F_WRLCK, .l_start = 2 * at, .l_len = 1 };
-			ck_assert(!fcntl(fd[i], F_SETLK, &l_));
-		}
+		fd[i] = many_locks(name, EACH);
 	}
 	ck_assert_int_eq(lockfile_glance(dir), -E2BIG);
 	ck_assert_int_eq(lockfile_holder(dir), getpid());
@@ -493,7 +535,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		a_glance_is_short,
+		a_glance_is_short, a_list_that_shrinks,
 		exclusive_and_epoch_grows, no_sentence_when_held, release_frees_for_helpers_too,
 		death_frees, replaced_for_ever, symlink_in_its_place, directory_in_its_place,
 		fifo_in_its_place, nfs, read_only_directory, damaged_record, highest_epoch,
@@ -502,7 +544,6 @@ int main(void)
 	};
 	Suite *suite = suite_create("lockfile");
 	TCase *t = tcase_create("lockfile");
-	SRunner *r = srunner_create(suite);
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -510,8 +551,5 @@ int main(void)
 		tcase_add_test(t, tests[i]);
 	tcase_add_loop_test(t, replaced_between_open_and_lock, 0, 2);
 	suite_add_tcase(suite, t);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }
